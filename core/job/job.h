@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Background work: one thread runs queued jobs in order (the thread that will own the device), a second one runs light ones (statistics, weight errors) so that an export does not
+ * starve the screen's columns. Jobs publish state under a lock and wake the screen with at most one byte. Readers take a copy. */
+#ifndef BL_JOB_JOB_H
+#define BL_JOB_JOB_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+
+enum bl_job_state { BL_JOB_QUEUED, BL_JOB_RUNNING, BL_JOB_DONE, BL_JOB_FAILED, BL_JOB_CANCELLED };
+enum bl_job_lane { BL_LANE_LIGHT, BL_LANE_MAIN, BL_LANE_COUNT };
+
+struct bl_job_view { /* copy for readers */
+	uint64_t id;
+	char name[64];            /* "export submit.zip" */
+	char phase[32];           /* "write", "prove" */
+	enum bl_job_state state;
+	double done, total;       /* in `unit`; total 0: unknown */
+	char unit[16];            /* "bytes", "units" */
+	double rate;              /* unit per second, smoothed; 0: unknown */
+	double seconds, seconds_left; /* left < 0: unknown */
+	struct bl_err err;        /* when failed */
+};
+
+struct bl_job; /* handle inside the running function */
+struct bl_job_ops {
+	const char *name;
+	enum bl_job_lane lane;
+	enum bl_status (*run)(struct bl_job *j, void *ctx, struct bl_err *err); /* on the lane's thread */
+	void (*drop)(void *ctx);                                               /* frees ctx, always called once */
+};
+
+struct bl_jobs;
+struct bl_jobs *bl_jobs_new(void);
+void bl_jobs_free(struct bl_jobs *js);              /* cancels, waits */
+uint64_t bl_jobs_add(struct bl_jobs *js, const struct bl_job_ops *ops, void *ctx, const char *title);
+void bl_jobs_cancel(struct bl_jobs *js, uint64_t id);
+int bl_jobs_wake_fd(const struct bl_jobs *js);      /* readable when something changed; drain with bl_jobs_drain */
+void bl_jobs_drain(struct bl_jobs *js);
+void bl_jobs_wake(struct bl_jobs *js);
+/* Newest first; fills at most cap, returns the number that exist (the last 64 ended ones are kept). */
+int bl_jobs_list(struct bl_jobs *js, struct bl_job_view *out, int cap);
+bool bl_jobs_busy(struct bl_jobs *js);              /* queued or running in any lane */
+bool bl_jobs_lane_busy(struct bl_jobs *js, enum bl_job_lane lane);
+enum bl_status bl_jobs_wait(struct bl_jobs *js, uint64_t id, struct bl_err *err); /* outcome of the job */
+
+/* inside run */
+const atomic_int *bl_job_cancel_flag(struct bl_job *j);
+void bl_job_progress(struct bl_job *j, const char *phase, double done, double total, const char *unit);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Model families as a table: what the tensors of a block are called, which linears a server fuses into one unit, and the quirks.
+ * Adding a family = one row (and a fixture). Families known by name but not supported are rows too: they are refused with the reason. */
+#ifndef BL_MODEL_ARCH_H
+#define BL_MODEL_ARCH_H
+
+#include <stdbool.h>
+
+#include "core/model/config.h"
+
+enum bl_unit_kind { BL_UNIT_QKV, BL_UNIT_O, BL_UNIT_GATE_UP, BL_UNIT_DOWN, BL_UNIT_KIND_COUNT };
+const char *bl_unit_kind_name(enum bl_unit_kind k); /* "qkv" */
+
+enum bl_norm_place { BL_NORM_PRE, BL_NORM_POST, BL_NORM_BOTH };
+
+#define BL_MEMBERS_MAX 3
+
+struct bl_arch_unit {
+	enum bl_unit_kind kind;
+	const char *fused;                   /* name in the server, below the block: "self_attn.qkv_proj" */
+	const char *member[BL_MEMBERS_MAX];  /* on disk, below the block: "self_attn.q_proj" …; NULL-padded */
+	bool bias[BL_MEMBERS_MAX];           /* the member has a bias tensor (quirk of the family or config) */
+};
+
+struct bl_arch {
+	const char *model_type;              /* "exaone4" */
+	const char *architecture;            /* "Exaone4ForCausalLM": what servers look up */
+	const char *refused;                 /* not NULL: known, not supported; the sentence to say */
+	enum bl_norm_place norms;
+	bool qk_norm;                        /* q_norm/k_norm over head_dim before RoPE */
+	bool rope_only_sliding;              /* hybrid EXAONE-4: global layers have no RoPE */
+	bool qkv_bias;                       /* Qwen2 */
+	bool writes_layer_types;             /* config needs layer_types spelled out */
+	const char *block_tensors[8];        /* norms and other non-linear tensors below the block, NULL-terminated: "input_layernorm.weight" */
+	struct bl_arch_unit units[BL_UNIT_KIND_COUNT];
+};
+
+/* The row for a config; BL_UNSUPPORTED with a sentence when the family is unknown or refused. */
+enum bl_status bl_arch_find(const struct bl_arch **out, const struct bl_config *c, struct bl_err *err);
+const struct bl_arch *bl_arch_row(int i); /* NULL past the end */
+
+#endif

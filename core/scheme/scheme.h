@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How the numbers of a unit are stored, as a value. Names are the ecosystem's (compressed-tensors presets) with a suffix where the
+ * preset's group is not meant: BF16 · W8A8 · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
+ * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · FP8_DYNAMIC. Equal text = equal scheme. */
+#ifndef BL_SCHEME_SCHEME_H
+#define BL_SCHEME_SCHEME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+
+enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT };                      /* FULL: kept as it is on disk */
+enum bl_strategy { BL_STRATEGY_NONE, BL_STRATEGY_TENSOR, BL_STRATEGY_CHANNEL, BL_STRATEGY_GROUP };
+enum bl_act { BL_ACT_NONE, BL_ACT_INT8_TOKEN, BL_ACT_FP8_TOKEN };              /* activations: untouched, or dynamic per token */
+
+struct bl_scheme {
+	uint8_t number;    /* enum bl_number */
+	uint8_t bits;      /* 2..8; 16 for FULL */
+	uint8_t symmetric; /* 1, or 0 with a zero point per scale */
+	uint8_t strategy;  /* enum bl_strategy */
+	uint8_t act;       /* enum bl_act */
+	uint16_t group;    /* columns per scale when strategy is GROUP, else 0 */
+};
+
+#define BL_SCHEME_FULL ((struct bl_scheme){.number = BL_NUM_FULL, .bits = 16, .symmetric = 1})
+#define BL_SCHEME_NAME_MAX 32
+
+bool bl_scheme_equal(const struct bl_scheme *a, const struct bl_scheme *b);
+/* Canonical text into dst (>= BL_SCHEME_NAME_MAX). Returns dst. */
+char *bl_scheme_name(char *dst, const struct bl_scheme *s);
+/* Short text for narrow columns: "W4A16g128", "W4A16ch", "W4A16as128", "FP8dyn". */
+char *bl_scheme_short(char *dst, const struct bl_scheme *s);
+/* Accepts canonical, short, and usual spellings in any case (UNQUANTIZED, FULL, INT8, FP8-DYNAMIC, W4A16g32, "W4A16 channel").
+ * BL_USAGE with the known names otherwise. */
+enum bl_status bl_scheme_parse(struct bl_scheme *out, const char *text, struct bl_err *err);
+
+/* The table the user picks from (`bitlathe schemes`): one row per offered scheme. */
+struct bl_scheme_row { struct bl_scheme scheme; const char *key; const char *sentence; }; /* key: the key that sets it ("8"), "" when none */
+const struct bl_scheme_row *bl_scheme_rows(int *n);
+
+/* Scales per row of K columns; K must be divisible by the group (BL_INVALID otherwise: checked by legality first). */
+int64_t bl_scheme_scales_per_row(const struct bl_scheme *s, int64_t cols);
+/* Smallest and largest code of the signed grid: -8, 7 for 4 bits. Only for BL_NUM_INT. */
+int bl_scheme_qmin(const struct bl_scheme *s);
+int bl_scheme_qmax(const struct bl_scheme *s);
+
+#endif

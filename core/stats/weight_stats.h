@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Weight ranges of a unit: one pass over its members' bytes. Moments over finite elements in double; results do not depend on the
+ * number of threads. Outlier: |w| > 6 rms of the unit. Histogram: 64 equal bins over [-absmax, absmax]. */
+#ifndef BL_STATS_WEIGHT_STATS_H
+#define BL_STATS_WEIGHT_STATS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "core/base/pool.h"
+#include "core/model/model.h"
+
+#define BL_STATS_BINS 64
+
+struct bl_nonfinite { char *tensor; int64_t row, col; float value; };
+
+struct bl_weight_stats {
+	uint64_t n_elems, n_nonfinite;
+	double mean, rms, kurtosis;     /* kurtosis: E[(w-mean)^4]/var^2 (3 for a Gaussian); 0 when var is 0 */
+	double outlier_share;           /* 0..1 */
+	float min, max, absmax;
+	uint64_t histogram[BL_STATS_BINS];
+	int64_t rows, cols;             /* fused */
+	float *row_absmax;              /* [rows]: output channels, members in order */
+	float *col_absmax;              /* [cols]: input channels, over all members */
+	struct { float min, median, max; } channel; /* of row_absmax */
+	struct bl_nonfinite first_nonfinite[8]; int n_first; /* where to look */
+};
+
+enum bl_status bl_weight_stats_run(struct bl_weight_stats **out, const struct bl_model *m, int unit, struct bl_pool *pool,
+				   const atomic_int *cancel, struct bl_err *err);
+void bl_weight_stats_free(struct bl_weight_stats *s);
+
+#endif
