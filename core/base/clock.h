@@ -7,6 +7,7 @@
 #include <stdint.h>
 uint64_t bl_now_ns(void);         /* monotonic */
 int64_t bl_wall_s(void);          /* seconds since 1970 */
+int64_t bl_package_s(void);       /* the date of everything inside a package: SOURCE_DATE_EPOCH, else 1980-01-01 */
 void bl_wall_hhmm(int64_t t, char out[6]); /* local "14:02" */
 void bl_wall_iso(int64_t t, char out[21]); /* UTC "2026-01-31T14:02:11Z" */
 #endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A mapped file can shrink under us; the kernel then answers a read with SIGBUS. Code that reads maps runs inside
+ * bl_guard_run, which turns that signal into an error. The jump buffers form a stack per thread; the signal is always
+ * delivered to the thread that faulted. Without a guard the handler steps aside for whoever was installed before. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <pthread.h>
+
+#include "core/base/file.h"
+
+struct guard {
+	sigjmp_buf jump;
+	struct guard *outer;
+};
+
+static _Thread_local struct guard *volatile innermost;
+static struct sigaction before;
+
+static void on_sigbus(int sig, siginfo_t *info, void *uctx)
+{
+	struct guard *g = innermost;
+
+	if (g && info->si_code > 0) /* > 0: the kernel's own, not a kill() */
+		siglongjmp(g->jump, 1);
+	if (before.sa_flags & SA_SIGINFO) {
+		before.sa_sigaction(sig, info, uctx);
+	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+		before.sa_handler(sig);
+	} else {
+		/* Returning repeats the faulting read, which now ends the process the ordinary way; a kill() is sent again. */
+		signal(SIGBUS, SIG_DFL);
+		if (info->si_code <= 0)
+			raise(SIGBUS);
+	}
+}
+
+static void install(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_sigbus };
+
+	/* NODEFER: the handler leaves by a jump, so no mask has to be saved and restored for every guarded call */
+	sa.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGBUS, &sa, &before);
+}
+
+void bl_guard_install(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, install);
+}
+
+enum bl_status bl_guard_run(enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_err *err)
+{
+	struct guard g;
+	enum bl_status status;
+
+	g.outer = innermost;
+	if (sigsetjmp(g.jump, 0)) {
+		innermost = g.outer;
+		bl_fail(err, BL_IO, "a mapped file became shorter, or its disk failed, while it was read; open the model again");
+		return BL_IO;
+	}
+	innermost = &g;
+	status = fn(ctx, err);
+	innermost = g.outer;
+	return status;
+}
