@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Edits of the plan as screens make them: one undo step, one message that says what happened (how many changed, how many were locked,
+ * what the serving target says about it). */
+#ifndef BL_TUI_EDIT_H
+#define BL_TUI_EDIT_H
+
+#include <stdint.h>
+
+#include "tui/app.h"
+
+/* units[n_units] nonzero = selected. Each returns reactions. */
+unsigned bl_edit_scheme(struct bl_app *app, const uint8_t *selected, const struct bl_scheme *scheme);
+unsigned bl_edit_scheme_text(struct bl_app *app, const uint8_t *selected, const char *text);
+/* "METHOD[,key=value...]" */
+unsigned bl_edit_method_text(struct bl_app *app, const uint8_t *selected, const char *text);
+/* Locks all when any is unlocked, else unlocks all. */
+unsigned bl_edit_lock(struct bl_app *app, const uint8_t *selected);
+/* The scheme an action stands for (BL_ACT_SCHEME_W8A8 ...), NULL for other actions. */
+const struct bl_scheme *bl_edit_scheme_of(enum bl_action a);
+/* Role that a scheme is painted in. */
+enum bl_role bl_edit_scheme_role(const struct bl_scheme *s);
+/* "11 gate_up" of a unit; dst >= 32 bytes. Returns dst. */
+char *bl_edit_unit_label(const struct bl_app *app, int unit, char *dst);
+
+#endif
