@@ -30,7 +30,8 @@ enum bl_status bl_map_unchanged(const struct bl_map *m, struct bl_err *err);
 /* Runs fn(ctx) so that a SIGBUS caused by reading a mapped file that shrank becomes BL_IO with a sentence
  * instead of death. Thread-safe (per-thread jump buffer), nestable; fn must not hold locks. */
 enum bl_status bl_guard_run(enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_err *err);
-/* Installs the process-wide SIGBUS handler; call once at start. */
+/* Installs the process-wide SIGBUS handler; call at start. Again is harmless, and needed after somebody else installed theirs
+ * (CMocka does, before each test: call it inside the test). */
 void bl_guard_install(void);
 
 /* Whole file as a NUL-terminated buffer (bl_free); BL_INVALID beyond max_bytes, on a NUL inside when text. */

@@ -2,11 +2,9 @@
  * A mapped file can shrink under us; the kernel then answers a read with SIGBUS. Code that reads maps runs inside
  * bl_guard_run, which turns that signal into an error. The jump buffers form a stack per thread; the signal is always
  * delivered to the thread that faulted. Without a guard the handler steps aside for whoever was installed before. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdlib.h>
-
-#include <pthread.h>
 
 #include "core/base/file.h"
 
@@ -36,21 +34,21 @@ static void on_sigbus(int sig, siginfo_t *info, void *uctx)
 	}
 }
 
-static void install(void)
+void bl_guard_install(void)
 {
-	struct sigaction sa = { .sa_sigaction = on_sigbus };
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct sigaction sa = { .sa_sigaction = on_sigbus }, now;
 
 	/* NODEFER: the handler leaves by a jump, so no mask has to be saved and restored for every guarded call */
 	sa.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
 	sigemptyset(&sa.sa_mask);
-	sigaction(SIGBUS, &sa, &before);
-}
-
-void bl_guard_install(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, install);
+	pthread_mutex_lock(&lock);
+	sigaction(SIGBUS, NULL, &now);
+	if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != on_sigbus) {
+		before = now;
+		sigaction(SIGBUS, &sa, NULL);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 enum bl_status bl_guard_run(enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_err *err)
