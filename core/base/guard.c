@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <ucontext.h>
 
 #include "core/base/file.h"
 
@@ -20,8 +21,11 @@ static void on_sigbus(int sig, siginfo_t *info, void *uctx)
 {
 	struct guard *g = innermost;
 
-	if (g && info->si_code > 0) /* > 0: the kernel's own, not a kill() */
+	if (g && info->si_code > 0) { /* > 0: the kernel's own, not a kill() */
+		/* The mask as it was at the fault: NODEFER leaves it alone, ThreadSanitizer's wrapper does not. */
+		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)uctx)->uc_sigmask, NULL);
 		siglongjmp(g->jump, 1);
+	}
 	if (before.sa_flags & SA_SIGINFO) {
 		before.sa_sigaction(sig, info, uctx);
 	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
