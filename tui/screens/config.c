@@ -8,8 +8,9 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/table.h"
 
-struct config_state { int row, top; };
+struct config_state { struct bl_list list; };
 
 static int n_keys(const struct bl_app *app)
 {
@@ -59,11 +60,8 @@ static void config_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "config.json as it will be exported: %d edit%s (Enter edits, u undoes)",
 		      bl_plan_n_edits(app->session->plan), bl_plan_n_edits(app->session->plan) == 1 ? "" : "s");
-	if (st->row < st->top)
-		st->top = st->row;
-	if (st->row >= st->top + rows)
-		st->top = st->row - rows + 1;
-	for (int i = st->top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
+	bl_list_fit(&st->list, n, rows);
+	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
 		const char *key = key_of(app, i);
 		const cJSON *was = cJSON_GetObjectItemCaseSensitive(app->session->model->config.json, key);
 		const struct bl_config_edit *e = edit_of(app, key);
@@ -79,7 +77,7 @@ static void config_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 		bl_grid_text(g, y, v.col + 2, 28, e ? BL_ROLE_WARN : BL_ROLE_TEXT, 0, bl_printable(name, sizeof name, key));
 		bl_grid_text(g, y, v.col + 31, v.cols - 31, e ? BL_ROLE_WARN : BL_ROLE_DIM, 0, bl_printable(value, sizeof value, bl_str_c(&text)));
 		bl_str_free(&text);
-		if (i == st->row) {
+		if (i == st->list.row) {
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
 		}
@@ -92,33 +90,25 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 	int n = n_rows(app);
 	char text[400];
 
-	(void)arg;
+	unsigned react = bl_list_act(&st->list, a, arg, n, 16);
+	if (react != BL_REACT_UNKNOWN)
+		return react;
 	switch (a) {
-	case BL_ACT_DOWN: st->row++; break;
-	case BL_ACT_UP: st->row--; break;
-	case BL_ACT_HALF_DOWN: case BL_ACT_PAGE_DOWN: st->row += 10; break;
-	case BL_ACT_HALF_UP: case BL_ACT_PAGE_UP: st->row -= 10; break;
-	case BL_ACT_TOP: st->row = 0; break;
-	case BL_ACT_BOTTOM: st->row = n; break;
 	case BL_ACT_OPEN: {
-		const cJSON *was = cJSON_GetObjectItemCaseSensitive(app->session->model->config.json, key_of(app, st->row));
+		const cJSON *was = cJSON_GetObjectItemCaseSensitive(app->session->model->config.json, key_of(app, st->list.row));
 		struct bl_str value = {0};
 
-		if (edit_of(app, key_of(app, st->row)))
-			bl_str_add(&value, edit_of(app, key_of(app, st->row))->value);
+		if (edit_of(app, key_of(app, st->list.row)))
+			bl_str_add(&value, edit_of(app, key_of(app, st->list.row))->value);
 		else if (was)
 			bl_json_print(&value, was, 0, false);
-		snprintf(text, sizeof text, "%.100s=%.280s", key_of(app, st->row), bl_str_c(&value));
+		snprintf(text, sizeof text, "%.100s=%.280s", key_of(app, st->list.row), bl_str_c(&value));
 		bl_str_free(&value);
 		bl_app_prompt(app, "config: ", text, NULL, BL_ACT_CONFIG);
 		return BL_REACT_REDRAW;
 	}
 	default: return BL_REACT_UNKNOWN;
 	}
-	if (st->row >= n)
-		st->row = n - 1;
-	if (st->row < 0)
-		st->row = 0;
 	return BL_REACT_REDRAW;
 }
 

@@ -12,6 +12,7 @@
 #include "tui/edit.h"
 #include "tui/screens/layers_columns.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/table.h"
 
 #define COLUMNS_MAX 32
 
@@ -20,7 +21,7 @@ struct layers_state {
 	uint8_t *tags;             /* per unit */
 	uint8_t *filtered;         /* per unit: 1 = shown; NULL without a filter */
 	char filter[256], search[128];
-	int row, top, left;        /* cursor within order; first row drawn; first column after the fixed ones */
+	struct bl_list list;       /* cursor within order */
 	int last_tag;              /* unit last tagged, -1 */
 	const struct bl_layer_column *sort;
 	bool reverse;
@@ -33,7 +34,7 @@ static int n_units(const struct bl_app *app)
 
 static int current(const struct layers_state *st)
 {
-	return st->n_order ? st->order[st->row] : -1;
+	return st->n_order ? st->order[st->list.row] : -1;
 }
 
 /* ---- order ---- */
@@ -65,11 +66,11 @@ static void reorder(struct bl_app *app, struct layers_state *st)
 	for (int i = 0; i < n; i++) {
 		st->order[i] = items[i].unit;
 		if (items[i].unit == keep)
-			st->row = i;
+			st->list.row = i;
 	}
 	bl_free(items);
-	if (st->row >= n)
-		st->row = n ? n - 1 : 0;
+	if (st->list.row >= n)
+		st->list.row = n ? n - 1 : 0;
 }
 
 
@@ -77,20 +78,10 @@ static void go_to(struct bl_app *app, struct layers_state *st, int unit)
 {
 	for (int i = 0; i < st->n_order; i++)
 		if (st->order[i] == unit) {
-			st->row = i;
+			st->list.row = i;
 			return;
 		}
 	bl_app_message(app, BL_MSG_WARN, "that unit is hidden by the filter (f Enter shows all)");
-}
-
-static unsigned move(struct layers_state *st, int by)
-{
-	st->row += by;
-	if (st->row >= st->n_order)
-		st->row = st->n_order - 1;
-	if (st->row < 0)
-		st->row = 0;
-	return BL_REACT_REDRAW;
 }
 
 /* ---- drawing ---- */
@@ -122,7 +113,7 @@ static void draw_row(struct bl_app *app, struct layers_state *st, struct bl_grid
 		     const struct bl_layer_column **cols, int n)
 {
 	int unit = st->order[index], x = v.col + 1;
-	bool here = index == st->row;
+	bool here = index == st->list.row;
 
 	for (int i = 0; i < n && x < v.col + v.cols; i++) {
 		const struct bl_layer_column *c = cols[i];
@@ -163,21 +154,14 @@ static void layers_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 	draw_heading(app, st, g, v.row, v, cols, n);
 	if (rows < 1)
 		return;
-	if (st->row < st->top)
-		st->top = st->row;
-	if (st->row >= st->top + rows)
-		st->top = st->row - rows + 1;
-	if (st->top + rows > st->n_order)
-		st->top = st->n_order - rows;
-	if (st->top < 0)
-		st->top = 0;
-	for (int i = st->top, y = v.row + 1; i < st->n_order && y < v.row + 1 + rows; i++, y++)
+	bl_list_fit(&st->list, st->n_order, rows);
+	for (int i = st->list.top, y = v.row + 1; i < st->n_order && y < v.row + 1 + rows; i++, y++)
 		draw_row(app, st, g, y, v, i, cols, n);
 	if (!st->n_order)
 		bl_grid_text(g, v.row + 2, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "No unit matches the filter.");
 	else
-		bl_session_want(app->session, st->order[st->top],
-				st->order[st->top + rows - 1 < st->n_order ? st->top + rows - 1 : st->n_order - 1]);
+		bl_session_want(app->session, st->order[st->list.top],
+				st->order[st->list.top + rows - 1 < st->n_order ? st->list.top + rows - 1 : st->n_order - 1]);
 }
 
 /* ---- actions ---- */
@@ -248,14 +232,16 @@ static unsigned tag(struct bl_app *app, struct layers_state *st, enum bl_action 
 	case BL_ACT_TAG:
 		st->tags[unit] ^= 1;
 		st->last_tag = unit;
-		return move(st, 1);
+		if (st->list.row + 1 < st->n_order)
+			st->list.row++;
+		return BL_REACT_REDRAW;
 	case BL_ACT_TAG_RANGE:
 		for (int i = 0; i < st->n_order; i++)
 			if (st->order[i] == st->last_tag)
 				from = i;
 		if (from < 0)
-			from = st->row;
-		for (int i = from < st->row ? from : st->row; i <= (from < st->row ? st->row : from); i++)
+			from = st->list.row;
+		for (int i = from < st->list.row ? from : st->list.row; i <= (from < st->list.row ? st->list.row : from); i++)
 			st->tags[st->order[i]] = 1;
 		st->last_tag = unit;
 		break;
@@ -287,7 +273,7 @@ static unsigned filter(struct bl_app *app, struct layers_state *st, const char *
 		bl_free(sel);
 	bl_printable(st->filter, sizeof st->filter, pattern);
 	reorder(app, st);
-	st->top = 0;
+	st->list.top = 0;
 	return BL_REACT_REDRAW;
 }
 
@@ -326,11 +312,11 @@ static unsigned search(struct bl_app *app, struct layers_state *st, int step)
 		return BL_REACT_REDRAW;
 	}
 	for (int k = 1; k <= st->n_order; k++) {
-		int i = ((st->row + step * k) % st->n_order + st->n_order) % st->n_order;
+		int i = ((st->list.row + step * k) % st->n_order + st->n_order) % st->n_order;
 		if (row_matches(app, st->order[i], st->search)) {
-			if ((step > 0) != (i > st->row) && i != st->row)
+			if ((step > 0) != (i > st->list.row) && i != st->list.row)
 				bl_app_message(app, BL_MSG_INFO, "search wrapped around");
-			st->row = i;
+			st->list.row = i;
 			return BL_REACT_REDRAW;
 		}
 	}
@@ -347,13 +333,13 @@ static unsigned jump(struct bl_app *app, struct layers_state *st, enum bl_action
 
 	if (here < 0)
 		return BL_REACT_REDRAW;
-	for (int i = st->row + step; i >= 0 && i < st->n_order; i += step) {
+	for (int i = st->list.row + step; i >= 0 && i < st->n_order; i += step) {
 		const struct bl_unit *u = &units[st->order[i]];
 		if (kind ? u->kind == units[here].kind : u->block != units[here].block) {
-			st->row = i;
+			st->list.row = i;
 			if (!kind && step < 0) /* the first row of that block */
-				while (st->row > 0 && units[st->order[st->row - 1]].block == u->block)
-					st->row--;
+				while (st->list.row > 0 && units[st->order[st->list.row - 1]].block == u->block)
+					st->list.row--;
 			break;
 		}
 	}
@@ -379,18 +365,13 @@ static unsigned columns(struct bl_app *app, const char *names)
 static unsigned layers_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct layers_state *st = state;
-	int page = app->grid.rows > 8 ? app->grid.rows - 8 : 1, n = *arg ? atoi(arg) : 1, unit = current(st);
+	int page = app->grid.rows > 8 ? app->grid.rows - 8 : 1, unit = current(st);
+	unsigned react = bl_list_act(&st->list, a, arg, st->n_order, page);
 	char text[32];
 
+	if (react != BL_REACT_UNKNOWN)
+		return react;
 	switch (a) {
-	case BL_ACT_DOWN: return move(st, n < 1 ? 1 : n);
-	case BL_ACT_UP: return move(st, n < 1 ? -1 : -n);
-	case BL_ACT_PAGE_DOWN: return move(st, page);
-	case BL_ACT_PAGE_UP: return move(st, -page);
-	case BL_ACT_HALF_DOWN: return move(st, page / 2 + 1);
-	case BL_ACT_HALF_UP: return move(st, -page / 2 - 1);
-	case BL_ACT_TOP: return move(st, -st->n_order);
-	case BL_ACT_BOTTOM: return move(st, st->n_order);
 	case BL_ACT_BLOCK_NEXT: case BL_ACT_BLOCK_PREV: case BL_ACT_KIND_NEXT: case BL_ACT_KIND_PREV: return jump(app, st, a);
 	case BL_ACT_TAG: case BL_ACT_TAG_RANGE: case BL_ACT_TAG_KIND: case BL_ACT_UNTAG: return tag(app, st, a);
 	case BL_ACT_OPEN:

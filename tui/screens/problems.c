@@ -5,8 +5,9 @@
 #include "core/base/str.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/table.h"
 
-struct problems_state { int row, top; };
+struct problems_state { struct bl_list list; };
 
 static int count(struct bl_app *app, int *n_plan)
 {
@@ -57,13 +58,8 @@ static void problems_draw(struct bl_app *app, void *state, struct bl_grid_s *g, 
 			     "Nothing to complain about: every unit has a kernel on the target.");
 		return;
 	}
-	if (st->row >= n_all)
-		st->row = n_all - 1;
-	if (st->row < st->top)
-		st->top = st->row;
-	if (st->row >= st->top + (v.rows - 1) / 2)
-		st->top = st->row - (v.rows - 1) / 2 + 1;
-	for (int i = st->top; i < n_all && y < v.row + v.rows; i++) {
+	bl_list_fit(&st->list, n_all, (v.rows - 1) / 2);
+	for (int i = st->list.top; i < n_all && y < v.row + v.rows; i++) {
 		bool fatal = i < n_plan && problems[i].fatal;
 		char label[32] = "";
 		int first = y;
@@ -75,7 +71,7 @@ static void problems_draw(struct bl_app *app, void *state, struct bl_grid_s *g, 
 			      i < n_plan && problems[i].rule ? "  rule " : "", i < n_plan && problems[i].rule ? problems[i].rule : "");
 		y++;
 		y += wrapped(g, v, y, BL_ROLE_TEXT, i < n_plan ? problems[i].sentence : app->session->model->problems[i - n_plan]);
-		if (i == st->row) {
+		if (i == st->list.row) {
 			bl_grid_paint(g, first, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, first, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
 		}
@@ -88,26 +84,18 @@ static unsigned problems_act(struct bl_app *app, void *state, enum bl_action a, 
 	int n_plan, n_all = count(app, &n_plan);
 	char unit[32];
 
-	(void)arg;
+	unsigned react = bl_list_act(&st->list, a, arg, n_all, 16);
+	if (react != BL_REACT_UNKNOWN)
+		return react;
 	switch (a) {
-	case BL_ACT_DOWN: st->row++; break;
-	case BL_ACT_UP: st->row--; break;
-	case BL_ACT_HALF_DOWN: case BL_ACT_PAGE_DOWN: st->row += 8; break;
-	case BL_ACT_HALF_UP: case BL_ACT_PAGE_UP: st->row -= 8; break;
-	case BL_ACT_TOP: st->row = 0; break;
-	case BL_ACT_BOTTOM: st->row = n_all; break;
 	case BL_ACT_OPEN:
-		if (st->row < n_plan && bl_session_problems(app->session, NULL, NULL)[st->row].unit >= 0) {
-			snprintf(unit, sizeof unit, "%d", bl_session_problems(app->session, NULL, NULL)[st->row].unit);
+		if (st->list.row < n_plan && bl_session_problems(app->session, NULL, NULL)[st->list.row].unit >= 0) {
+			snprintf(unit, sizeof unit, "%d", bl_session_problems(app->session, NULL, NULL)[st->list.row].unit);
 			bl_app_push(app, "unit", unit);
 		}
 		return BL_REACT_REDRAW;
 	default: return BL_REACT_UNKNOWN;
 	}
-	if (st->row >= n_all)
-		st->row = n_all - 1;
-	if (st->row < 0)
-		st->row = 0;
 	return BL_REACT_REDRAW;
 }
 

@@ -10,21 +10,13 @@
 #include "core/estimate/estimate.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/table.h"
 
 struct snapshots_state {
-	int row, top;        /* list; row n_snapshots = the plan itself is never in the list */
+	struct bl_list list, diff;
 	int marked;          /* snapshot to compare with; -1: the plan */
 	bool in_diff;        /* Tab: the cursor is in the list of differences */
-	int diff_row, diff_top;
 };
-
-static void clamp(int *row, int n)
-{
-	if (*row >= n)
-		*row = n - 1;
-	if (*row < 0)
-		*row = 0;
-}
 
 /* Side a or b of the comparison: NULL snapshot = the plan as it is. */
 static const struct bl_choice *choice_of(const struct bl_app *app, int snapshot, int unit)
@@ -79,11 +71,8 @@ static void draw_list(struct bl_app *app, struct snapshots_state *st, struct bl_
 	int n = bl_plan_n_snapshots(p);
 
 	bl_grid_text(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "   name                 when   differs    linears MB  note");
-	if (st->row < st->top)
-		st->top = st->row;
-	if (st->row >= st->top + v.rows - 1)
-		st->top = st->row - v.rows + 2;
-	for (int i = st->top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
+	bl_list_fit(&st->list, n, v.rows - 1);
+	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
 		const struct bl_snapshot *s = bl_plan_snapshot(p, i);
 		char hhmm[6], line[256], name[80], note[120];
 		int differs = n_differing(app, -1, i);
@@ -94,9 +83,9 @@ static void draw_list(struct bl_app *app, struct snapshots_state *st, struct bl_
 		snprintf(line, sizeof line, " %s%-20.20s %-5s  %4d unit%s %12.1f  %.60s", i == st->marked ? "*" : " ", name, hhmm,
 			 differs, differs == 1 ? " " : "s", linear_mb(app, i), note);
 		bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
-		if (i == st->row)
+		if (i == st->list.row)
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, st->in_diff ? 0 : BL_ATTR_REVERSE);
-		if (i == st->row)
+		if (i == st->list.row)
 			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
 	}
 }
@@ -104,19 +93,15 @@ static void draw_list(struct bl_app *app, struct snapshots_state *st, struct bl_
 static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	const struct bl_model *m = app->session->model;
-	int a = st->marked, b = st->row, n = n_differing(app, a, b);
+	int a = st->marked, b = st->list.row, n = n_differing(app, a, b);
 	char here[BL_SCHEME_NAME_MAX], there[BL_SCHEME_NAME_MAX];
 
-	clamp(&st->diff_row, n);
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s differ", name_of(app, a),
 		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? "" : "s");
 	bl_grid_text(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
 		     "  blk unit     here         there             d MB   weight-error dB here  there");
-	if (st->diff_row < st->diff_top)
-		st->diff_top = st->diff_row;
-	if (st->diff_row >= st->diff_top + v.rows - 2)
-		st->diff_top = st->diff_row - v.rows + 3;
-	for (int k = st->diff_top, y = v.row + 2; y < v.row + v.rows; k++, y++) {
+	bl_list_fit(&st->diff, n, v.rows - 2);
+	for (int k = st->diff.top, y = v.row + 2; y < v.row + v.rows; k++, y++) {
 		int u = differing(app, a, b, k);
 
 		if (u < 0)
@@ -131,7 +116,7 @@ static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_
 			 bl_unit_kind_name(m->units[u].kind), bl_scheme_short(here, &ca->scheme), bl_scheme_short(there, &cb->scheme), mb,
 			 ea, eb);
 		bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
-		if (st->in_diff && k == st->diff_row) {
+		if (st->in_diff && k == st->diff.row) {
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
 		}
@@ -151,7 +136,7 @@ static void snapshots_draw(struct bl_app *app, void *state, struct bl_grid_s *g,
 			     "n saves the plan as it is now; here you will compare and restore.");
 		return;
 	}
-	clamp(&st->row, n);
+	bl_list_fit(&st->list, n, body.rows);
 	if (st->marked >= n)
 		st->marked = -1;
 	int list_rows = body.rows / 2 < n + 1 ? body.rows / 2 : n + 1;
@@ -173,7 +158,7 @@ static void snapshots_enter(struct bl_app *app, void *state, const char *arg)
 	if (arg && *arg) {
 		int i = bl_plan_find_snapshot(app->session->plan, arg);
 		if (i >= 0)
-			st->row = i;
+			st->list.row = i;
 	}
 }
 
@@ -195,33 +180,20 @@ static unsigned restore(struct bl_app *app, int i)
 static unsigned take_unit(struct bl_app *app, struct snapshots_state *st)
 {
 	struct bl_plan *p = app->session->plan;
-	int u = differing(app, st->marked, st->row, st->diff_row);
+	int u = differing(app, st->marked, st->list.row, st->diff.row);
 	char label[32], step[64];
 
 	if (u < 0)
 		return BL_REACT_REDRAW;
-	const struct bl_choice *c = choice_of(app, st->row, u);
+	const struct bl_choice *c = choice_of(app, st->list.row, u);
 	snprintf(step, sizeof step, "take %s from a snapshot", bl_edit_unit_label(app, u, label));
 	bl_plan_begin(p, step);
 	bool ok = bl_plan_set_scheme(p, u, &c->scheme) && (!c->method[0] || bl_plan_set_method(p, u, c->method, c->params));
 	if (bl_plan_end(p))
 		bl_app_edited(app);
 	bl_app_message(app, ok ? BL_MSG_INFO : BL_MSG_WARN, ok ? "took %s from %s (u undoes)" : "%s is locked; %s was not taken", label,
-		       name_of(app, st->row));
+		       name_of(app, st->list.row));
 	return BL_REACT_REDRAW | BL_REACT_EDITED;
-}
-
-static unsigned move(struct snapshots_state *st, int n, int n_diff, int by)
-{
-	if (st->in_diff) {
-		st->diff_row += by;
-		clamp(&st->diff_row, n_diff);
-	} else {
-		st->row += by;
-		clamp(&st->row, n);
-		st->diff_row = st->diff_top = 0;
-	}
-	return BL_REACT_REDRAW;
 }
 
 static unsigned snapshots_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
@@ -229,15 +201,12 @@ static unsigned snapshots_act(struct bl_app *app, void *state, enum bl_action a,
 	struct snapshots_state *st = state;
 	struct bl_plan *p = app->session->plan;
 	struct bl_err err = BL_ERR_INIT;
-	int n = bl_plan_n_snapshots(p), n_diff = n ? n_differing(app, st->marked, st->row < n ? st->row : 0) : 0;
+	int n = bl_plan_n_snapshots(p), n_diff = n ? n_differing(app, st->marked, st->list.row < n ? st->list.row : 0) : 0;
 
+	unsigned react = st->in_diff ? bl_list_act(&st->diff, a, arg, n_diff, 8) : bl_list_act(&st->list, a, arg, n, 8);
+	if (react != BL_REACT_UNKNOWN)
+		return react;
 	switch (a) {
-	case BL_ACT_DOWN: return move(st, n, n_diff, 1);
-	case BL_ACT_UP: return move(st, n, n_diff, -1);
-	case BL_ACT_HALF_DOWN: case BL_ACT_PAGE_DOWN: return move(st, n, n_diff, 8);
-	case BL_ACT_HALF_UP: case BL_ACT_PAGE_UP: return move(st, n, n_diff, -8);
-	case BL_ACT_TOP: return move(st, n, n_diff, -1000000);
-	case BL_ACT_BOTTOM: return move(st, n, n_diff, 1000000);
 	case BL_ACT_PANE_NEXT: case BL_ACT_PANE_PREV:
 		st->in_diff = !st->in_diff && n_diff > 0;
 		return BL_REACT_REDRAW;
@@ -246,7 +215,7 @@ static unsigned snapshots_act(struct bl_app *app, void *state, enum bl_action a,
 	if (!n)
 		return BL_REACT_UNKNOWN;
 	switch (a) {
-	case BL_ACT_OPEN: return st->in_diff ? take_unit(app, st) : restore(app, st->row);
+	case BL_ACT_OPEN: return st->in_diff ? take_unit(app, st) : restore(app, st->list.row);
 	case BL_ACT_SNAPSHOT_TAKE: return take_unit(app, st);
 	case BL_ACT_COMPARE:
 		if (*arg) {
@@ -256,22 +225,22 @@ static unsigned snapshots_act(struct bl_app *app, void *state, enum bl_action a,
 			else
 				st->marked = i;
 		} else {
-			st->marked = st->marked == st->row ? -1 : st->row;
+			st->marked = st->marked == st->list.row ? -1 : st->list.row;
 			bl_app_message(app, BL_MSG_INFO, st->marked < 0 ? "comparing with the plan" :
 				       "comparing with %s: move to the other one", name_of(app, st->marked));
 		}
 		return BL_REACT_REDRAW;
 	case BL_ACT_SNAPSHOT_RENAME:
 		if (!*arg)
-			bl_app_prompt(app, "new name: ", bl_plan_snapshot(p, st->row)->name, NULL, BL_ACT_SNAPSHOT_RENAME);
-		else if (bl_plan_snapshot_rename(p, st->row, arg, &err))
+			bl_app_prompt(app, "new name: ", bl_plan_snapshot(p, st->list.row)->name, NULL, BL_ACT_SNAPSHOT_RENAME);
+		else if (bl_plan_snapshot_rename(p, st->list.row, arg, &err))
 			bl_app_message_err(app, &err);
 		else
 			bl_app_edited(app);
 		return BL_REACT_REDRAW;
 	case BL_ACT_SNAPSHOT_DROP:
-		bl_app_message(app, BL_MSG_INFO, "dropped %s (u undoes)", name_of(app, st->row));
-		bl_plan_snapshot_drop(p, st->row);
+		bl_app_message(app, BL_MSG_INFO, "dropped %s (u undoes)", name_of(app, st->list.row));
+		bl_plan_snapshot_drop(p, st->list.row);
 		st->marked = -1;
 		bl_app_edited(app);
 		return BL_REACT_REDRAW | BL_REACT_EDITED;
@@ -283,8 +252,8 @@ static void snapshots_row_text(struct bl_app *app, void *state, struct bl_str *o
 {
 	const struct snapshots_state *st = state;
 
-	if (st->row < bl_plan_n_snapshots(app->session->plan))
-		bl_str_add(out, name_of(app, st->row));
+	if (st->list.row < bl_plan_n_snapshots(app->session->plan))
+		bl_str_add(out, name_of(app, st->list.row));
 }
 
 const struct bl_screen bl_screen_snapshots = {

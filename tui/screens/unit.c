@@ -11,12 +11,14 @@
 #include "core/estimate/estimate.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
-#include "tui/widgets/spark.h"
+#include "tui/widgets/histogram.h"
+#include "tui/widgets/table.h"
 
 enum pane { PANE_HISTOGRAM, PANE_OUT, PANE_IN, PANE_MEMBERS, PANE_COUNT };
 
 struct unit_state {
-	int unit, row, top, pane;
+	struct bl_list list;
+	int unit, pane;
 	bool log;
 };
 
@@ -216,11 +218,8 @@ static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid
 	bl_grid_textf(g, v.row, v.col + 35, 6, BL_ROLE_HEADING, 0, "%-6.6s", app->session->target->gpu.name);
 	if (rows < 1)
 		return;
-	if (st->row < st->top)
-		st->top = st->row;
-	if (st->row >= st->top + rows)
-		st->top = st->row - rows + 1;
-	for (int i = st->top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
+	bl_list_fit(&st->list, n, rows);
+	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
 		struct bl_scheme s = candidate(app, st, i);
 		struct bl_choice c = choice_for(app, st, &s);
 		struct bl_quantity q = bl_unit_time(u, &s, app->session->target, 8);
@@ -240,7 +239,7 @@ static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid
 		bl_grid_textf(g, y, v.col + 44, v.cols - 44, verdict.legal ? BL_ROLE_TEXT : BL_ROLE_WARN, 0, "%s%s%s%s",
 			      here ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
 			      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.sentence);
-		if (i == st->row) {
+		if (i == st->list.row) {
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
 		}
@@ -268,7 +267,7 @@ static void to_plan_row(struct bl_app *app, struct unit_state *st)
 	for (int i = 0; i < n_candidates(app, st); i++) {
 		struct bl_scheme s = candidate(app, st, i);
 		if (bl_scheme_equal(&s, &bl_plan_choice(app->session->plan, st->unit)->scheme))
-			st->row = i;
+			st->list.row = i;
 	}
 }
 
@@ -279,7 +278,7 @@ static unsigned edit(struct bl_app *app, struct unit_state *st, enum bl_action a
 
 	sel[st->unit] = 1;
 	if (a == BL_ACT_OPEN) {
-		struct bl_scheme s = candidate(app, st, st->row);
+		struct bl_scheme s = candidate(app, st, st->list.row);
 		react = bl_edit_scheme(app, sel, &s);
 	} else if (bl_edit_scheme_of(a)) {
 		react = bl_edit_scheme(app, sel, bl_edit_scheme_of(a));
@@ -312,15 +311,11 @@ static unsigned jump(struct bl_app *app, struct unit_state *st, enum bl_action a
 static unsigned unit_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct unit_state *st = state;
-	int n = n_candidates(app, st), by = *arg ? atoi(arg) : 1;
+	unsigned react = bl_list_act(&st->list, a, arg, n_candidates(app, st), 8);
 
+	if (react != BL_REACT_UNKNOWN)
+		return react;
 	switch (a) {
-	case BL_ACT_DOWN: st->row += by > 0 ? by : 1; break;
-	case BL_ACT_UP: st->row -= by > 0 ? by : 1; break;
-	case BL_ACT_HALF_DOWN: case BL_ACT_PAGE_DOWN: st->row += 5; break;
-	case BL_ACT_HALF_UP: case BL_ACT_PAGE_UP: st->row -= 5; break;
-	case BL_ACT_TOP: st->row = 0; break;
-	case BL_ACT_BOTTOM: st->row = n; break;
 	case BL_ACT_PANE_NEXT: st->pane = (st->pane + 1) % PANE_COUNT; break;
 	case BL_ACT_PANE_PREV: st->pane = (st->pane + PANE_COUNT - 1) % PANE_COUNT; break;
 	case BL_ACT_SCALE: st->log = !st->log; st->pane = PANE_HISTOGRAM; break;
@@ -335,10 +330,6 @@ static unsigned unit_act(struct bl_app *app, void *state, enum bl_action a, cons
 	case BL_ACT_OPEN: case BL_ACT_LOCK: return edit(app, st, a, arg);
 	default: return bl_edit_scheme_of(a) ? edit(app, st, a, arg) : BL_REACT_UNKNOWN;
 	}
-	if (st->row >= n)
-		st->row = n - 1;
-	if (st->row < 0)
-		st->row = 0;
 	return BL_REACT_REDRAW;
 }
 
