@@ -16,7 +16,7 @@ void bl_str_add(struct bl_str *b, const char *s);
 void bl_str_addn(struct bl_str *b, const void *s, size_t n);
 void bl_str_addc(struct bl_str *b, char c);
 void bl_str_addf(struct bl_str *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void bl_str_vaddf(struct bl_str *b, const char *fmt, va_list ap);
+void bl_str_vaddf(struct bl_str *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Appends s as a JSON string with quotes. */
 void bl_str_add_json(struct bl_str *b, const char *s);
 const char *bl_str_c(struct bl_str *b); /* never NULL */
