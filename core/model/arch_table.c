@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The model families. Names and block order are those of the published checkpoints; which linears a server fuses is vLLM's mapping. */
+#include "core/model/arch.h"
+
+#include <string.h>
+
+#define QKV {BL_UNIT_QKV, "self_attn.qkv_proj", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {false, false, false}}
+#define QKV_BIAS {BL_UNIT_QKV, "self_attn.qkv_proj", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {true, true, true}}
+#define O {BL_UNIT_O, "self_attn.o_proj", {"self_attn.o_proj"}, {false}}
+#define GATE_UP {BL_UNIT_GATE_UP, "mlp.gate_up_proj", {"mlp.gate_proj", "mlp.up_proj"}, {false, false}}
+#define DOWN {BL_UNIT_DOWN, "mlp.down_proj", {"mlp.down_proj"}, {false}}
+#define REFUSED(type, why) {.model_type = type, .refused = why}
+
+static const struct bl_arch families[] = {
+	{.model_type = "exaone4", .architecture = "Exaone4ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true, .rope_only_sliding = true,
+	 .writes_layer_types = true,
+	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
+	 .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "llama", .architecture = "LlamaForCausalLM", .norms = BL_NORM_PRE,
+	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .norms = BL_NORM_PRE, .qkv_bias = true,
+	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV_BIAS, O, GATE_UP, DOWN}},
+	{.model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .norms = BL_NORM_PRE, .qk_norm = true,
+	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight", "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
+	 .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "mistral", .architecture = "MistralForCausalLM", .norms = BL_NORM_PRE,
+	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV, O, GATE_UP, DOWN}},
+	REFUSED("gemma", "Gemma needs scaled embeddings and (1+w) norms"),
+	REFUSED("gemma2", "Gemma 2 needs four norms per block and soft caps"),
+	REFUSED("gemma3", "Gemma 3 checkpoints with vision are not decoders alone"),
+	REFUSED("gemma3_text", "Gemma 3 needs four norms per block and two RoPE bases"),
+	REFUSED("phi3", "Phi-3 stores qkv and gate_up already fused"),
+	REFUSED("olmo2", "OLMo-2 normalises whole q and k rows"),
+	REFUSED("exaone", "EXAONE 3.x has other tensor names"),
+	REFUSED("exaone_moe", "mixture-of-experts blocks"),
+	REFUSED("mixtral", "mixture-of-experts blocks"),
+	REFUSED("qwen2_moe", "mixture-of-experts blocks"),
+	REFUSED("qwen3_moe", "mixture-of-experts blocks"),
+	REFUSED("deepseek_v3", "mixture-of-experts blocks and latent attention"),
+	REFUSED("granite", "Granite scales residuals and attention"),
+	REFUSED("glm4", "GLM-4 has other norms and fused gates"),
+	REFUSED("internlm2", "InternLM2 stores wqkv fused"),
+};
+#define N_FAMILIES ((int)(sizeof families / sizeof families[0]))
+
+const char *bl_unit_kind_name(enum bl_unit_kind k)
+{
+	static const char *const names[BL_UNIT_KIND_COUNT] = {"qkv", "o", "gate_up", "down"};
+
+	return (unsigned)k < BL_UNIT_KIND_COUNT ? names[k] : "?";
+}
+
+const struct bl_arch *bl_arch_row(int i)
+{
+	return i >= 0 && i < N_FAMILIES ? &families[i] : NULL;
+}
+
+enum bl_status bl_arch_find(const struct bl_arch **out, const struct bl_config *c, struct bl_err *err)
+{
+	for (int i = 0; i < N_FAMILIES; i++) {
+		if (strcmp(families[i].model_type, c->model_type))
+			continue;
+		if (families[i].refused)
+			return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not supported yet: %s", c->model_type, families[i].refused);
+		if (strcmp(c->activation, "silu"))
+			return bl_fail(err, BL_UNSUPPORTED, "hidden_act: %s is not supported for %s (silu is)", c->activation, c->model_type);
+		*out = &families[i];
+		return BL_OK;
+	}
+	return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not known (exaone4, llama, qwen2, qwen3, mistral are)", c->model_type);
+}

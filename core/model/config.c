@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * config.json: the numbers of a decoder, in the spelling of transformers 4.57 or 5.x. */
+#include "core/model/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/base/str.h"
+
+#define CONFIG_VALUES_MAX 200000
+
+struct reader { const cJSON *root; const char *label; struct bl_err *err; };
+
+static enum bl_status size_field(const struct reader *r, const char *key, int64_t max, bool required, int64_t *out)
+{
+	return bl_json_int(r->root, key, 1, max, required, out, r->label, r->err);
+}
+
+static enum bl_status text_field(const struct reader *r, const char *key, bool required, char *dst, size_t cap)
+{
+	const char *s = NULL;
+
+	if (bl_json_str(r->root, key, cap - 1, required, &s, r->label, r->err))
+		return r->err->status;
+	if (s)
+		snprintf(dst, cap, "%s", s);
+	return BL_OK;
+}
+
+static enum bl_status read_identity(struct bl_config *c, const struct reader *r)
+{
+	const cJSON *a = cJSON_GetObjectItemCaseSensitive(r->root, "architectures");
+
+	if (text_field(r, "model_type", true, c->model_type, sizeof c->model_type))
+		return r->err->status;
+	if (a && !cJSON_IsNull(a)) {
+		if (!cJSON_IsArray(a) || !cJSON_IsString(a->child) || strlen(a->child->valuestring) >= sizeof c->architecture)
+			return bl_fail(r->err, BL_INVALID, "%s: architectures: must be a list with one name", r->label);
+		snprintf(c->architecture, sizeof c->architecture, "%s", a->child->valuestring);
+	}
+	const cJSON *q = cJSON_GetObjectItemCaseSensitive(r->root, "quantization_config");
+	if (q && !cJSON_IsNull(q)) {
+		const char *method = NULL;
+		if (!cJSON_IsObject(q))
+			return bl_fail(r->err, BL_INVALID, "%s: quantization_config: must be an object", r->label);
+		if (bl_json_str(q, "quant_method", sizeof c->quant_method - 1, false, &method, r->label, r->err))
+			return r->err->status;
+		c->quantized = true;
+		snprintf(c->quant_method, sizeof c->quant_method, "%s", method ? method : "unknown");
+	}
+	c->v5_spelling = !bl_json_is_null_or_missing(r->root, "rope_parameters");
+	snprintf(c->dtype, sizeof c->dtype, "float32");
+	if (text_field(r, "torch_dtype", false, c->dtype, sizeof c->dtype) || text_field(r, "dtype", false, c->dtype, sizeof c->dtype))
+		return r->err->status;
+	return BL_OK;
+}
+
+static enum bl_status read_sizes(struct bl_config *c, const struct reader *r)
+{
+	if (size_field(r, "num_hidden_layers", BL_LAYERS_MAX, true, &c->layers) || size_field(r, "hidden_size", 1 << 20, true, &c->hidden) ||
+	    size_field(r, "intermediate_size", 1 << 22, true, &c->ffn) || size_field(r, "num_attention_heads", 1 << 14, true, &c->heads) ||
+	    size_field(r, "vocab_size", 1 << 26, true, &c->vocab))
+		return r->err->status;
+	c->kv_heads = c->heads;
+	c->head_dim = c->hidden / c->heads;
+	c->max_positions = 2048;
+	if (size_field(r, "num_key_value_heads", 1 << 14, false, &c->kv_heads) || size_field(r, "head_dim", 1 << 16, false, &c->head_dim) ||
+	    size_field(r, "max_position_embeddings", (int64_t)1 << 40, false, &c->max_positions))
+		return r->err->status;
+	if (c->heads % c->kv_heads)
+		return bl_fail(r->err, BL_INVALID, "%s: num_key_value_heads: %lld does not divide num_attention_heads %lld", r->label,
+			       (long long)c->kv_heads, (long long)c->heads);
+	if (c->head_dim < 1)
+		return bl_fail(r->err, BL_INVALID, "%s: head_dim: missing, and hidden_size %lld / num_attention_heads %lld is not one", r->label,
+			       (long long)c->hidden, (long long)c->heads);
+	c->rms_eps = 1e-6;
+	if (bl_json_num(r->root, "rms_norm_eps", 0, 1, false, &c->rms_eps, r->label, r->err) ||
+	    bl_json_bool(r->root, "tie_word_embeddings", false, &c->tied, r->label, r->err) ||
+	    bl_json_bool(r->root, "attention_bias", false, &c->attention_bias, r->label, r->err) ||
+	    bl_json_bool(r->root, "mlp_bias", false, &c->mlp_bias, r->label, r->err))
+		return r->err->status;
+	snprintf(c->activation, sizeof c->activation, "silu");
+	c->bos = c->pad = -1;
+	if (text_field(r, "hidden_act", false, c->activation, sizeof c->activation) ||
+	    bl_json_int(r->root, "bos_token_id", 0, c->vocab, false, &c->bos, r->label, r->err) ||
+	    bl_json_int(r->root, "pad_token_id", -1, c->vocab, false, &c->pad, r->label, r->err))
+		return r->err->status;
+	return BL_OK;
+}
+
+static enum bl_status read_rope(struct bl_config *c, const struct reader *r)
+{
+	const cJSON *params = cJSON_GetObjectItemCaseSensitive(r->root, "rope_parameters");
+	const cJSON *o = c->v5_spelling ? params : cJSON_GetObjectItemCaseSensitive(r->root, "rope_scaling");
+	const char *key = c->v5_spelling ? "rope_parameters" : "rope_scaling", *type = NULL;
+	struct bl_rope *rope = &c->rope;
+
+	*rope = (struct bl_rope){.kind = BL_ROPE_DEFAULT, .theta = 10000, .factor = 1, .low_freq_factor = 1, .high_freq_factor = 4};
+	if (bl_json_num(c->v5_spelling ? params : r->root, "rope_theta", 1e-3, 1e15, false, &rope->theta, r->label, r->err))
+		return r->err->status;
+	if (!o || cJSON_IsNull(o))
+		return BL_OK;
+	if (!cJSON_IsObject(o))
+		return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object or null", r->label, key);
+	if (bl_json_str(o, "rope_type", 40, false, &type, r->label, r->err) || (!type && bl_json_str(o, "type", 40, false, &type, r->label, r->err)))
+		return r->err->status;
+	if (!type || !strcmp(type, "default"))
+		return BL_OK;
+	if (strcmp(type, "linear") && strcmp(type, "llama3"))
+		return bl_fail(r->err, BL_UNSUPPORTED, "%s: %s: rope_type %s is not supported (default, linear, llama3 are)", r->label, key, type);
+	rope->kind = !strcmp(type, "linear") ? BL_ROPE_LINEAR : BL_ROPE_LLAMA3;
+	if (bl_json_num(o, "factor", 1e-6, 1e9, true, &rope->factor, r->label, r->err))
+		return r->err->status;
+	if (rope->kind == BL_ROPE_LLAMA3 &&
+	    (bl_json_num(o, "low_freq_factor", 1e-6, 1e9, true, &rope->low_freq_factor, r->label, r->err) ||
+	     bl_json_num(o, "high_freq_factor", 1e-6, 1e9, true, &rope->high_freq_factor, r->label, r->err) ||
+	     bl_json_int(o, "original_max_position_embeddings", 1, (int64_t)1 << 40, true, &rope->original_positions, r->label, r->err)))
+		return r->err->status;
+	return BL_OK;
+}
+
+/* Which layers attend through the window: layer_types when present, else the family's older keys. */
+static enum bl_status read_windows(struct bl_config *c, const struct reader *r)
+{
+	const cJSON *types = cJSON_GetObjectItemCaseSensitive(r->root, "layer_types");
+	const cJSON *pattern = cJSON_GetObjectItemCaseSensitive(r->root, "sliding_window_pattern");
+	bool use = true;
+
+	if (size_field(r, "sliding_window", (int64_t)1 << 40, false, &c->sliding_window) ||
+	    bl_json_bool(r->root, "use_sliding_window", false, &use, r->label, r->err))
+		return r->err->status;
+	if (!cJSON_GetObjectItemCaseSensitive(r->root, "use_sliding_window") && !strcmp(c->model_type, "qwen2"))
+		use = false;
+	if (!use)
+		c->sliding_window = 0;
+	if (types && !cJSON_IsNull(types)) {
+		int64_t i = 0;
+		if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != c->layers)
+			return bl_fail(r->err, BL_INVALID, "%s: layer_types: must list one type for each of the %lld layers", r->label, (long long)c->layers);
+		for (const cJSON *t = types->child; t; t = t->next, i++) {
+			if (!cJSON_IsString(t) || (strcmp(t->valuestring, "sliding_attention") && strcmp(t->valuestring, "full_attention")))
+				return bl_fail(r->err, BL_UNSUPPORTED, "%s: layer_types[%lld]: must be sliding_attention or full_attention", r->label, (long long)i);
+			c->sliding[i] = t->valuestring[0] == 's';
+			if (c->sliding[i] && !c->sliding_window)
+				return bl_fail(r->err, BL_INVALID, "%s: layer_types[%lld]: is sliding_attention but sliding_window is not set", r->label, (long long)i);
+		}
+		return BL_OK;
+	}
+	if (!c->sliding_window)
+		return BL_OK;
+	for (int64_t i = 0; i < c->layers; i++) {
+		if (cJSON_IsNumber(pattern) && pattern->valuedouble >= 1)
+			c->sliding[i] = (i + 1) % (int64_t)pattern->valuedouble != 0;
+		else if (cJSON_IsString(pattern) && pattern->valuestring[0])
+			c->sliding[i] = pattern->valuestring[i % (int64_t)strlen(pattern->valuestring)] == 'L';
+		else
+			c->sliding[i] = !strcmp(c->model_type, "mistral");
+	}
+	return BL_OK;
+}
+
+enum bl_status bl_config_parse(struct bl_config *c, const char *text, size_t n, const char *label, struct bl_err *err)
+{
+	struct bl_config made = {0};
+
+	if (bl_json_parse(&made.json, text, n, CONFIG_VALUES_MAX, label, err))
+		return err->status;
+	struct reader r = {made.json, label, err};
+	if (read_identity(&made, &r) || read_sizes(&made, &r) || read_rope(&made, &r) || read_windows(&made, &r)) {
+		bl_config_fini(&made);
+		return err->status;
+	}
+	*c = made;
+	return BL_OK;
+}
+
+void bl_config_fini(struct bl_config *c)
+{
+	cJSON_Delete(c->json);
+	c->json = NULL;
+}
+
+static void put(cJSON *o, const char *key, cJSON *v)
+{
+	cJSON_DeleteItemFromObjectCaseSensitive(o, key);
+	cJSON_AddItemToObject(o, key, v);
+}
+
+cJSON *bl_config_v457(const struct bl_config *c, struct bl_str *edits)
+{
+	cJSON *o = cJSON_Duplicate(c->json, true);
+	const cJSON *params = cJSON_GetObjectItemCaseSensitive(o, "rope_parameters");
+
+	if (c->v5_spelling && cJSON_IsObject(params)) {
+		cJSON *scaling = cJSON_Duplicate(params, true);
+		cJSON_DeleteItemFromObjectCaseSensitive(scaling, "rope_theta");
+		put(o, "rope_theta", cJSON_CreateNumber(c->rope.theta));
+		if (c->rope.kind == BL_ROPE_DEFAULT) {
+			cJSON_Delete(scaling);
+			scaling = cJSON_CreateNull();
+		}
+		put(o, "rope_scaling", scaling);
+		cJSON_DeleteItemFromObjectCaseSensitive(o, "rope_parameters");
+		bl_str_add(edits, "rope_parameters -> rope_theta, rope_scaling (transformers 4.57 ignores the newer key)\n");
+	}
+	if (!strcmp(c->model_type, "exaone4")) {
+		const cJSON *pattern = cJSON_GetObjectItemCaseSensitive(o, "sliding_window_pattern");
+		if (cJSON_IsNumber(pattern) && pattern->valuedouble == 0) {
+			put(o, "sliding_window_pattern", cJSON_CreateNull());
+			bl_str_add(edits, "sliding_window_pattern 0 -> null\n");
+		}
+		if (bl_json_is_null_or_missing(o, "layer_types")) {
+			cJSON *types = cJSON_CreateArray();
+			for (int64_t i = 0; i < c->layers; i++)
+				cJSON_AddItemToArray(types, cJSON_CreateString(c->sliding[i] ? "sliding_attention" : "full_attention"));
+			put(o, "layer_types", types);
+			bl_str_add(edits, "layer_types written out (the server needs them)\n");
+		}
+	}
+	return o;
+}
