@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs a method over rows of a linear as it lies on disk: conversion to float32, the non-finite policy, the call, and (for the weight-only
- * error) the decoded difference. Used by export and by the error estimates, so both always see the same codes. */
+ * error) the decoded difference. Works in slices of rows that fit the second-level cache. Used by export and by the error estimates, so both always see the same codes. */
 #ifndef BL_PLUGIN_METHOD_RUN_H
 #define BL_PLUGIN_METHOD_RUN_H
 
@@ -23,10 +23,12 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 void bl_solver_fini(struct bl_solver *s);
 
 struct bl_rows_buf { /* scratch of one thread, grown on demand; zero-initialise */
-	float *w, *w_hat, *scales;
+	float *scales;        /* [n, spr] of the last call, as are codes [n, cols] and zeros [n, spr] (NULL when symmetric) */
 	int8_t *codes, *zeros;
+	float *w, *w_hat;     /* a few rows at a time */
 	void *scratch;
-	size_t cap_elems, cap_scales, cap_scratch;
+	int8_t *zeros_store;
+	size_t cap_codes, cap_scales, cap_zeros, cap_w, cap_w_hat, cap_scratch;
 };
 void bl_rows_buf_free(struct bl_rows_buf *b);
 
