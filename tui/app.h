@@ -27,6 +27,11 @@ void bl_app_resize(struct bl_app *app, int rows, int cols);
 unsigned bl_app_key(struct bl_app *app, const char *key);
 void bl_app_draw(struct bl_app *app);    /* into app->grid */
 void bl_app_tick(struct bl_app *app);    /* jobs drained, autosave, finished jobs reported */
+unsigned bl_app_paste(struct bl_app *app, const char *text); /* goes into a prompt, never into keys */
+enum bl_mouse { BL_MOUSE_CLICK, BL_MOUSE_WHEEL_UP, BL_MOUSE_WHEEL_DOWN };
+unsigned bl_app_mouse(struct bl_app *app, enum bl_mouse what, int row, int col);
+/* History, hints and recent models are read from and kept in the user's state folder (the workbench; not scripts). */
+void bl_app_keep_state(struct bl_app *app);
 bool bl_app_should_quit(const struct bl_app *app);
 bool bl_app_wants_suspend(struct bl_app *app); /* and clears it */
 bool bl_app_wants_redraw(struct bl_app *app);  /* full repaint asked for; clears it */
@@ -39,6 +44,7 @@ void bl_app_pop(struct bl_app *app);
 const struct bl_screen *bl_app_top(const struct bl_app *app);
 void *bl_app_state(const struct bl_app *app); /* of the top screen */
 enum bl_message_kind { BL_MSG_INFO, BL_MSG_WARN, BL_MSG_ERROR };
+const struct bl_screen *bl_app_below(const struct bl_app *app); /* the screen Back leads to, NULL */
 /* One sentence above the last line; errors stay until dismissed, infos until the next key; all go to the log. */
 void bl_app_message(struct bl_app *app, enum bl_message_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void bl_app_message_err(struct bl_app *app, const struct bl_err *err);
@@ -50,6 +56,9 @@ void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, co
 void bl_app_edited(struct bl_app *app);
 /* "measured 0.41 / ~0.41 / ·": with decimals, right place for the decimal point; dst >= 24 bytes */
 char *bl_app_quantity(const struct bl_app *app, char *dst, const struct bl_quantity *q, int decimals);
+/* Same for a number that is out of date (the plan changed since) or being computed. */
+enum bl_mark { BL_MARK_NONE, BL_MARK_STALE, BL_MARK_COMPUTING };
+char *bl_app_quantity_marked(const struct bl_app *app, char *dst, const struct bl_quantity *q, int decimals, enum bl_mark mark);
 const char *bl_app_glyph(const struct bl_app *app, const char *utf8, const char *ascii);
 /* Keys bound to an action in the current screen, "j, <Down>"; for footers and help. */
 char *bl_app_keys_of(const struct bl_app *app, enum bl_action a, char *dst, size_t cap);

@@ -5,6 +5,7 @@
 #ifndef BL_TUI_THEME_H
 #define BL_TUI_THEME_H
 
+#include "core/base/err.h"
 #include "core/base/str.h"
 #include "tui/grid.h"
 

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The fixed places: line 1, the body between, the rule or message, the job line, totals, verdict, keys. What does not fit goes in
+ * this order: hints, job line, rule, totals and verdict, line 1; the body and the last line stay. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "tui/app_private.h"
+#include "tui/widgets/bar.h"
+
+#define JOBS_SHOWN 16
+
+/* Rows of each fixed place, -1: not shown. */
+struct places { int title, rule, n_rule, job, totals, verdict, keys; struct bl_grid_view body; };
+
+int bl_app_jobs_running(const struct bl_app *app, struct bl_job_view *first)
+{
+	struct bl_job_view jobs[JOBS_SHOWN];
+	int n, running = 0;
+
+	if (!app->session)
+		return 0;
+	n = bl_jobs_list(app->session->jobs, jobs, JOBS_SHOWN);
+	for (int i = (n < JOBS_SHOWN ? n : JOBS_SHOWN) - 1; i >= 0; i--)
+		if (jobs[i].state == BL_JOB_RUNNING) {
+			bool longer = !running || !first || jobs[i].seconds_left > first->seconds_left;
+
+			if (first && longer)
+				*first = jobs[i];
+			running++;
+		}
+	return running;
+}
+
+/* Rows that a text takes when it is broken at blanks; draws it when g is given. */
+static int wrap(struct bl_grid_s *g, int row, int cols, int max_rows, enum bl_role role, const char *text)
+{
+	int used = 0;
+
+	while (*text && used < max_rows && cols > 0) {
+		char line[1024];
+		size_t len = 0, cut = 0;
+
+		while (text[len] && len < sizeof line - 4) {
+			size_t step = 1;
+
+			while (((unsigned char)text[len + step] & 0xC0) == 0x80)
+				step++;
+			memcpy(line + len, text + len, step);
+			line[len + step] = '\0';
+			if (bl_text_width(line) > cols)
+				break;
+			len += step;
+			if (text[len] == ' ')
+				cut = len;
+		}
+		if (!text[len])
+			cut = len;
+		if (!cut || used == max_rows - 1)
+			cut = text[len] && used == max_rows - 1 ? strnlen(text, sizeof line - 1) : len;
+		if (!cut)
+			break;
+		memcpy(line, text, cut);
+		line[cut] = '\0';
+		if (g)
+			bl_grid_text(g, row + used, 0, cols, role, 0, line);
+		used++;
+		text += cut;
+		while (*text == ' ')
+			text++;
+	}
+	return used;
+}
+
+static const char *message_mark(enum bl_message_kind kind)
+{
+	return kind == BL_MSG_ERROR ? "✗ " : kind == BL_MSG_WARN ? "! " : "";
+}
+
+static void message_text(const struct bl_app *app, char *dst, size_t cap)
+{
+	const struct bl_app_private *p = app->priv;
+
+	snprintf(dst, cap, "%s%s", message_mark(p->message.kind), p->message.text);
+}
+
+static struct places layout(const struct bl_app *app)
+{
+	struct places l = { -1, -1, 0, -1, -1, -1, -1, { 0, 0, 0, 0 } };
+	int rows = app->grid.rows, cols = app->grid.cols, bottom = rows, top = 0;
+	bool totals = app->session && rows >= 8, message = app->priv->message.on;
+	char text[1100];
+
+	if (rows >= 2)
+		l.keys = --bottom;
+	if (totals) {
+		l.verdict = --bottom;
+		l.totals = --bottom;
+	}
+	if (rows >= 10 && bl_app_jobs_running(app, NULL))
+		l.job = --bottom;
+	if (rows >= 6 || message) {
+		int want = 1;
+
+		if (message) {
+			message_text(app, text, sizeof text);
+			want = wrap(NULL, 0, cols, app->priv->message.kind == BL_MSG_INFO ? 1 : 4, BL_ROLE_TEXT, text);
+			want = want < 1 ? 1 : want > bottom - 1 ? bottom - 1 : want;
+		}
+		l.n_rule = want > 0 ? want : 0;
+		bottom -= l.n_rule;
+		l.rule = l.n_rule ? bottom : -1;
+	}
+	if (rows >= 5)
+		l.title = top++;
+	l.body = (struct bl_grid_view){ top, 0, bottom > top ? bottom - top : 0, cols };
+	return l;
+}
+
+struct bl_grid_view bl_app_body(const struct bl_app *app)
+{
+	return layout(app).body;
+}
+
+/* ---- line 1 ---- */
+
+static void draw_title(struct bl_app *app, int row)
+{
+	struct bl_grid_s *g = &app->grid;
+	const struct bl_session *s = app->session;
+	char left[400], plan[200], device[80], summary[BL_SCHEME_NAME_MAX];
+	int x, room;
+
+	bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TITLE, 0, ' ');
+	if (!s) {
+		bl_grid_text(g, row, 0, g->cols, BL_ROLE_TITLE, 0, "bitlathe │ no checkpoint open");
+		return;
+	}
+	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers, s->model->n_units);
+	snprintf(plan, sizeof plan, " │ %s%s", bl_plan_summary(summary, s->plan), bl_plan_dirty(s->plan) ? "*" : "");
+	if (bl_plan_n_snapshots(s->plan) > 0)
+		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " ‹%.60s›", bl_plan_snapshot(s->plan, 0)->name);
+	snprintf(device, sizeof device, " │ CPU %d threads", bl_pool_threads(s->pool));
+	/* the plan's state must stay in sight: the model's name gives way first */
+	room = g->cols - bl_text_width(plan) - bl_text_width(device);
+	if (room < bl_text_width(left) && room < 20)
+		room = g->cols - bl_text_width(plan) > 8 ? g->cols - bl_text_width(plan) : 8;
+	x = bl_grid_text(g, row, 0, room, BL_ROLE_TITLE, 0, left);
+	x += bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TITLE, 0, plan);
+	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TITLE, 0, device);
+}
+
+/* ---- totals, verdict ---- */
+
+static void draw_totals(struct bl_app *app, int row)
+{
+	struct bl_grid_s *g = &app->grid;
+	const struct bl_plan_estimate *e = bl_session_estimate(app->session);
+	char bytes[16], n[32];
+	int x = 0;
+	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
+	const struct { const char *name, *unit; const struct bl_quantity *q; int decimals; } parts[] = {
+		{ "time/tok", "×", &e->time_ratio, 2 }, { "step", " ms", &e->step_ms, 2 }, { "server", " GiB", &e->server_gib, 1 },
+		{ "perf", "", &e->perf_ratio, 3 }, { "score", "", &e->score, 3 },
+	};
+
+	x += bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%", bl_human_bytes(bytes, sizeof bytes, (double)e->bytes),
+			   percent == 0 ? 0 : percent);
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		const struct bl_quantity *q = parts[i].q;
+		enum bl_role role = q->origin == BL_MEASURED ? BL_ROLE_MEASURED : q->origin == BL_MODELLED ? BL_ROLE_MODELLED : BL_ROLE_UNKNOWN;
+		char text[80];
+
+		bl_app_quantity(app, n, q, parts[i].decimals);
+		snprintf(text, sizeof text, "%s %s%s", parts[i].name, n, q->origin == BL_UNKNOWN ? "" : parts[i].unit);
+		if (x + 2 + bl_text_width(text) > g->cols)
+			break;
+		x += 2 + bl_grid_text(g, row, x + 2, g->cols - x - 2, role, 0, text);
+	}
+}
+
+static void draw_verdict(struct bl_app *app, int row)
+{
+	struct bl_grid_s *g = &app->grid;
+	struct bl_session *s = app->session;
+	int n = 0, n_fatal = 0, refused = 0, last = -1, x;
+	const struct bl_problem *p = bl_session_problems(s, &n, &n_fatal), *first = NULL;
+	char keys[64];
+
+	for (int i = 0; i < n; i++) {
+		if (p[i].fatal && p[i].unit >= 0 && p[i].unit != last) {
+			refused++;
+			last = p[i].unit;
+		}
+		if (!first && (p[i].fatal || !n_fatal))
+			first = &p[i];
+	}
+	x = bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "target %s  ", s->target->title);
+	x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_GOOD, 0, "✓ %d legal", s->model->n_units - refused);
+	if (!first)
+		return;
+	bl_app_keys_of(app, BL_ACT_PROBLEMS, keys, sizeof keys);
+	keys[strcspn(keys, ",")] = '\0';
+	x += bl_grid_textf(g, row, x, g->cols - x, n_fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "  %s ", n_fatal ? "✗" : "!");
+	if (n_fatal > 1 || (!n_fatal && n > 1))
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d (%s lists): ", n_fatal ? n_fatal : n, keys);
+	else
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "(%s shows) ", keys);
+	if (first->unit >= 0)
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d %s: ", s->model->units[first->unit].block,
+				   bl_unit_kind_name(s->model->units[first->unit].kind));
+	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, first->sentence);
+}
+
+/* ---- the job line ---- */
+
+static void amount(char *dst, size_t cap, double v, const char *unit)
+{
+	if (!strcmp(unit, "bytes"))
+		bl_human_bytes(dst, cap, v);
+	else
+		snprintf(dst, cap, "%.0f", v);
+}
+
+int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap)
+{
+	char done[24], total[24], rate[24], left[24];
+	size_t used = 0;
+
+	amount(done, sizeof done, j->done, j->unit);
+	amount(total, sizeof total, j->total, j->unit);
+	amount(rate, sizeof rate, j->rate, j->unit);
+	used += (size_t)snprintf(dst + used, cap - used, "%s", j->phase);
+	if (j->total > 0 && used < cap)
+		used += (size_t)snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total,
+					 strcmp(j->unit, "bytes") ? " " : "", strcmp(j->unit, "bytes") ? j->unit : "");
+	if (j->rate > 0 && used < cap)
+		used += (size_t)snprintf(dst + used, cap - used, "  %s/s", rate);
+	if (j->seconds_left >= 0 && j->total > 0 && used < cap)
+		used += (size_t)snprintf(dst + used, cap - used, "  %s left", bl_human_secs(left, sizeof left, j->seconds_left));
+	(void)app;
+	return (int)used;
+}
+
+static void draw_job(struct bl_app *app, int row)
+{
+	struct bl_grid_s *g = &app->grid;
+	struct bl_job_view j;
+	int n = bl_app_jobs_running(app, &j), x, bar = g->cols / 5;
+	char rest[160];
+	double share;
+
+	if (!n)
+		return;
+	share = j.total > 0 ? j.done / j.total : 0;
+	x = bl_grid_text(g, row, 0, g->cols / 3, BL_ROLE_TEXT, 0, j.name) + 1;
+	if (n > 1)
+		x += bl_grid_textf(g, row, x, 12, BL_ROLE_DIM, 0, "(+%d, J) ", n - 1);
+	if (j.total > 0) {
+		x += bl_grid_text(g, row, x, 1, BL_ROLE_BAR, 0, "▕");
+		bl_bar_draw(g, row, x, bar, BL_ROLE_BAR, share);
+		x += bar;
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_BAR, 0, "▏%3.0f %%", 100 * (share > 1 ? 1 : share));
+	}
+	bl_job_line(app, &j, rest, sizeof rest);
+	bl_grid_textf(g, row, x + 1, g->cols - x - 1, BL_ROLE_DIM, 0, "%s", rest);
+}
+
+/* ---- the last line ---- */
+
+static void first_key(const struct bl_app *app, enum bl_action a, char *dst, size_t cap)
+{
+	char *end;
+
+	bl_app_keys_of(app, a, dst, cap);
+	if ((end = strstr(dst, ", ")))
+		*end = '\0';
+	if (!strcmp(dst, "Space") && !app->grid.ascii)
+		snprintf(dst, cap, "␣");
+}
+
+static int draw_key(struct bl_app *app, int row, int x, enum bl_action a, int room)
+{
+	struct bl_grid_s *g = &app->grid;
+	char key[64];
+	int width;
+
+	first_key(app, a, key, sizeof key);
+	width = bl_text_width(key) + 1 + bl_text_width(bl_action_row(a)->name);
+	if (!key[0] || width > room)
+		return 0;
+	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, key);
+	bl_grid_textf(g, row, x, room, BL_ROLE_KEYTEXT, 0, " %s", bl_action_row(a)->name);
+	return width;
+}
+
+static void draw_keys(struct bl_app *app, int row)
+{
+	struct bl_grid_s *g = &app->grid;
+	char names[256], help[64];
+	int x = 0, reserve;
+
+	if (app->priv->n_pending) {
+		for (int i = 0; i < app->priv->n_pending; i++) {
+			bl_key_label(help, app->priv->pending[i]);
+			x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_KEY, 0, "%s ", help);
+		}
+		bl_grid_text(g, row, x, g->cols - x, BL_ROLE_KEYTEXT, 0, "… (Esc drops it)");
+		return;
+	}
+	first_key(app, BL_ACT_HELP, help, sizeof help);
+	reserve = help[0] ? bl_text_width(help) + 7 : 0;
+	snprintf(names, sizeof names, "%s", bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
+	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
+		int a = bl_action_find(name), w;
+
+		if (a < 0 || a == BL_ACT_HELP)
+			continue;
+		w = draw_key(app, row, x, (enum bl_action)a, g->cols - x - reserve);
+		x += w ? w + 2 : 0;
+	}
+	draw_key(app, row, x, BL_ACT_HELP, g->cols - x);
+}
+
+/* ---- all of it ---- */
+
+static void draw_rule(struct bl_app *app, const struct places *l)
+{
+	struct bl_grid_s *g = &app->grid;
+	static const enum bl_role roles[] = { BL_ROLE_TEXT, BL_ROLE_WARN, BL_ROLE_ERROR };
+	char text[1100], hint[200];
+
+	if (l->rule < 0)
+		return;
+	if (app->priv->message.on) {
+		message_text(app, text, sizeof text);
+		wrap(g, l->rule, g->cols, l->n_rule, roles[app->priv->message.kind], text);
+		return;
+	}
+	bl_grid_hline(g, l->rule, 0, g->cols, BL_ROLE_RULE);
+	if (g->rows >= 12 && bl_hint(app, hint))
+		bl_grid_textf(g, l->rule, 2, g->cols - 4, BL_ROLE_HINT, 0, " %s ", hint);
+}
+
+void bl_app_draw(struct bl_app *app)
+{
+	struct places l = layout(app);
+	struct bl_grid_s *g = &app->grid;
+	const struct bl_screen *top = bl_app_top(app);
+
+	bl_grid_clear(g);
+	if (l.body.rows > 0 && top->draw)
+		top->draw(app, bl_app_state(app), g, l.body);
+	for (int r = l.body.row + l.body.rows; r < g->rows; r++) /* a screen that drew too far */
+		bl_grid_fill(g, r, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
+	if (l.title >= 0)
+		draw_title(app, l.title);
+	draw_rule(app, &l);
+	if (l.job >= 0)
+		draw_job(app, l.job);
+	if (l.totals >= 0) {
+		draw_totals(app, l.totals);
+		draw_verdict(app, l.verdict);
+	}
+	if (app->priv->ask.on) {
+		int row = g->rows - 1;
+
+		bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
+		bl_grid_textf(g, row, 0, g->cols, BL_ROLE_WARN, 0, "%s (y/n)", app->priv->ask.question);
+	} else if (app->priv->prompt.on) {
+		bl_prompt_draw(app);
+	} else if (l.keys >= 0) {
+		draw_keys(app, l.keys);
+	}
+}

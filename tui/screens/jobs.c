@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Jobs: what runs, waits and has ended, newest first. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "tui/app_private.h"
+#include "tui/screens/screens.h"
+#include "tui/widgets/table.h"
+
+#define SHOWN 64
+
+struct jobs_state { struct bl_list list; };
+struct view { struct bl_app *app; struct bl_job_view jobs[SHOWN]; int n; };
+
+static void look(struct bl_app *app, struct view *v)
+{
+	v->app = app;
+	v->n = bl_jobs_list(app->session->jobs, v->jobs, SHOWN);
+	if (v->n > SHOWN)
+		v->n = SHOWN;
+}
+
+enum { COL_NAME, COL_STATE, COL_SHARE, COL_TIME, COL_DETAIL };
+
+static const struct bl_column columns[] = {
+	[COL_NAME] = { "job", 26, BL_LEFT, 0, "" },    [COL_STATE] = { "state", 9, BL_LEFT, 0, "" },
+	[COL_SHARE] = { "done", 5, BL_RIGHT, 0, "" },  [COL_TIME] = { "time", 7, BL_RIGHT, 1, "" },
+	[COL_DETAIL] = { "", 0, BL_LEFT, 0, "" },
+};
+
+static const struct { const char *name; enum bl_role role; } states[] = {
+	[BL_JOB_QUEUED] = { "queued", BL_ROLE_DIM },  [BL_JOB_RUNNING] = { "running", BL_ROLE_TEXT }, [BL_JOB_DONE] = { "done", BL_ROLE_GOOD },
+	[BL_JOB_FAILED] = { "failed", BL_ROLE_ERROR }, [BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN },
+};
+
+static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
+{
+	const struct view *v = ctx;
+	const struct bl_job_view *j = &v->jobs[row];
+
+	switch (column) {
+	case COL_NAME: bl_printable(out->text, sizeof out->text, j->name); break;
+	case COL_STATE:
+		snprintf(out->text, sizeof out->text, "%s", states[j->state].name);
+		out->role = states[j->state].role;
+		break;
+	case COL_SHARE:
+		if (j->total > 0)
+			snprintf(out->text, sizeof out->text, "%.0f%%", 100 * (j->done < j->total ? j->done / j->total : 1));
+		break;
+	case COL_TIME:
+		if (j->state != BL_JOB_QUEUED)
+			bl_human_secs(out->text, 32, j->seconds);
+		break;
+	default:
+		if (j->state == BL_JOB_FAILED)
+			snprintf(out->text, sizeof out->text, "%s", j->err.text);
+		else if (j->state == BL_JOB_RUNNING)
+			bl_job_line(v->app, j, out->text, sizeof out->text);
+		break;
+	}
+}
+
+static void jobs_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
+{
+	struct jobs_state *st = state;
+	struct view *view = bl_xalloc(1, sizeof *view);
+	struct bl_table t = { columns, sizeof columns / sizeof columns[0], cell, view, 0, NULL };
+
+	look(app, view);
+	t.n_rows = view->n;
+	if (view->n)
+		bl_table_draw(g, v, &t, &st->list);
+	else
+		bl_grid_text(g, v.row + 1, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0,
+			     "No job has run yet. Reading weights, exports (x) and proofs (:verify) are listed here.");
+	bl_free(view);
+}
+
+static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
+{
+	struct jobs_state *st = state;
+	struct view *v = bl_xalloc(1, sizeof *v);
+	unsigned react;
+	const struct bl_job_view *j;
+	char question[128];
+
+	look(app, v);
+	react = bl_list_act(&st->list, a, arg, v->n, bl_app_body(app).rows - 1);
+	bl_list_fit(&st->list, v->n, bl_app_body(app).rows - 1);
+	j = v->n ? &v->jobs[st->list.row] : NULL;
+	if (react == BL_REACT_UNKNOWN && a == BL_ACT_OPEN && j) {
+		if (j->state == BL_JOB_FAILED)
+			bl_app_message_err(app, &j->err);
+		react = BL_REACT_REDRAW;
+	} else if (react == BL_REACT_UNKNOWN && a == BL_ACT_CANCEL && j && (j->state == BL_JOB_RUNNING || j->state == BL_JOB_QUEUED)) {
+		if (!strcmp(arg, "now")) {
+			bl_jobs_cancel(app->session->jobs, j->id);
+		} else {
+			snprintf(question, sizeof question, "Cancel %s?", j->name);
+			bl_app_ask(app, question, BL_ACT_CANCEL, "now");
+		}
+		react = BL_REACT_REDRAW;
+	}
+	bl_free(v);
+	return react;
+}
+
+const struct bl_screen bl_screen_jobs = {
+	.name = "jobs",
+	.title = "Jobs",
+	.footer = "down up cancel open export back help",
+	.state_bytes = sizeof(struct jobs_state),
+	.draw = jobs_draw,
+	.act = jobs_act,
+};
