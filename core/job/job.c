@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Two lanes of background work. All state lives under one mutex that is never held while a job works; readers copy. A wake is one byte
+ * in a pipe, and no second one until the first was drained. */
+#include "core/job/job.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/base/str.h"
+
+#define ENDED_KEPT 64
+#define SMOOTH 0.3 /* weight of the newest rate */
+
+struct bl_job {
+	struct bl_job *next;      /* newest first */
+	struct bl_jobs *all;
+	struct bl_job_ops ops;
+	void *ctx;
+	struct bl_job_view view;
+	atomic_int cancel;
+	uint64_t started_ns, rate_ns;
+	double rate_done;
+};
+
+struct bl_jobs {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	pthread_t lanes[BL_LANE_COUNT];
+	bool has_lane[BL_LANE_COUNT], closing;
+	struct bl_job *jobs;
+	uint64_t next_id;
+	int pipe[2];
+	atomic_bool awake;
+};
+
+struct lane_arg { struct bl_jobs *js; enum bl_job_lane lane; };
+
+void bl_jobs_wake(struct bl_jobs *js)
+{
+	if (!atomic_exchange(&js->awake, true))
+		(void)!write(js->pipe[1], "", 1); /* full pipe: the reader is awake anyway */
+}
+
+void bl_jobs_drain(struct bl_jobs *js)
+{
+	char buf[16];
+
+	atomic_store(&js->awake, false);
+	while (read(js->pipe[0], buf, sizeof buf) > 0)
+		;
+}
+
+int bl_jobs_wake_fd(const struct bl_jobs *js)
+{
+	return js->pipe[0];
+}
+
+/* The oldest queued job of a lane. */
+static struct bl_job *next_queued(struct bl_jobs *js, enum bl_job_lane lane)
+{
+	struct bl_job *found = NULL;
+
+	for (struct bl_job *j = js->jobs; j; j = j->next)
+		if (j->ops.lane == lane && j->view.state == BL_JOB_QUEUED)
+			found = j;
+	return found;
+}
+
+static void forget_old(struct bl_jobs *js)
+{
+	int kept = 0;
+
+	for (struct bl_job **at = &js->jobs; *at;) {
+		struct bl_job *j = *at;
+		if (j->view.state >= BL_JOB_DONE && ++kept > ENDED_KEPT) {
+			*at = j->next;
+			bl_free(j);
+		} else {
+			at = &j->next;
+		}
+	}
+}
+
+static void finish(struct bl_job *j, enum bl_status status, const struct bl_err *err)
+{
+	j->view.seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
+	j->view.seconds_left = 0;
+	j->view.state = status == BL_OK ? BL_JOB_DONE : status == BL_CANCELLED || atomic_load(&j->cancel) ? BL_JOB_CANCELLED : BL_JOB_FAILED;
+	j->view.err = *err;
+}
+
+static void run_one(struct bl_jobs *js, struct bl_job *j)
+{
+	struct bl_err err = BL_ERR_INIT;
+
+	j->view.state = BL_JOB_RUNNING;
+	j->started_ns = j->rate_ns = bl_now_ns();
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+	enum bl_status status = j->ops.run(j, j->ctx, &err);
+	if (status && !err.status)
+		bl_fail(&err, status, "%s", bl_status_text(status));
+	if (j->ops.drop)
+		j->ops.drop(j->ctx);
+	pthread_mutex_lock(&js->lock);
+	finish(j, status, &err);
+	forget_old(js);
+	pthread_cond_broadcast(&js->changed);
+}
+
+static void *lane_main(void *arg)
+{
+	struct lane_arg a = *(struct lane_arg *)arg;
+	struct bl_jobs *js = a.js;
+
+	bl_free(arg);
+	pthread_mutex_lock(&js->lock);
+	while (!js->closing) {
+		struct bl_job *j = next_queued(js, a.lane);
+		if (!j) {
+			pthread_cond_wait(&js->changed, &js->lock);
+			continue;
+		}
+		run_one(js, j);
+		bl_jobs_wake(js);
+	}
+	pthread_mutex_unlock(&js->lock);
+	return NULL;
+}
+
+struct bl_jobs *bl_jobs_new(void)
+{
+	struct bl_jobs *js = bl_xalloc(1, sizeof *js);
+
+	pthread_mutex_init(&js->lock, NULL);
+	pthread_cond_init(&js->changed, NULL);
+	js->pipe[0] = js->pipe[1] = -1;
+	if (pipe2(js->pipe, O_NONBLOCK | O_CLOEXEC))
+		bl_fatal(bl_status_exit(BL_FAILED), "no pipe could be made: too many open files");
+	for (int i = 0; i < BL_LANE_COUNT; i++) {
+		struct lane_arg *a = bl_xalloc(1, sizeof *a);
+		*a = (struct lane_arg){js, (enum bl_job_lane)i};
+		js->has_lane[i] = pthread_create(&js->lanes[i], NULL, lane_main, a) == 0;
+		if (!js->has_lane[i])
+			bl_fatal(bl_status_exit(BL_NO_MEMORY), "no thread could be started for background work");
+	}
+	return js;
+}
+
+void bl_jobs_free(struct bl_jobs *js)
+{
+	if (!js)
+		return;
+	pthread_mutex_lock(&js->lock);
+	js->closing = true;
+	for (struct bl_job *j = js->jobs; j; j = j->next)
+		atomic_store(&j->cancel, 1);
+	pthread_cond_broadcast(&js->changed);
+	pthread_mutex_unlock(&js->lock);
+	for (int i = 0; i < BL_LANE_COUNT; i++)
+		if (js->has_lane[i])
+			pthread_join(js->lanes[i], NULL);
+	while (js->jobs) {
+		struct bl_job *j = js->jobs;
+		js->jobs = j->next;
+		if (j->view.state == BL_JOB_QUEUED && j->ops.drop)
+			j->ops.drop(j->ctx);
+		bl_free(j);
+	}
+	close(js->pipe[0]);
+	close(js->pipe[1]);
+	pthread_cond_destroy(&js->changed);
+	pthread_mutex_destroy(&js->lock);
+	bl_free(js);
+}
+
+uint64_t bl_jobs_add(struct bl_jobs *js, const struct bl_job_ops *ops, void *ctx, const char *title)
+{
+	struct bl_job *j = bl_xalloc(1, sizeof *j);
+
+	j->all = js;
+	j->ops = *ops;
+	j->ctx = ctx;
+	j->view.seconds_left = -1;
+	bl_printable(j->view.name, sizeof j->view.name, title ? title : ops->name);
+	pthread_mutex_lock(&js->lock);
+	uint64_t id = j->view.id = ++js->next_id;
+	j->next = js->jobs;
+	js->jobs = j;
+	pthread_cond_broadcast(&js->changed);
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+	return id;
+}
+
+static struct bl_job *find(struct bl_jobs *js, uint64_t id)
+{
+	for (struct bl_job *j = js->jobs; j; j = j->next)
+		if (j->view.id == id)
+			return j;
+	return NULL;
+}
+
+void bl_jobs_cancel(struct bl_jobs *js, uint64_t id)
+{
+	struct bl_job *drop = NULL;
+
+	pthread_mutex_lock(&js->lock);
+	struct bl_job *j = find(js, id);
+	if (j && j->view.state < BL_JOB_DONE) {
+		atomic_store(&j->cancel, 1);
+		if (j->view.state == BL_JOB_QUEUED) {
+			j->view.state = BL_JOB_CANCELLED;
+			drop = j;
+		}
+	}
+	pthread_cond_broadcast(&js->changed);
+	if (drop && drop->ops.drop)
+		drop->ops.drop(drop->ctx); /* under the lock: nobody else may free it meanwhile; drop only frees */
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+}
+
+int bl_jobs_list(struct bl_jobs *js, struct bl_job_view *out, int cap)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&js->lock);
+	for (struct bl_job *j = js->jobs; j; j = j->next, n++)
+		if (n < cap) {
+			out[n] = j->view;
+			if (j->view.state == BL_JOB_RUNNING)
+				out[n].seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
+		}
+	pthread_mutex_unlock(&js->lock);
+	return n;
+}
+
+static bool busy(struct bl_jobs *js, int lane)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&js->lock);
+	for (struct bl_job *j = js->jobs; j; j = j->next)
+		any |= j->view.state < BL_JOB_DONE && (lane < 0 || (int)j->ops.lane == lane);
+	pthread_mutex_unlock(&js->lock);
+	return any;
+}
+
+bool bl_jobs_busy(struct bl_jobs *js)
+{
+	return busy(js, -1);
+}
+
+bool bl_jobs_lane_busy(struct bl_jobs *js, enum bl_job_lane lane)
+{
+	return busy(js, (int)lane);
+}
+
+enum bl_status bl_jobs_wait(struct bl_jobs *js, uint64_t id, struct bl_err *err)
+{
+	enum bl_status status = BL_OK;
+
+	pthread_mutex_lock(&js->lock);
+	struct bl_job *j;
+	while ((j = find(js, id)) && j->view.state < BL_JOB_DONE)
+		pthread_cond_wait(&js->changed, &js->lock);
+	if (!j) {
+		status = bl_fail(err, BL_NOT_FOUND, "job %llu is not known any more", (unsigned long long)id);
+	} else if (j->view.state == BL_JOB_FAILED) {
+		if (!err->status)
+			*err = j->view.err;
+		status = j->view.err.status;
+	} else if (j->view.state == BL_JOB_CANCELLED) {
+		status = bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
+	}
+	pthread_mutex_unlock(&js->lock);
+	return status;
+}
+
+const atomic_int *bl_job_cancel_flag(struct bl_job *j)
+{
+	return &j->cancel;
+}
+
+void bl_job_progress(struct bl_job *j, const char *phase, double done, double total, const char *unit)
+{
+	struct bl_jobs *js = j->all;
+	uint64_t now = bl_now_ns();
+
+	pthread_mutex_lock(&js->lock);
+	bool new_phase = strcmp(j->view.phase, phase) != 0;
+	if (new_phase) {
+		snprintf(j->view.phase, sizeof j->view.phase, "%s", phase);
+		j->view.rate = 0;
+		j->rate_ns = now;
+		j->rate_done = done;
+	}
+	double dt = (double)(now - j->rate_ns) / 1e9;
+	if (dt > 0.1) {
+		double rate = (done - j->rate_done) / dt;
+		j->view.rate = j->view.rate > 0 ? (1 - SMOOTH) * j->view.rate + SMOOTH * rate : rate;
+		j->rate_ns = now;
+		j->rate_done = done;
+	}
+	j->view.done = done;
+	j->view.total = total;
+	snprintf(j->view.unit, sizeof j->view.unit, "%s", unit);
+	j->view.seconds_left = j->view.rate > 0 && total > 0 ? (total - done) / j->view.rate : -1;
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+}
