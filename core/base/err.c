@@ -19,8 +19,9 @@ static const struct {
 #undef BL_ERR
 };
 
-__attribute__((format(printf, 5, 0))) static enum bl_status fail_v(struct bl_err *err, enum bl_status status, int sys, const char *where,
-								 const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0)))
+static enum bl_status fail_v(struct bl_err *err, enum bl_status status, int sys, const char *where, const char *fmt,
+			     va_list ap)
 {
 	char raw[sizeof err->text], full[sizeof err->text + 128], msg[100];
 

@@ -383,7 +383,8 @@ failed:
 	return err->status;
 }
 
-/* Where the two folders cannot be exchanged in one step: the old one steps aside, and back when the new one cannot take its name. */
+/* Where the two folders cannot be exchanged in one step: the old one steps aside, and back when the new one cannot take
+ * its name. */
 static int exchange_by_steps(const char *tmp, const char *path)
 {
 	char *aside = tmp_name(path);

@@ -137,12 +137,13 @@ static const char *shown(const cJSON *v, char out[64])
 	else if (cJSON_IsString(v))
 		snprintf(out, 64, "\"%.40s\"%s", v->valuestring, strlen(v->valuestring) > 40 ? "..." : "");
 	else
-		snprintf(out, 64, "%s", cJSON_IsBool(v) ? (cJSON_IsTrue(v) ? "true" : "false") : cJSON_IsArray(v) ? "an array" : "an object");
+		snprintf(out, 64, "%s",
+			 cJSON_IsBool(v) ? (cJSON_IsTrue(v) ? "true" : "false") : cJSON_IsArray(v) ? "an array" : "an object");
 	return out;
 }
 
-enum bl_status bl_json_int(const cJSON *o, const char *key, int64_t min, int64_t max, bool required, int64_t *out, const char *file,
-			   struct bl_err *err)
+enum bl_status bl_json_int(const cJSON *o, const char *key, int64_t min, int64_t max, bool required, int64_t *out,
+			   const char *file, struct bl_err *err)
 {
 	const cJSON *v = find(o, key);
 	char text[64];
@@ -158,8 +159,8 @@ enum bl_status bl_json_int(const cJSON *o, const char *key, int64_t min, int64_t
 	return BL_OK;
 }
 
-enum bl_status bl_json_num(const cJSON *o, const char *key, double min, double max, bool required, double *out, const char *file,
-			   struct bl_err *err)
+enum bl_status bl_json_num(const cJSON *o, const char *key, double min, double max, bool required, double *out,
+			   const char *file, struct bl_err *err)
 {
 	const cJSON *v = find(o, key);
 	char text[64];

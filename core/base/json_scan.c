@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One strict pass over JSON text before cJSON may build a tree from it. cJSON accepts more than JSON (control characters
- * in strings, odd numbers), recurses, and allocates as it goes; after this pass depth, number of values and therefore memory are
- * known to be bounded, and what two parsers could read differently (NUL in strings, lone surrogates, huge numbers) is gone. */
+ * in strings, odd numbers), recurses, and allocates as it goes; after this pass depth, number of values and therefore
+ * memory are bounded, and what two parsers could read differently (NUL in strings, half surrogates, huge numbers) is gone. */
 #include "core/base/json_scan.h"
 
 #include <math.h>

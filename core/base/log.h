@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The log: a ring of the last 1000 lines (the log screen reads it) and an optional sink. Core logs, it never prints. Thread-safe. */
+ * The log: a ring of the last 1000 lines (the log screen reads it) and an optional sink. Core logs, it never prints.
+ * Thread-safe. */
 #ifndef BL_BASE_LOG_H
 #define BL_BASE_LOG_H
 #include <stddef.h>
