@@ -48,6 +48,7 @@ static void every_item_once(void **state)
 
 struct failing {
 	atomic_size_t lowest_late; /* items run although they lie behind the first failure by far */
+	atomic_int another;
 	size_t first;
 };
 
@@ -58,8 +59,14 @@ static enum bl_status fail_some(void *ctx, size_t item, struct bl_err *err)
 	if (item > f->first + 100)
 		atomic_fetch_add(&f->lowest_late, 1);
 	if (item == f->first || item == f->first + 1 || item == f->first + 3) {
+		/* the lowest waits until another has begun; then now it fails last, now first */
+		if (item == f->first)
+			for (int i = 0; i < 1000 && !atomic_load(&f->another); i++)
+				usleep(50);
+		else
+			atomic_store(&f->another, 1);
 		if ((item == f->first) == (f->first % 2 == 0))
-			usleep(200); /* now the lowest fails last, now it fails first */
+			usleep(300);
 		return bl_fail(err, BL_INVALID, "item %zu", item);
 	}
 	return BL_OK;
