@@ -55,4 +55,15 @@ const struct bk_ops *bk_ops_ref(void);
 const struct bk_ops *bk_ops_level(int i);
 const struct bk_ops *bk_ops_cpu(void);
 
+/* The bin of a finite x; shared by all who fill such a histogram. */
+static inline int bk_bin(double x, double absmax, int n_bins)
+{
+	int b;
+
+	if (!(absmax > 0))
+		return n_bins / 2;
+	b = (int)((x + absmax) / (2 * absmax) * n_bins);
+	return b < 0 ? 0 : b >= n_bins ? n_bins - 1 : b;
+}
+
 #endif

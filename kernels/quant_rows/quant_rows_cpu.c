@@ -234,9 +234,7 @@ BK_BODY void bk_error_body BK_ERROR_PARAMS
 
 		c.s = scales[i];
 		c.z = kind == 1 ? zeros[i] : 0.0f;
-		c.unit = 1.0f / c.s;
-		if (!(c.unit <= 0x1p120f && c.unit >= 0x1p-120f))
-			c.unit = 1.0f;
+		c.unit = clampf(1.0f / c.s, 0x1p-120f, 0x1p120f);
 		switch (kind * 4 + (quotient == BK_QUOTIENT_BF16) * 2 + (norm == 2)) {
 		case 0: sum = error_group(x, width, &c, 0, 0, 0); break;
 		case 1: sum = error_group(x, width, &c, 0, 0, 1); break;

@@ -34,15 +34,4 @@ BK_DECLARE(uint64_t, bk_count16, BK_COUNT16_PARAMS);
 BK_DECLARE(void, bk_pass32, BK_PASS32_PARAMS);
 BK_DECLARE(void, bk_pass32_central, BK_PASS32_CENTRAL_PARAMS);
 
-/* The bin of a finite x; shared by all who fill such a histogram. */
-static inline int bk_bin(double x, double absmax, int n_bins)
-{
-	int b;
-
-	if (!(absmax > 0))
-		return n_bins / 2;
-	b = (int)((x + absmax) / (2 * absmax) * n_bins);
-	return b < 0 ? 0 : b >= n_bins ? n_bins - 1 : b;
-}
-
 #endif
