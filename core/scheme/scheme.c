@@ -115,13 +115,13 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "int4", GROUP(4, PRESET_GROUP) },
 };
 
-/* text without '_', '-', ' ' and in lower case; false when it does not fit */
+/* text without separators and in lower case; false when it does not fit. A minus before a digit stays: -1 is no group. */
 static bool squeeze(char *dst, size_t cap, const char *text)
 {
 	size_t n = 0;
 
 	for (; *text; text++) {
-		if (*text == '_' || *text == '-' || *text == ' ' || *text == ',')
+		if (*text == '_' || *text == ' ' || *text == ',' || (*text == '-' && !isdigit((unsigned char)text[1])))
 			continue;
 		if (n + 1 >= cap)
 			return false;
