@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Plans as JSON. The writer is deterministic; the reader takes every field from a stranger. */
+#include "core/plan/plan_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/plan/state.h"
+
+#define PLAN_MAX_BYTES (64u << 20)
+#define PLAN_VALUES_MAX 4000000
+#define SNAPSHOTS_MAX 10000
+
+/* ---- writing ---- */
+
+static void print_units(struct bl_str *out, const struct bl_state *s, const struct bl_model *m, const char *indent)
+{
+	char name[BL_SCHEME_NAME_MAX];
+
+	for (int i = 0; i < s->n; i++) {
+		const struct bl_choice *c = &s->choice[i];
+		bl_str_addf(out, "%s{\"name\": ", indent);
+		bl_str_add_json(out, m->units[i].name);
+		bl_str_addf(out, ", \"scheme\": \"%s\"", bl_scheme_name(name, &c->scheme));
+		if (c->method[0]) {
+			bl_str_add(out, ", \"method\": ");
+			bl_str_add_json(out, c->method);
+		}
+		if (*c->params) {
+			bl_str_add(out, ", \"params\": ");
+			bl_str_add_json(out, c->params);
+		}
+		bl_str_addf(out, "%s}%s\n", c->locked ? ", \"locked\": true" : "", i + 1 < s->n ? "," : "");
+	}
+}
+
+static void print_document(struct bl_str *out, const struct bl_state *s, const struct bl_model *m, const char *indent)
+{
+	char deeper[32];
+
+	snprintf(deeper, sizeof deeper, "%s  ", indent);
+	bl_str_addf(out, "%s\"target\": ", indent);
+	bl_str_add_json(out, s->target);
+	bl_str_addf(out, ",\n%s\"format\": ", indent);
+	bl_str_add_json(out, s->format);
+	bl_str_addf(out, ",\n%s\"zero_nonfinite\": %s,\n%s\"config_edits\": {", indent, s->zero_nonfinite ? "true" : "false", indent);
+	for (int i = 0; i < s->n_edits; i++) {
+		bl_str_add(out, i ? ", " : "");
+		bl_str_add_json(out, s->edits[i].key);
+		bl_str_add(out, ": ");
+		bl_str_add_json(out, s->edits[i].value);
+	}
+	bl_str_addf(out, "},\n%s\"units\": [\n", indent);
+	print_units(out, s, m, deeper);
+	bl_str_addf(out, "%s]", indent);
+}
+
+/* Units are named in the file; the plan itself only knows indices, so it keeps its model's names. */
+static void print_all(struct bl_str *out, const struct bl_plan *p)
+{
+	const struct bl_model *m = p->model;
+
+	bl_str_add(out, "{\n  \"bitlathe_plan\": 1,\n  \"model\": {\"id\": ");
+	bl_str_add_json(out, p->model_id);
+	bl_str_addf(out, ", \"digest\": \"%s\"},\n", p->model_digest);
+	print_document(out, p->now, m, "  ");
+	bl_str_add(out, ",\n  \"snapshots\": [");
+	for (int i = 0; i < p->now->n_snapshots; i++) {
+		const struct bl_snapshot *s = &p->now->snapshots[i]->s;
+		bl_str_addf(out, "%s\n    {\n      \"name\": ", i ? "," : "");
+		bl_str_add_json(out, s->name);
+		bl_str_add(out, ",\n      \"note\": ");
+		bl_str_add_json(out, s->note);
+		bl_str_addf(out, ",\n      \"time\": %lld,\n", (long long)s->wall_s);
+		print_document(out, s->state, m, "      ");
+		bl_str_add(out, "\n    }");
+	}
+	bl_str_add(out, p->now->n_snapshots ? "\n  ]\n}\n" : "]\n}\n");
+}
+
+void bl_plan_print(struct bl_str *out, const struct bl_plan *p)
+{
+	print_all(out, p);
+}
+
+enum bl_status bl_plan_save(struct bl_plan *p, const char *path, struct bl_err *err)
+{
+	struct bl_str out = {0};
+
+	print_all(&out, p);
+	if (bl_write_file(path, bl_str_c(&out), out.len, 0644, err) == BL_OK)
+		bl_plan_mark_saved(p);
+	bl_str_free(&out);
+	return err->status;
+}
+
+/* ---- reading ---- */
+
+struct reader { struct bl_plan *p; const struct bl_model *m; const char *label; struct bl_err *err; };
+
+static enum bl_status refuse_unknown(const struct reader *r, const cJSON *o, const char *where, const char *const *known)
+{
+	for (const cJSON *f = o->child; f; f = f->next) {
+		int k = 0;
+		while (known[k] && strcmp(known[k], f->string))
+			k++;
+		if (!known[k])
+			return bl_fail(r->err, BL_INVALID, "%s: %s: unknown field %s", r->label, where, f->string);
+	}
+	return BL_OK;
+}
+
+static enum bl_status read_unit(const struct reader *r, struct bl_state *s, const cJSON *o, int index, uint8_t *seen)
+{
+	static const char *const known[] = {"name", "scheme", "method", "params", "locked", NULL};
+	const char *name, *scheme, *method = NULL, *params = NULL;
+	char where[64];
+	bool locked = false;
+
+	snprintf(where, sizeof where, "units[%d]", index);
+	if (!cJSON_IsObject(o))
+		return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object", r->label, where);
+	if (refuse_unknown(r, o, where, known) || bl_json_str(o, "name", 512, true, &name, r->label, r->err) ||
+	    bl_json_str(o, "scheme", BL_SCHEME_NAME_MAX, true, &scheme, r->label, r->err) ||
+	    bl_json_str(o, "method", BL_METHOD_NAME_MAX - 1, false, &method, r->label, r->err) ||
+	    bl_json_str(o, "params", 4096, false, &params, r->label, r->err) || bl_json_bool(o, "locked", false, &locked, r->label, r->err)) {
+		return r->err->status;
+	}
+	int unit = bl_model_unit(r->m, name);
+	if (unit < 0 || strcmp(r->m->units[unit].name, name))
+		return bl_fail(r->err, BL_INVALID, "%s: %s: the model has no unit called %s", r->label, where, name);
+	if (seen[unit])
+		return bl_fail(r->err, BL_INVALID, "%s: %s: %s is listed twice", r->label, where, name);
+	seen[unit] = 1;
+	struct bl_choice *c = &s->choice[unit];
+	if (bl_scheme_parse(&c->scheme, scheme, r->err)) {
+		r->err->status = BL_INVALID;
+		return bl_err_prefix(r->err, "%s: %s", r->label, where);
+	}
+	snprintf(c->method, sizeof c->method, "%s", method ? method : c->scheme.number == BL_NUM_FULL ? "" : "rtn");
+	c->params = bl_plan_intern(r->p, params ? params : "");
+	c->locked = locked;
+	return BL_OK;
+}
+
+static enum bl_status read_units(const struct reader *r, struct bl_state *s, const cJSON *units)
+{
+	int index = 0;
+
+	if (!cJSON_IsArray(units))
+		return bl_fail(r->err, BL_INVALID, "%s: units: must be a list", r->label);
+	uint8_t *seen = bl_xalloc((size_t)r->m->n_units + 1, 1);
+	for (const cJSON *u = units->child; u && !r->err->status; u = u->next)
+		read_unit(r, s, u, index++, seen);
+	for (int i = 0; i < r->m->n_units && !r->err->status; i++)
+		if (!seen[i])
+			bl_fail(r->err, BL_INVALID, "%s: units: %s is missing", r->label, r->m->units[i].name);
+	bl_free(seen);
+	return r->err->status;
+}
+
+static enum bl_status read_document(const struct reader *r, struct bl_state *s, const cJSON *o)
+{
+	const char *target = NULL, *format = NULL;
+	const cJSON *edits = cJSON_GetObjectItemCaseSensitive(o, "config_edits");
+
+	if (bl_json_str(o, "target", 64, true, &target, r->label, r->err) || bl_json_str(o, "format", 64, false, &format, r->label, r->err) ||
+	    bl_json_bool(o, "zero_nonfinite", false, &s->zero_nonfinite, r->label, r->err))
+		return r->err->status;
+	s->target = bl_xstrdup(target);
+	s->format = bl_xstrdup(format ? format : "compressed-tensors");
+	if (edits && !cJSON_IsObject(edits))
+		return bl_fail(r->err, BL_INVALID, "%s: config_edits: must be an object", r->label);
+	for (const cJSON *e = edits ? edits->child : NULL; e; e = e->next) {
+		if (!cJSON_IsString(e))
+			return bl_fail(r->err, BL_INVALID, "%s: config_edits.%.100s: must be JSON as text", r->label, e->string);
+		/* the plan's own check, on a plan that is thrown away if it refuses */
+		struct bl_state *keep = r->p->now;
+		r->p->now = s;
+		r->p->depth++; /* no undo step */
+		struct bl_state *before = r->p->before;
+		r->p->before = s;
+		enum bl_status status = bl_plan_set_edit(r->p, e->string, e->valuestring, r->err);
+		r->p->before = before;
+		r->p->depth--;
+		r->p->now = keep;
+		if (status) {
+			r->err->status = BL_INVALID;
+			return bl_err_prefix(r->err, "%s: config_edits", r->label);
+		}
+	}
+	return read_units(r, s, cJSON_GetObjectItemCaseSensitive(o, "units"));
+}
+
+static struct bl_state *empty_state(const struct reader *r)
+{
+	struct bl_state *s = bl_xalloc(1, sizeof *s);
+
+	s->n = r->m->n_units;
+	s->choice = bl_xalloc((size_t)s->n + 1, sizeof *s->choice);
+	s->edits = bl_xalloc(1, sizeof *s->edits);
+	s->snapshots = bl_xalloc(1, sizeof *s->snapshots);
+	for (int i = 0; i < s->n; i++)
+		s->choice[i] = (struct bl_choice){.scheme = BL_SCHEME_FULL, .params = bl_plan_intern(r->p, "")};
+	return s;
+}
+
+static enum bl_status read_snapshots(const struct reader *r, struct bl_state *s, const cJSON *list)
+{
+	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "units", NULL};
+	int n = cJSON_GetArraySize(list), index = 0;
+
+	if (!list)
+		return BL_OK;
+	if (!cJSON_IsArray(list) || n > SNAPSHOTS_MAX)
+		return bl_fail(r->err, BL_INVALID, "%s: snapshots: must be a list of at most %d", r->label, SNAPSHOTS_MAX);
+	s->snapshots = bl_xrealloc(s->snapshots, (size_t)n + 1, sizeof *s->snapshots);
+	for (const cJSON *o = list->child; o; o = o->next, index++) {
+		const char *name, *note = NULL;
+		int64_t when = 0;
+		char where[64];
+
+		snprintf(where, sizeof where, "snapshots[%d]", index);
+		if (!cJSON_IsObject(o))
+			return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object", r->label, where);
+		if (refuse_unknown(r, o, where, known) || bl_json_str(o, "name", 64, true, &name, r->label, r->err) ||
+		    bl_json_str(o, "note", 4096, false, &note, r->label, r->err) ||
+		    bl_json_int(o, "time", 0, (int64_t)1 << 48, false, &when, r->label, r->err))
+			return r->err->status;
+		for (int k = 0; k < s->n_snapshots; k++)
+			if (!strcmp(s->snapshots[k]->s.name, name))
+				return bl_fail(r->err, BL_INVALID, "%s: %s: name %s is used twice", r->label, where, name);
+		struct bl_shared_snapshot *sn = bl_xalloc(1, sizeof *sn);
+		*sn = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), when, empty_state(r)}};
+		s->snapshots[s->n_snapshots++] = sn;
+		if (read_document(r, sn->s.state, o))
+			return bl_err_prefix(r->err, "%s", where);
+	}
+	return BL_OK;
+}
+
+enum bl_status bl_plan_parse(struct bl_plan **out, const struct bl_model *m, const char *text, size_t n, const char *label, char **note,
+			     struct bl_err *err)
+{
+	static const char *const known[] = {"bitlathe_plan", "model", "target", "format", "zero_nonfinite", "config_edits", "units", "snapshots", NULL};
+	struct reader r = {NULL, m, label, err};
+	struct bl_state *s = NULL;
+	cJSON *root = NULL;
+	int64_t version;
+	const char *id = NULL, *digest = NULL;
+
+	if (bl_json_parse(&root, text, n, PLAN_VALUES_MAX, label, err))
+		return err->status;
+	r.p = bl_plan_new(m, "");
+	s = empty_state(&r);
+	const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
+	if (refuse_unknown(&r, root, "plan", known) || bl_json_int(root, "bitlathe_plan", 1, 1, true, &version, label, err))
+		goto done;
+	if (!cJSON_IsObject(model)) {
+		bl_fail(err, BL_INVALID, "%s: model: must be an object with id and digest", label);
+		goto done;
+	}
+	if (bl_json_str(model, "id", 4096, true, &id, label, err) || bl_json_str(model, "digest", 64, false, &digest, label, err) ||
+	    read_document(&r, s, root) || read_snapshots(&r, s, cJSON_GetObjectItemCaseSensitive(root, "snapshots")))
+		goto done;
+	if (note && digest && strcmp(digest, m->digest)) {
+		struct bl_str b = {0};
+		bl_str_addf(&b, "%s was made for another state of %s: the checkpoint's files changed since", label, m->title);
+		*note = bl_str_take(&b);
+	}
+	bl_plan_adopt(r.p, s);
+	s = NULL;
+	bl_plan_mark_saved(r.p);
+	*out = r.p;
+	r.p = NULL;
+done:
+	bl_state_free(s);
+	bl_plan_free(r.p);
+	cJSON_Delete(root);
+	return err->status;
+}
+
+enum bl_status bl_plan_load(struct bl_plan **out, const struct bl_model *m, const char *path, char **note, struct bl_err *err)
+{
+	char *text = NULL;
+	size_t n = 0;
+
+	if (bl_read_file(&text, &n, path, PLAN_MAX_BYTES, true, err))
+		return err->status;
+	bl_plan_parse(out, m, text, n, path, note, err);
+	bl_free(text);
+	return err->status;
+}
+
+bool bl_plan_is_file(const char *path)
+{
+	struct bl_err ignored = BL_ERR_INIT;
+	char *text = NULL;
+	bool yes = false;
+
+	if (bl_is_file(path) && !bl_ends_with(path, ".safetensors") && bl_read_file(&text, NULL, path, PLAN_MAX_BYTES, true, &ignored) == BL_OK) {
+		const char *c = text + strspn(text, " \t\r\n");
+		if (*c == '{') {
+			c += 1 + strspn(c + 1, " \t\r\n");
+			yes = bl_starts_with(c, "\"bitlathe_plan\"");
+		}
+	}
+	bl_free(text);
+	return yes;
+}
+
+enum bl_status bl_plan_file_model(char **out, const char *path, struct bl_err *err)
+{
+	cJSON *root = NULL;
+	const char *id = NULL;
+
+	if (bl_json_load(&root, path, PLAN_MAX_BYTES, PLAN_VALUES_MAX, err))
+		return err->status;
+	const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
+	if (!cJSON_IsObject(model))
+		bl_fail(err, BL_INVALID, "%s: model: must be an object with id and digest", path);
+	else if (bl_json_str(model, "id", 4096, true, &id, path, err) == BL_OK) {
+		char *dir = bl_path_dir(path), *beside = bl_path_join(dir, id);
+		/* relative to the current folder first, as it was typed; then to the plan's folder */
+		*out = id[0] != '/' && !bl_is_dir(id) && !bl_is_file(id) && (bl_is_dir(beside) || bl_is_file(beside)) ? bl_xstrdup(beside) : bl_xstrdup(id);
+		bl_free(beside);
+		bl_free(dir);
+	}
+	cJSON_Delete(root);
+	return err->status;
+}
+
+char *bl_plan_autosave_path(const struct bl_model *m)
+{
+	char *state = bl_xdg_dir("STATE"), *dir = bl_path_join(state, "autosave");
+	struct bl_str name = {0};
+
+	bl_str_addf(&name, "%.64s.plan.json", m->digest);
+	char *path = bl_path_join(dir, bl_str_c(&name));
+	bl_str_free(&name);
+	bl_free(dir);
+	bl_free(state);
+	return path;
+}
