@@ -15,15 +15,18 @@ struct welcome_state {
 	size_t n;
 	struct bl_list list;
 	char search[128];
+	bool looked;
 };
 
-static void welcome_enter(struct bl_app *app, void *state, const char *arg)
+/* Looking through folders takes time, so it waits until somebody sees the result. */
+static void look(struct bl_app *app, struct welcome_state *st)
 {
-	struct welcome_state *st = state;
 	size_t n;
 	const char *const *recent = bl_app_recent(app, &n);
 
-	(void)arg;
+	if (st->looked)
+		return;
+	st->looked = true;
 	bl_model_discover(&st->found, &st->n, recent, n);
 }
 
@@ -75,7 +78,7 @@ static void welcome_draw(struct bl_app *app, void *state, struct bl_grid_s *g, s
 		"? shows the keys, q leaves.",
 	};
 
-	(void)app;
+	look(app, st);
 	if (st->n) {
 		bl_table_draw(g, v, &t, &st->list);
 		return;
@@ -94,11 +97,12 @@ static void row_text_of(void *ctx, int row, struct bl_str *out)
 static unsigned welcome_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct welcome_state *st = state;
-	int visible = bl_app_body(app).rows - 1;
-	unsigned react = bl_list_act(&st->list, a, arg, (int)st->n, visible);
 	struct bl_err err = BL_ERR_INIT;
+	unsigned react;
 	char *id;
 
+	look(app, st);
+	react = bl_list_act(&st->list, a, arg, (int)st->n, bl_app_body(app).rows - 1);
 	if (react != BL_REACT_UNKNOWN || !st->n)
 		return react;
 	switch (a) {
@@ -135,7 +139,6 @@ const struct bl_screen bl_screen_welcome = {
 	.title = "Checkpoints",
 	.footer = "open down up search log quit help",
 	.state_bytes = sizeof(struct welcome_state),
-	.enter = welcome_enter,
 	.leave = welcome_leave,
 	.draw = welcome_draw,
 	.act = welcome_act,
