@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Export as a job of the session: on a copy of the plan, progress translated, result handed over when it ended. */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/base/mem.h"
+#include "core/base/str.h"
+#include "core/session/private.h"
+
+struct export_job {
+	struct bl_session *s;
+	struct bl_plan *plan;
+	const struct bl_target *target;
+	char *out;
+	bool overwrite, ignore_rules;
+	struct bl_progress progress;
+	struct bl_job *job;
+	atomic_bool ended;
+};
+
+/* Copies progress into the job and cancellation into the export, some twenty times a second. */
+static void *watch(void *arg)
+{
+	struct export_job *e = arg;
+
+	while (!atomic_load(&e->ended)) {
+		struct timespec pause = {0, 50000000};
+		if (atomic_load(bl_job_cancel_flag(e->job)))
+			atomic_store(&e->progress.cancel, 1);
+		bl_job_progress(e->job, atomic_load(&e->progress.phase) ? "prove" : "write", (double)atomic_load(&e->progress.done_bytes),
+				(double)atomic_load(&e->progress.total_bytes), "bytes");
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err)
+{
+	struct export_job *e = ctx;
+	struct bl_session *s = e->s;
+	struct bl_export_request rq = {.model = s->model, .plan = e->plan, .registry = &s->registry, .target = e->target, .out = e->out,
+				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed};
+	struct bl_export_result *r = bl_xalloc(1, sizeof *r);
+	pthread_t watcher;
+
+	e->job = j;
+	bool watched = pthread_create(&watcher, NULL, watch, e) == 0;
+	enum bl_status status = bl_export_run(r, &rq, err);
+	atomic_store(&e->ended, true);
+	if (watched)
+		pthread_join(watcher, NULL);
+	if (status) {
+		bl_free(r);
+		return status;
+	}
+	pthread_mutex_lock(&s->priv->result_lock);
+	struct bl_export_result *old = s->priv->result;
+	s->priv->result = r;
+	pthread_mutex_unlock(&s->priv->result_lock);
+	if (old) {
+		bl_export_result_free(old);
+		bl_free(old);
+	}
+	return BL_OK;
+}
+
+static void export_drop(void *ctx)
+{
+	struct export_job *e = ctx;
+
+	bl_plan_free(e->plan);
+	bl_free(e->out);
+	bl_free(e);
+}
+
+uint64_t bl_session_export(struct bl_session *s, const char *out, bool overwrite, bool ignore_rules)
+{
+	static const struct bl_job_ops ops = {.name = "export", .lane = BL_LANE_MAIN, .run = export_run, .drop = export_drop};
+	struct export_job *e = bl_xalloc(1, sizeof *e);
+	struct bl_str title = {0};
+
+	e->s = s;
+	e->plan = bl_plan_copy(s->plan);
+	e->target = s->target;
+	e->out = bl_xstrdup(out);
+	e->overwrite = overwrite;
+	e->ignore_rules = ignore_rules;
+	bl_str_addf(&title, "export %s", out);
+	uint64_t id = bl_jobs_add(s->jobs, &ops, e, bl_str_c(&title));
+	bl_str_free(&title);
+	return id;
+}
+
+/* The screen keeps what it was given until it asks again. */
+const struct bl_export_result *bl_session_export_result(const struct bl_session *s)
+{
+	struct bl_session_private *p = s->priv;
+
+	pthread_mutex_lock(&p->result_lock);
+	if (p->result) {
+		if (p->shown) {
+			bl_export_result_free(p->shown);
+			bl_free(p->shown);
+		}
+		p->shown = p->result;
+		p->result = NULL;
+	}
+	pthread_mutex_unlock(&p->result_lock);
+	return p->shown;
+}
+
+void bl_session_export_fini(struct bl_session *s)
+{
+	struct bl_export_result *both[2] = {s->priv->result, s->priv->shown};
+
+	for (int i = 0; i < 2; i++)
+		if (both[i]) {
+			bl_export_result_free(both[i]);
+			bl_free(both[i]);
+		}
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside of the session: what background work publishes. */
+#ifndef BL_SESSION_PRIVATE_H
+#define BL_SESSION_PRIVATE_H
+
+#include <pthread.h>
+
+#include "core/session/session.h"
+
+/* One weight-only error: asked for by the screen's thread, filled by a job. Requests are never freed before the session. */
+struct bl_error_request {
+	int unit;
+	struct bl_scheme scheme;
+	char method[BL_METHOD_NAME_MAX];
+	char *params;
+	bool zero_nonfinite;
+	double rel;
+	char why[160];
+	atomic_int state;                      /* enum bl_known */
+	struct bl_error_request *next_hash;
+};
+
+#define BL_ERROR_BUCKETS 4096
+
+struct bl_session_private {
+	/* statistics: one pointer per unit, stored once by the job, read by anyone */
+	_Atomic(struct bl_weight_stats *) *stats;
+	atomic_int want_first, want_last;
+	bool stats_started;
+
+	/* weight errors; the table is the screen thread's, the queue is shared */
+	struct bl_error_request *buckets[BL_ERROR_BUCKETS];
+	pthread_mutex_t lock;
+	struct bl_error_request **queue; size_t n_queue, cap_queue; /* newest last; done ones are removed */
+	bool errors_running;
+
+	/* caches by plan revision */
+	uint64_t verdicts_at, problems_at, estimate_at; /* revision + 1; 0: never */
+	struct bl_verdict *verdicts;
+	struct bl_problem *problems; int n_problems, n_fatal;
+	struct bl_plan_estimate estimate;
+
+	/* autosave */
+	bool autosave;
+	char *autosave_path;
+	uint64_t autosaved_at, edited_ns;
+
+	/* export */
+	pthread_mutex_t result_lock;
+	struct bl_export_result *result, *shown; /* newest finished; the one handed to the screen */
+};
+
+void bl_session_errors_fini(struct bl_session *s);
+void bl_session_export_fini(struct bl_session *s);
+enum bl_status bl_session_recover(struct bl_session *s, struct bl_err *err);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The session: open, edit bookkeeping, statistics, caches by revision, autosave. */
+#include "core/session/session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/session/private.h"
+
+#define AUTOSAVE_NS 1000000000ull
+
+/* ---- open ---- */
+
+static void notice(struct bl_session *s, char *sentence)
+{
+	if (s->notice) {
+		bl_log(BL_LOG_INFO, "%s", s->notice);
+		bl_free(s->notice);
+	}
+	s->notice = sentence;
+}
+
+static enum bl_status open_documents(struct bl_session *s, const char *what, const struct bl_session_options *o, struct bl_err *err)
+{
+	int n;
+	char *model = NULL, *note = NULL;
+	bool is_plan = bl_plan_is_file(what);
+
+	if (is_plan && bl_plan_file_model(&model, what, err))
+		return err->status;
+	enum bl_status status = bl_model_open(&s->model, is_plan ? model : what, err);
+	bl_free(model);
+	if (status)
+		return is_plan ? bl_err_prefix(err, "%s: its model", what) : status;
+	if (is_plan) {
+		if (bl_plan_load(&s->plan, s->model, what, &note, err))
+			return err->status;
+		s->plan_path = bl_xstrdup(what);
+		if (note)
+			notice(s, note);
+	} else {
+		s->plan = bl_plan_new(s->model, o->target ? o->target : bl_target_rows(&n)[0].name);
+	}
+	if (is_plan && o->target && strcmp(o->target, bl_plan_target(s->plan)))
+		bl_plan_set_target(s->plan, o->target);
+	return bl_target_find(&s->target, bl_plan_target(s->plan), err);
+}
+
+enum bl_status bl_session_open(struct bl_session **out, const char *what, const struct bl_session_options *o, struct bl_err *err)
+{
+	struct bl_session *s = bl_xalloc(1, sizeof *s);
+
+	s->priv = bl_xalloc(1, sizeof *s->priv);
+	s->seed = o->seed;
+	pthread_mutex_init(&s->priv->lock, NULL);
+	pthread_mutex_init(&s->priv->result_lock, NULL);
+	if (open_documents(s, what, o, err)) {
+		bl_session_close(s);
+		return err->status;
+	}
+	s->priv->stats = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->stats);
+	s->priv->verdicts = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->verdicts);
+	s->pool = bl_pool_new(o->threads);
+	s->jobs = bl_jobs_new();
+	bl_registry_open(&s->registry, o->program_dir);
+	s->priv->autosave = o->autosave;
+	s->priv->autosaved_at = bl_plan_revision(s->plan);
+	if (o->autosave) {
+		s->priv->autosave_path = bl_plan_autosave_path(s->model);
+		struct bl_err ignored = BL_ERR_INIT;
+		if (bl_session_recover(s, &ignored))
+			notice(s, bl_xstrdup(ignored.text));
+	}
+	*out = s;
+	return BL_OK;
+}
+
+void bl_session_close(struct bl_session *s)
+{
+	if (!s)
+		return;
+	struct bl_session_private *p = s->priv;
+	bl_jobs_free(s->jobs);
+	if (p->autosave_path && s->plan && !bl_plan_dirty(s->plan))
+		unlink(p->autosave_path);
+	for (int i = 0; p->stats && i < s->model->n_units; i++)
+		bl_weight_stats_free(atomic_load(&p->stats[i]));
+	bl_session_errors_fini(s);
+	bl_session_export_fini(s);
+	bl_pool_free(s->pool);
+	if (s->jobs)
+		bl_registry_close(&s->registry);
+	bl_plan_free(s->plan);
+	bl_model_close(s->model);
+	pthread_mutex_destroy(&p->lock);
+	pthread_mutex_destroy(&p->result_lock);
+	bl_free(p->stats);
+	bl_free(p->verdicts);
+	bl_free(p->problems);
+	bl_free(p->autosave_path);
+	bl_free(p);
+	bl_free(s->plan_path);
+	bl_free(s->notice);
+	bl_free(s);
+}
+
+/* ---- statistics ---- */
+
+/* The next unit without statistics: wanted ones first, then in order. -1: all done. */
+static int next_unit(const struct bl_session *s)
+{
+	struct bl_session_private *p = s->priv;
+	int n = s->model->n_units, first = atomic_load(&p->want_first), last = atomic_load(&p->want_last);
+
+	for (int i = first; i >= 0 && i <= last && i < n; i++)
+		if (!atomic_load(&p->stats[i]))
+			return i;
+	for (int i = 0; i < n; i++)
+		if (!atomic_load(&p->stats[i]))
+			return i;
+	return -1;
+}
+
+static enum bl_status stats_run(struct bl_job *j, void *ctx, struct bl_err *err)
+{
+	struct bl_session *s = ctx;
+	int n = s->model->n_units, done = 0;
+
+	for (int unit; (unit = next_unit(s)) >= 0; done++) {
+		struct bl_weight_stats *st = NULL;
+		if (bl_weight_stats_run(&st, s->model, unit, s->pool, bl_job_cancel_flag(j), err))
+			return err->status;
+		atomic_store(&s->priv->stats[unit], st);
+		bl_job_progress(j, "units", done + 1, n, "units");
+	}
+	return BL_OK;
+}
+
+void bl_session_want(struct bl_session *s, int first_unit, int last_unit)
+{
+	atomic_store(&s->priv->want_first, first_unit < last_unit ? first_unit : last_unit);
+	atomic_store(&s->priv->want_last, first_unit < last_unit ? last_unit : first_unit);
+}
+
+void bl_session_start_stats(struct bl_session *s)
+{
+	static const struct bl_job_ops ops = {.name = "weight ranges", .lane = BL_LANE_LIGHT, .run = stats_run};
+
+	if (s->priv->stats_started || (s->model->n_units && !s->model->units[0].members[0].weight))
+		return; /* a quantized checkpoint has no weights to look at */
+	s->priv->stats_started = true;
+	bl_jobs_add(s->jobs, &ops, s, NULL);
+}
+
+const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int unit)
+{
+	return atomic_load(&s->priv->stats[unit]);
+}
+
+bool bl_session_stats_running(const struct bl_session *s)
+{
+	return s->priv->stats_started && next_unit(s) >= 0 && bl_jobs_lane_busy(s->jobs, BL_LANE_LIGHT);
+}
+
+/* ---- caches by revision ---- */
+
+const struct bl_verdict *bl_session_verdict(struct bl_session *s, int unit)
+{
+	struct bl_session_private *p = s->priv;
+
+	if (p->verdicts_at != bl_plan_revision(s->plan) + 1) {
+		for (int i = 0; i < s->model->n_units; i++)
+			bl_target_check_unit(&p->verdicts[i], s->target, s->model, i, &bl_plan_choice(s->plan, i)->scheme);
+		p->verdicts_at = bl_plan_revision(s->plan) + 1;
+	}
+	return &p->verdicts[unit];
+}
+
+const struct bl_problem *bl_session_problems(struct bl_session *s, int *n, int *n_fatal)
+{
+	struct bl_session_private *p = s->priv;
+
+	if (p->problems_at != bl_plan_revision(s->plan) + 1) {
+		bl_free(p->problems);
+		p->n_problems = bl_target_check_plan(&p->problems, &p->n_fatal, s->target, s->model, s->plan);
+		p->problems_at = bl_plan_revision(s->plan) + 1;
+	}
+	if (n)
+		*n = p->n_problems;
+	if (n_fatal)
+		*n_fatal = p->n_fatal;
+	return p->problems;
+}
+
+const struct bl_plan_estimate *bl_session_estimate(struct bl_session *s)
+{
+	struct bl_session_private *p = s->priv;
+
+	if (p->estimate_at != bl_plan_revision(s->plan) + 1) {
+		bl_plan_estimate(&p->estimate, s->model, s->plan, s->target);
+		p->estimate_at = bl_plan_revision(s->plan) + 1;
+	}
+	return &p->estimate;
+}
+
+void bl_session_edited(struct bl_session *s)
+{
+	struct bl_err ignored = BL_ERR_INIT;
+
+	bl_target_find(&s->target, bl_plan_target(s->plan), &ignored); /* an unknown target keeps the old one */
+	s->priv->verdicts_at = s->priv->problems_at = s->priv->estimate_at = 0;
+	if (!s->priv->edited_ns)
+		s->priv->edited_ns = bl_now_ns();
+}
+
+/* ---- saving ---- */
+
+enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err)
+{
+	struct bl_str name = {0};
+
+	if (!path)
+		path = s->plan_path;
+	if (!path) {
+		bl_str_addf(&name, "%s.plan.json", s->model->title);
+		path = bl_str_c(&name);
+	}
+	if (bl_plan_save(s->plan, path, err) == BL_OK) {
+		char *copy = bl_xstrdup(path);
+		bl_free(s->plan_path);
+		s->plan_path = copy;
+		if (s->priv->autosave_path)
+			unlink(s->priv->autosave_path);
+		s->priv->autosaved_at = bl_plan_revision(s->plan);
+		s->priv->edited_ns = 0;
+	}
+	bl_str_free(&name);
+	return err->status;
+}
+
+static void autosave(struct bl_session *s)
+{
+	struct bl_session_private *p = s->priv;
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_str text = {0};
+	char *dir = bl_path_dir(p->autosave_path);
+
+	bl_plan_print(&text, s->plan);
+	if (bl_mkdirs(dir, 0700, &err) || bl_write_file(p->autosave_path, bl_str_c(&text), text.len, 0600, &err))
+		bl_log(BL_LOG_WARN, "the plan could not be saved automatically: %s", err.text);
+	bl_str_free(&text);
+	bl_free(dir);
+	p->autosaved_at = bl_plan_revision(s->plan);
+	p->edited_ns = 0;
+}
+
+void bl_session_tick(struct bl_session *s)
+{
+	struct bl_session_private *p = s->priv;
+
+	if (!p->autosave || !p->edited_ns || bl_now_ns() - p->edited_ns < AUTOSAVE_NS)
+		return;
+	if (bl_plan_revision(s->plan) != p->autosaved_at)
+		autosave(s);
+	p->edited_ns = 0;
+}
+
+/* An autosave that differs from what was opened becomes one undoable step. */
+enum bl_status bl_session_recover(struct bl_session *s, struct bl_err *err)
+{
+	struct bl_plan *found = NULL;
+	char a[65], b[65];
+
+	if (!bl_is_file(s->priv->autosave_path))
+		return BL_OK;
+	if (bl_plan_load(&found, s->model, s->priv->autosave_path, NULL, err))
+		return bl_err_prefix(err, "an unsaved plan of an earlier run could not be read");
+	bl_plan_digest(found, a);
+	bl_plan_digest(s->plan, b);
+	if (strcmp(a, b)) {
+		bl_plan_begin(s->plan, "recovered autosave");
+		bl_plan_set_target(s->plan, bl_plan_target(found));
+		bl_plan_set_format(s->plan, bl_plan_format(found));
+		bl_plan_set_zero_nonfinite(s->plan, bl_plan_zero_nonfinite(found));
+		for (int i = 0; i < s->model->n_units; i++) {
+			const struct bl_choice *c = bl_plan_choice(found, i);
+			bl_plan_set_lock(s->plan, i, false);
+			bl_plan_set_scheme(s->plan, i, &c->scheme);
+			if (c->method[0])
+				bl_plan_set_method(s->plan, i, c->method, c->params);
+			bl_plan_set_lock(s->plan, i, c->locked);
+		}
+		while (bl_plan_n_edits(s->plan))
+			bl_plan_set_edit(s->plan, bl_plan_edit(s->plan, 0)->key, NULL, err);
+		for (int i = 0; i < bl_plan_n_edits(found); i++)
+			bl_plan_set_edit(s->plan, bl_plan_edit(found, i)->key, bl_plan_edit(found, i)->value, err);
+		bl_plan_end(s->plan);
+		bl_session_edited(s);
+		notice(s, bl_xstrdup("the unsaved plan of an earlier run was taken up again (u takes it back, w saves it)"));
+	}
+	bl_plan_free(found);
+	return BL_OK;
+}
