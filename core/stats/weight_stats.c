@@ -67,7 +67,9 @@ static enum bl_status borrow(struct run *r, struct slot **out, struct bl_err *er
 		r->idle = s->next;
 	pthread_mutex_unlock(&r->lock);
 	if (!s) {
-		s = bl_xalloc(1, sizeof(*s));
+		st = bl_try_alloc(&s, 1, sizeof(*s), "an accumulator", err);
+		if (st != BL_OK)
+			return st;
 		if (r->narrow) {
 			st = bl_try_alloc(&s->counts, PATTERNS, sizeof(*s->counts), "a table of counts", err);
 			if (st == BL_OK)
@@ -411,10 +413,12 @@ static void release(struct run *r)
 enum bl_status bl_weight_stats_run(struct bl_weight_stats **out, const struct bl_model *m, int unit, struct bl_pool *pool,
 				   const atomic_int *cancel, struct bl_err *err)
 {
-	struct run r = { .u = &m->units[unit], .s = bl_xalloc(1, sizeof(*r.s)) };
+	struct run r = { .u = &m->units[unit] };
 	double n = 0;
-	enum bl_status st;
+	enum bl_status st = bl_try_alloc(&r.s, 1, sizeof(*r.s), "the statistics of a unit", err);
 
+	if (st != BL_OK)
+		return st;
 	pthread_mutex_init(&r.lock, NULL);
 	r.s->rows = r.u->rows;
 	r.s->cols = r.u->cols;
