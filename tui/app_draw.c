@@ -161,8 +161,8 @@ static void draw_totals(struct bl_app *app, int row)
 	int x = 0;
 	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
 	const struct { const char *name, *unit; const struct bl_quantity *q; int decimals; } parts[] = {
-		{ "time/tok", "×", &e->time_ratio, 2 }, { "step", " ms", &e->step_ms, 2 }, { "server", " GiB", &e->server_gib, 1 },
-		{ "perf", "", &e->perf_ratio, 3 }, { "score", "", &e->score, 3 },
+		{ "time/tok", "×", &e->time_ratio, 2 }, { "perf", "", &e->perf_ratio, 3 },        { "score", "", &e->score, 3 },
+		{ "step", " ms", &e->step_ms, 2 },      { "server", " GiB", &e->server_gib, 1 },
 	};
 
 	x += bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%", bl_human_bytes(bytes, sizeof bytes, (double)e->bytes),

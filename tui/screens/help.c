@@ -9,6 +9,8 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/table.h"
 
+#define WIDE 110      /* columns for command, arguments and sentence in one row */
+#define DETAIL_ROWS 3
 #define ROWS_MAX (BL_ACTION_COUNT + 16)
 
 struct help_row { int action; const char *group; }; /* action -1: a heading or, with group NULL, a blank */
@@ -66,11 +68,10 @@ static void text_of(void *ctx, int row, struct bl_str *out)
 	bl_str_addf(out, "%s %s %s", keys, command, bl_action_row((enum bl_action)c->st->rows[row].action)->sentence);
 }
 
-/* The sentence goes beside the command where there is room, else below nothing is lost: the columns are cut, the row stays whole. */
 static void draw_row(struct bl_app *app, struct help_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int row)
 {
 	char keys[64], command[96];
-	int wide = v.cols >= 110, x = v.col + 2, key_cols = v.cols >= 60 ? 16 : 8, command_cols = wide ? 44 : 18;
+	int wide = v.cols >= WIDE, x = v.col + 2, key_cols = v.cols >= 60 ? 16 : 8, command_cols = wide ? 44 : 18;
 
 	if (st->rows[row].action < 0) {
 		if (st->rows[row].group)
@@ -86,10 +87,29 @@ static void draw_row(struct bl_app *app, struct help_state *st, struct bl_grid_s
 	bl_grid_text(g, y, x, v.col + v.cols - x, BL_ROLE_DIM, 0, bl_action_row((enum bl_action)st->rows[row].action)->sentence);
 }
 
+/* Narrow columns cut what they show, so the row under the cursor stands below in full. */
+static void draw_detail(struct bl_app *app, struct help_state *st, struct bl_grid_s *g, struct bl_grid_view v)
+{
+	char keys[64], command[96];
+	int row = st->list.row, y = v.row + v.rows - DETAIL_ROWS;
+
+	bl_grid_hline(g, y, v.col, v.cols, BL_ROLE_RULE);
+	if (st->rows[row].action < 0)
+		return;
+	texts(app, st, row, keys, command);
+	bl_grid_text(g, y + 1, v.col + 2, v.cols - 2, BL_ROLE_KEY, 0, command);
+	bl_grid_text(g, y + 2, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0, bl_action_row((enum bl_action)st->rows[row].action)->sentence);
+}
+
+static int visible_rows(struct bl_grid_view v)
+{
+	return v.rows - 1 - (v.rows >= 10 && v.cols < WIDE ? DETAIL_ROWS : 0);
+}
+
 static void help_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	struct help_state *st = state;
-	int visible = v.rows - 1;
+	int visible = visible_rows(v);
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "Keys and commands of: %s  (%d of %d; / searches, Enter runs it)", st->of->title,
 		      st->list.row + 1, st->n);
@@ -103,13 +123,15 @@ static void help_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, 0);
 		}
 	}
+	if (visible < v.rows - 1)
+		draw_detail(app, st, g, v);
 }
 
 static unsigned help_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct help_state *st = state;
 	struct { struct bl_app *app; struct help_state *st; } c = { app, st };
-	unsigned react = bl_list_act(&st->list, a, arg, st->n, bl_app_body(app).rows - 1);
+	unsigned react = bl_list_act(&st->list, a, arg, st->n, visible_rows(bl_app_body(app)));
 	int action;
 
 	if (react != BL_REACT_UNKNOWN)

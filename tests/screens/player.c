@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Plays NAME.keys into the workbench and compares the screens with NAME.VARIANT.screen.
+ *   screen_player NAME.keys            compares every variant
+ *   screen_player --sabotage NAME.keys spoils one character of each screen first: every comparison must fail
+ *   BL_UPDATE_GOLDEN=1                 writes the screens instead
+ * Comments at the head of the .keys file say what to play on:
+ *   # open: tiny-exaone4               a folder of tests/models (left out: the list of checkpoints)
+ *   # variants: 80x24 120x40 80x24-ascii 80x24-mono 80x24-dark     -mono and -dark also record the looks */
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "tui/script.h"
+
+struct play { const char *keys; char open[64], variants[256]; bool update, sabotage; };
+
+static void die(const struct bl_err *err)
+{
+	fprintf(stderr, "%s\n", err->text);
+	exit(1);
+}
+
+static void heads(struct play *p, const char *text)
+{
+	while (*text == '#') {
+		sscanf(text, "# open: %63s", p->open);
+		if (!strncmp(text, "# variants: ", 12))
+			snprintf(p->variants, sizeof p->variants, "%.*s", (int)strcspn(text + 12, "\n"), text + 12);
+		text += strcspn(text, "\n");
+		text += *text == '\n';
+	}
+}
+
+/* A place of our own: no settings, history or themes of whoever runs the tests; the model under a name that does not depend on paths. */
+static void prepare(const struct play *p)
+{
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+	char folder[64];
+	struct bl_err err = BL_ERR_INIT;
+	char *from = bl_path_join(BL_SOURCE_DIR "/tests/models", p->open);
+
+	snprintf(folder, sizeof folder, "screens.%ld", (long)getpid());
+	if (bl_mkdirs(folder, 0700, &err) || chdir(folder))
+		die(&err);
+	for (size_t i = 0; i < sizeof xdg / sizeof xdg[0]; i++)
+		setenv(xdg[i], ".state", 1);
+	setenv("BL_TEST_CLOCK", "1767225600", 1);
+	setenv("TZ", "UTC", 1);
+	unsetenv("NO_COLOR");
+	unsetenv("HF_HUB_CACHE");
+	tzset();
+	if (p->open[0] && symlink(from, p->open) && errno != EEXIST) {
+		perror(from);
+		exit(1);
+	}
+	bl_free(from);
+}
+
+static void cleanup(void)
+{
+	char folder[64];
+
+	snprintf(folder, sizeof folder, "screens.%ld", (long)getpid());
+	if (chdir("..") == 0)
+		bl_remove_tree(folder);
+}
+
+static void play(const struct play *p, const char *variant, struct bl_str *out)
+{
+	struct bl_settings *settings = bl_settings_new();
+	struct bl_session_options o = { .threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR };
+	struct bl_script s = { .keys_path = p->keys };
+	struct bl_err err = BL_ERR_INIT;
+	char size[32];
+
+	snprintf(size, sizeof size, "%.*s", (int)strcspn(variant, "-"), variant);
+	if (bl_script_size(size, &s.rows, &s.cols, &err))
+		die(&err);
+	s.ascii = bl_ends_with(variant, "-ascii");
+	s.with_roles = bl_ends_with(variant, "-mono") || bl_ends_with(variant, "-dark");
+	if (bl_settings_set(settings, "theme", bl_ends_with(variant, "-mono") ? "mono" : "dark", &err) ||
+	    bl_script_run(&s, settings, &o, p->open[0] ? p->open : NULL, out, &err))
+		die(&err);
+	bl_settings_free(settings);
+}
+
+/* The first line that differs, for people. */
+static void show_difference(const char *name, const char *want, const char *got)
+{
+	int line = 1;
+
+	while (*want || *got) {
+		size_t a = strcspn(want, "\n"), b = strcspn(got, "\n");
+
+		if (a != b || memcmp(want, got, a)) {
+			fprintf(stderr, "%s, line %d\n  expected: %.*s\n  is:       %.*s\n", name, line, (int)a, want, (int)b, got);
+			return;
+		}
+		want += a + (want[a] == '\n');
+		got += b + (got[b] == '\n');
+		line++;
+	}
+}
+
+static void spoil(struct bl_str *s)
+{
+	for (size_t i = s->len; i-- > 0;)
+		if (s->s[i] > ' ' && s->s[i] < 0x7f) {
+			s->s[i] = s->s[i] == 'X' ? 'Y' : 'X';
+			return;
+		}
+}
+
+static int check(const struct play *p, const char *variant)
+{
+	struct bl_str got = { 0 };
+	char golden[4096], *want = NULL;
+	size_t n = 0;
+	struct bl_err err = BL_ERR_INIT;
+	int bad = 0;
+
+	snprintf(golden, sizeof golden, "%.*s.%s.screen", (int)(strlen(p->keys) - 5), p->keys, variant);
+	play(p, variant, &got);
+	if (p->sabotage)
+		spoil(&got);
+	if (p->update) {
+		if (bl_write_file(golden, bl_str_c(&got), got.len, 0644, &err))
+			die(&err);
+	} else if (bl_read_file(&want, &n, golden, 1 << 20, true, &err)) {
+		fprintf(stderr, "%s\n(BL_UPDATE_GOLDEN=1 writes it)\n", err.text);
+		bad = 1;
+	} else if (strcmp(want, bl_str_c(&got)) != 0) {
+		if (!p->sabotage)
+			show_difference(golden, want, got.s);
+		bad = 1;
+	}
+	bl_free(want);
+	bl_str_free(&got);
+	return bad;
+}
+
+int main(int argc, char **argv)
+{
+	struct play p = { .update = getenv("BL_UPDATE_GOLDEN") != NULL };
+	struct bl_err err = BL_ERR_INIT;
+	char *text, *path;
+	size_t n;
+	int failed = 0, count = 0;
+
+	p.sabotage = argc == 3 && !strcmp(argv[1], "--sabotage");
+	if (argc != 2 + p.sabotage || !bl_ends_with(argv[argc - 1], ".keys") || !(path = realpath(argv[argc - 1], NULL))) {
+		fprintf(stderr, "usage: screen_player [--sabotage] NAME.keys\n");
+		return 2;
+	}
+	setlocale(LC_CTYPE, "C.UTF-8");
+	p.keys = path;
+	p.update = p.update && !p.sabotage;
+	if (bl_read_file(&text, &n, path, 1 << 20, true, &err))
+		die(&err);
+	heads(&p, text);
+	prepare(&p);
+	for (char *save = NULL, *v = strtok_r(p.variants, " ", &save); v; v = strtok_r(NULL, " ", &save), count++)
+		failed += check(&p, v);
+	cleanup();
+	bl_free(text);
+	free(path);
+	if (p.sabotage)
+		return count > 0 && failed == count ? 0 : 1;
+	return count > 0 && failed == 0 ? 0 : 1;
+}
