@@ -80,6 +80,8 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	return BL_OK;
 }
 
+static void autosave(struct bl_session *s);
+
 void bl_session_close(struct bl_session *s)
 {
 	if (!s)
@@ -88,6 +90,8 @@ void bl_session_close(struct bl_session *s)
 	bl_jobs_free(s->jobs);
 	if (p->autosave_path && s->plan && !bl_plan_dirty(s->plan))
 		unlink(p->autosave_path);
+	else if (p->autosave_path && s->plan && bl_plan_revision(s->plan) != p->autosaved_at)
+		autosave(s); /* an edit of the last second; whatever ends the program, it is not lost */
 	for (int i = 0; p->stats && i < s->model->n_units; i++)
 		bl_weight_stats_free(atomic_load(&p->stats[i]));
 	bl_session_errors_fini(s);
