@@ -4,8 +4,21 @@
 #ifndef BL_BACKEND_BACKEND_H
 #define BL_BACKEND_BACKEND_H
 
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/ops.h"
 
 const struct bk_ops *bl_cpu_ops(void);
+
+struct bl_backend {
+	const struct bk_ops *cpu;
+	const struct bk_cuda_ops *cuda;  /* NULL: see note */
+	struct bk_cuda_device *devices;  /* [n_devices] */
+	int n_devices;
+	char *note;                      /* why there is no CUDA; "" when there is */
+	void *handle;
+};
+/* program_dir: folder of the running program, or NULL; searched for bitlathe_cuda.so, as is ../lib/bitlathe. Never fails. */
+void bl_backend_open(struct bl_backend *b, const char *program_dir);
+void bl_backend_close(struct bl_backend *b);
 
 #endif

@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Number formats as straight-line integer and float arithmetic, so that a loop over them becomes vector code on any
- * processor. Rounding is to nearest, ties to even. Kernels know nothing of core: this repeats what they need of it. */
+ * processor, and so that the CUDA kernels share it. Rounding is to nearest, ties to even. Kernels know nothing of core: this repeats what they need of it. */
 #ifndef BK_COMMON_NUM_H
 #define BK_COMMON_NUM_H
 
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __CUDACC__
+#define BK_FN static __host__ __device__ __forceinline__
+#else
+#define BK_FN static inline
+#endif
+
 /* elements at any address */
 typedef uint16_t __attribute__((aligned(1), may_alias)) bk_u16_any;
 typedef uint32_t __attribute__((aligned(1), may_alias)) bk_u32_any;
 
-static inline float bk_bits_f32(uint32_t u)
+BK_FN float bk_bits_f32(uint32_t u)
 {
 	float f;
 
@@ -19,7 +25,7 @@ static inline float bk_bits_f32(uint32_t u)
 	return f;
 }
 
-static inline uint32_t bk_f32_bits(float f)
+BK_FN uint32_t bk_f32_bits(float f)
 {
 	uint32_t u;
 
@@ -27,10 +33,10 @@ static inline uint32_t bk_f32_bits(float f)
 	return u;
 }
 
-static inline float bk_bf16_f32(uint16_t h) { return bk_bits_f32((uint32_t)h << 16); }
+BK_FN float bk_bf16_f32(uint16_t h) { return bk_bits_f32((uint32_t)h << 16); }
 
 /* c ? a : b without a branch, in a form every compiler turns into a vector blend */
-static inline uint32_t bk_pick(int c, uint32_t a, uint32_t b)
+BK_FN uint32_t bk_pick(int c, uint32_t a, uint32_t b)
 {
 	uint32_t mask = 0u - (uint32_t)c;
 
@@ -38,14 +44,14 @@ static inline uint32_t bk_pick(int c, uint32_t a, uint32_t b)
 }
 
 /* To bfloat16 and back. Infinities stay, NaNs stay NaNs as long as they are quiet. */
-static inline float bk_round_bf16(float f)
+BK_FN float bk_round_bf16(float f)
 {
 	uint32_t u = bk_f32_bits(f);
 
 	return bk_bits_f32((u + 0x7fffu + (u >> 16 & 1)) & 0xffff0000u);
 }
 
-static inline float bk_f16_f32(uint16_t h)
+BK_FN float bk_f16_f32(uint16_t h)
 {
 	uint32_t x = h, sign = (x & 0x8000) << 16, a = (x & 0x7fff) << 13;
 	uint32_t normal = a + (112u << 23), odd = a + (224u << 23); /* odd: Inf and NaN */
@@ -56,10 +62,10 @@ static inline float bk_f16_f32(uint16_t h)
 }
 
 /* -128 .. 127 at most: the sum lands where a float's last place is 1 */
-static inline float bk_round_int(float f) { return (f + 12582912.0f) - 12582912.0f; }
+BK_FN float bk_round_int(float f) { return (f + 12582912.0f) - 12582912.0f; }
 
 /* |f| <= 448 */
-static inline uint32_t bk_f32_e4m3(float f)
+BK_FN uint32_t bk_f32_e4m3(float f)
 {
 	uint32_t u = bk_f32_bits(f), sign = u >> 24 & 0x80u, a = u & 0x7fffffffu;
 	uint32_t normal = ((a + 0x7ffffu + (a >> 20 & 1)) >> 20) - 960u;
@@ -68,7 +74,7 @@ static inline uint32_t bk_f32_e4m3(float f)
 	return sign | bk_pick(a < 0x3c800000u, tiny, normal);
 }
 
-static inline float bk_e4m3_f32(uint8_t c)
+BK_FN float bk_e4m3_f32(uint8_t c)
 {
 	uint32_t x = c, sign = (x & 0x80) << 24, a = x & 0x7f;
 	uint32_t normal = (a << 20) + (120u << 23), tiny = bk_f32_bits((float)(int32_t)a * 0x1p-9f);
