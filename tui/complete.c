@@ -281,9 +281,24 @@ static size_t method_part(struct call *k, const char *text)
 	return (size_t)(comma + 1 - text);
 }
 
+/* Puts "30 units: " before what completion has to say about the rest. */
+static void note_pattern(struct call *k, const char *text, size_t n)
+{
+	struct bl_completion pattern = { .items = bl_xalloc(BL_COMPLETIONS_MAX, sizeof *pattern.items) };
+	char *word = bl_xstrndup(text, n), both[200];
+	struct call count = { k->app, &pattern, word };
+
+	from_patterns(&count);
+	snprintf(both, sizeof both, "%s%s%s", pattern.note, pattern.note[0] && k->c->note[0] ? ": " : "", k->c->note);
+	note(k, k->c->bad || pattern.bad, both);
+	bl_free(word);
+	bl_completion_free(&pattern);
+}
+
 static size_t set_part(struct call *k, const char *text)
 {
 	const char *equals = strchr(text, '='), *colon;
+	size_t at;
 
 
 	if (!equals) {
@@ -292,11 +307,15 @@ static size_t set_part(struct call *k, const char *text)
 		return 0;
 	}
 	colon = strchr(equals, ':');
-	if (colon)
-		return (size_t)(colon + 1 - text) + method_part(k, colon + 1);
-	k->word = equals + 1;
-	from_schemes(k);
-	return (size_t)(equals + 1 - text);
+	at = (size_t)((colon ? colon : equals) + 1 - text);
+	if (colon) {
+		at += method_part(k, colon + 1);
+	} else {
+		k->word = equals + 1;
+		from_schemes(k);
+	}
+	note_pattern(k, text, (size_t)(equals - text));
+	return at;
 }
 
 static size_t argument(struct call *k, const char *kind, const char *text)

@@ -275,7 +275,7 @@ static void draw_candidates(struct bl_app *app, int row)
 
 	bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
 	if (c->note[0])
-		x += bl_grid_textf(g, row, 0, g->cols, c->bad ? BL_ROLE_WARN : BL_ROLE_GOOD, 0, "%s", c->note) + 2;
+		x += bl_grid_textf(g, row, 0, c->n ? g->cols * 2 / 3 : g->cols, c->bad ? BL_ROLE_WARN : BL_ROLE_GOOD, 0, "%s", c->note) + 2;
 	for (int i = first; i < c->n && x < g->cols; i++) {
 		enum bl_role role = i == p->chosen ? BL_ROLE_SELECTED : BL_ROLE_HINT;
 		char shown[128];
