@@ -61,4 +61,6 @@ see 'before-42' # the shell's screen is back
 gone '8 blocks, 32 units'
 run 'stty -a >modes; echo checked-$((1 + 1))'
 see 'checked-2'
-grep -q ' icanon' "$work/modes" && grep -q ' echo ' "$work/modes" && grep -q ' isig' "$work/modes" || fail "the terminal's modes are not back"
+for mode in icanon echo isig icrnl opost; do
+	grep -qE "(^| )$mode( |;|\$)" "$work/modes" || fail "the terminal's mode $mode is not back"
+done
