@@ -44,7 +44,8 @@ struct bk_ops {
 		      const struct bk_grid *g, enum bk_quotient quotient, double norm);
 	void (*sum_squares)(double *w2, double *e2, const float *w, const float *w_hat, int64_t n);
 	/* weight_stats */
-	uint64_t (*count16)(uint32_t *counts, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, uint16_t inf);
+	uint64_t (*count16)(uint32_t *counts, uint16_t *span, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols,
+			    uint16_t inf);
 	void (*pass32)(struct bk_pass32 *acc, float *row_max, float *col_max, const void *w, int64_t n_rows, int64_t cols);
 	void (*pass32_central)(struct bk_pass32_central *acc, uint64_t *bins, int n_bins, const void *w, int64_t n, double mean, double limit,
 			       float absmax);

@@ -13,7 +13,7 @@
 #include "core/base/half.h"
 #include "core/base/mem.h"
 
-#define TILE_ELEMS (1 << 18)
+#define TILE_ELEMS (1 << 17)
 #define PATTERNS   65536
 #define FLUSH_AT   (1u << 31) /* elements in a 32-bit table before it is emptied into the 64-bit one */
 #define OUTLIER_RMS 6.0
@@ -23,6 +23,7 @@ struct tile { int member; int64_t row0, n, at; }; /* at: row within the unit */
 struct slot { /* accumulators that one tile at a time has for itself */
 	struct slot *next, *all;
 	uint32_t *counts;      /* 16-bit path */
+	uint16_t span[2];      /* of patterns without sign, as count16 leaves it */
 	uint64_t n_counted;
 	uint16_t *col16;
 	float *col32, *rows32; /* float32 path; rows32: converted rows of a 16-bit member */
@@ -36,8 +37,9 @@ struct run {
 	size_t n_tiles;
 	bool narrow;           /* all members share one 16-bit type */
 	uint16_t inf;
-	uint16_t *row16;       /* [rows] */
+	uint16_t *row16, *col16; /* [rows], [cols] */
 	uint64_t *totals;      /* [PATTERNS] */
+	uint16_t span[2];
 	struct bk_pass32 *first;
 	struct bk_pass32_central *second;
 	pthread_mutex_t lock;
@@ -70,6 +72,7 @@ static enum bl_status borrow(struct run *r, struct slot **out, struct bl_err *er
 		st = bl_try_alloc(&s, 1, sizeof(*s), "an accumulator", err);
 		if (st != BL_OK)
 			return st;
+		s->span[0] = 0xffff;
 		if (r->narrow) {
 			st = bl_try_alloc(&s->counts, PATTERNS, sizeof(*s->counts), "a table of counts", err);
 			if (st == BL_OK)
@@ -87,11 +90,22 @@ static enum bl_status borrow(struct run *r, struct slot **out, struct bl_err *er
 	return st;
 }
 
+/* Empties a slot's table into the totals: both zeros, and the span on either side of the sign. */
 static void flush(struct run *r, struct slot *s)
 {
-	for (int i = 0; i < PATTERNS; i++)
-		r->totals[i] += s->counts[i];
-	memset(s->counts, 0, PATTERNS * sizeof(*s->counts));
+	for (int sign = 0; sign < PATTERNS; sign += PATTERNS / 2) {
+		uint64_t *restrict t = r->totals + sign;
+		uint32_t *restrict c = s->counts + sign;
+
+		t[0] += c[0];
+		c[0] = 0;
+		for (int i = s->span[0]; i <= s->span[1]; i++) {
+			t[i] += c[i];
+			c[i] = 0;
+		}
+	}
+	r->span[0] = s->span[0] < r->span[0] ? s->span[0] : r->span[0];
+	r->span[1] = s->span[1] > r->span[1] ? s->span[1] : r->span[1];
 	s->n_counted = 0;
 }
 
@@ -116,7 +130,7 @@ static enum bl_status count_tile(void *ctx, size_t item, struct bl_err *err)
 
 	if (st != BL_OK)
 		return st;
-	odd = bl_cpu_ops()->count16(s->counts, r->row16 + t->at, s->col16, tile_data(r, t), t->n, r->u->cols, r->inf);
+	odd = bl_cpu_ops()->count16(s->counts, s->span, r->row16 + t->at, s->col16, tile_data(r, t), t->n, r->u->cols, r->inf);
 	s->n_counted += (uint64_t)(t->n * r->u->cols);
 	give_back(r, s, odd);
 	return BL_OK;
@@ -192,54 +206,75 @@ static float pattern_value(const struct run *r, int pattern)
 	return r->inf == 0x7f80 ? bl_bf16_f32((uint16_t)pattern) : bl_f16_f32((uint16_t)pattern);
 }
 
+struct value { double v, n; }; /* a finite value and how often it occurs */
+
+/* The finite values that occur, in the order of their patterns, into list (NULL: only counted). */
+static size_t occurring(const struct run *r, struct value *list)
+{
+	size_t n = 0;
+	int first = r->span[0] < r->inf ? r->span[0] : r->inf, last = r->span[1] < r->inf ? r->span[1] : r->inf - 1;
+
+	for (int sign = 0; sign < PATTERNS; sign += PATTERNS / 2)
+		for (int i = 0; i <= last; i = i ? i + 1 : first) {
+			if (!r->totals[sign + i])
+				continue;
+			if (list)
+				list[n] = (struct value){ pattern_value(r, sign + i), (double)r->totals[sign + i] };
+			n++;
+		}
+	return n;
+}
+
 /* Everything that follows from the counts. */
-static void finish_narrow(struct run *r)
+static enum bl_status finish_narrow(struct run *r, struct bl_err *err)
 {
 	struct bl_weight_stats *s = r->s;
-	double n = 0, sum = 0, sum2 = 0, m2 = 0, m4 = 0;
-	uint64_t beyond = 0;
+	double n = 0, sum = 0, sum2 = 0, m2 = 0, m4 = 0, beyond = 0;
+	size_t n_values;
+	struct value *list;
+	enum bl_status st;
 
 	for (struct slot *k = r->slots; k; k = k->all) {
 		flush(r, k);
-		for (int64_t c = 0; c < s->cols; c++)
-			s->col_absmax[c] = fmaxf(s->col_absmax[c], pattern_value(r, k->col16[c]));
+		for (int64_t c = 0; c < s->cols; c++) /* patterns without sign are ordered like their values */
+			r->col16[c] = k->col16[c] > r->col16[c] ? k->col16[c] : r->col16[c];
 	}
+	for (int64_t c = 0; c < s->cols; c++)
+		s->col_absmax[c] = pattern_value(r, r->col16[c]);
 	for (int64_t i = 0; i < s->rows; i++)
 		s->row_absmax[i] = pattern_value(r, r->row16[i]);
 	s->n_nonfinite = r->n_nonfinite;
+	n_values = occurring(r, NULL);
+	if (n_values == 0)
+		return BL_OK;
+	st = bl_try_alloc(&list, n_values, sizeof(*list), "a table of values", err);
+	if (st != BL_OK)
+		return st;
+	(void)occurring(r, list);
 	s->min = INFINITY;
 	s->max = -INFINITY;
-	for (int i = 0; i < PATTERNS; i++) {
-		double c = (double)r->totals[i], v = pattern_value(r, i);
-
-		if (!r->totals[i] || !isfinite(v))
-			continue;
-		n += c;
-		sum += c * v;
-		sum2 += c * v * v;
-		s->min = fminf(s->min, (float)v);
-		s->max = fmaxf(s->max, (float)v);
-	}
-	if (n == 0) {
-		s->min = s->max = 0;
-		return;
+	for (size_t i = 0; i < n_values; i++) {
+		n += list[i].n;
+		sum += list[i].n * list[i].v;
+		sum2 += list[i].n * list[i].v * list[i].v;
+		s->min = (float)list[i].v < s->min ? (float)list[i].v : s->min;
+		s->max = (float)list[i].v > s->max ? (float)list[i].v : s->max;
 	}
 	s->mean = sum / n;
 	s->rms = sqrt(sum2 / n);
 	s->absmax = fmaxf(-s->min, s->max);
-	for (int i = 0; i < PATTERNS; i++) {
-		double c = (double)r->totals[i], v = pattern_value(r, i), d = v - s->mean;
+	for (size_t i = 0; i < n_values; i++) {
+		double d = list[i].v - s->mean, q = d * d;
 
-		if (!r->totals[i] || !isfinite(v))
-			continue;
-		m2 += c * d * d;
-		m4 += c * d * d * d * d;
-		if (fabs(v) > OUTLIER_RMS * s->rms)
-			beyond += r->totals[i];
-		s->histogram[bk_bin(v, s->absmax, BL_STATS_BINS)] += r->totals[i];
+		m2 += list[i].n * q;
+		m4 += list[i].n * q * q;
+		beyond += fabs(list[i].v) > OUTLIER_RMS * s->rms ? list[i].n : 0;
+		s->histogram[bk_bin(list[i].v, s->absmax, BL_STATS_BINS)] += (uint64_t)list[i].n;
 	}
 	set_kurtosis(s, m2, m4, n);
-	s->outlier_share = (double)beyond / n;
+	s->outlier_share = beyond / n;
+	bl_free(list);
+	return BL_OK;
 }
 
 /* After pass 1; false when there is nothing finite to go on with. */
@@ -381,6 +416,8 @@ static enum bl_status prepare(struct run *r, struct bl_err *err)
 	if (st == BL_OK && r->narrow) {
 		st = bl_try_alloc(&r->row16, (size_t)u->rows + 1, sizeof(*r->row16), "row maxima", err);
 		if (st == BL_OK)
+			st = bl_try_alloc(&r->col16, (size_t)u->cols + 1, sizeof(*r->col16), "column maxima", err);
+		if (st == BL_OK)
 			st = bl_try_alloc(&r->totals, PATTERNS, sizeof(*r->totals), "a table of counts", err);
 	} else if (st == BL_OK) {
 		st = bl_try_alloc(&r->first, r->n_tiles + 1, sizeof(*r->first), "partial sums", err);
@@ -404,6 +441,7 @@ static void release(struct run *r)
 	}
 	bl_free(r->tiles);
 	bl_free(r->row16);
+	bl_free(r->col16);
 	bl_free(r->totals);
 	bl_free(r->first);
 	bl_free(r->second);
@@ -413,7 +451,7 @@ static void release(struct run *r)
 enum bl_status bl_weight_stats_run(struct bl_weight_stats **out, const struct bl_model *m, int unit, struct bl_pool *pool,
 				   const atomic_int *cancel, struct bl_err *err)
 {
-	struct run r = { .u = &m->units[unit] };
+	struct run r = { .u = &m->units[unit], .span = { 0xffff, 0 } };
 	double n = 0;
 	enum bl_status st = bl_try_alloc(&r.s, 1, sizeof(*r.s), "the statistics of a unit", err);
 
@@ -429,7 +467,7 @@ enum bl_status bl_weight_stats_run(struct bl_weight_stats **out, const struct bl
 	if (st != BL_OK)
 		goto done;
 	if (r.narrow) {
-		finish_narrow(&r);
+		st = finish_narrow(&r, err);
 	} else if (finish_first(&r, &n)) {
 		st = bl_pool_run(pool, r.n_tiles, second_tile, &r, cancel, err);
 		if (st == BL_OK)
@@ -447,6 +485,38 @@ done:
 	}
 	*out = r.s;
 	return BL_OK;
+}
+
+struct each {
+	const struct bl_model *m;
+	const int *units;
+	struct bl_pool *pool;
+	const atomic_int *cancel;
+	bl_weight_stats_done *done;
+	void *ctx;
+};
+
+static enum bl_status each_unit(void *ctx, size_t item, struct bl_err *err)
+{
+	const struct each *e = ctx;
+	struct bl_weight_stats *s = NULL;
+	struct bl_err own = BL_ERR_INIT;
+	enum bl_status st = bl_weight_stats_run(&s, e->m, e->units[item], e->pool, e->cancel, &own);
+
+	if (st == BL_CANCELLED) {
+		*err = own;
+		return st;
+	}
+	e->done(e->ctx, e->units[item], s, st == BL_OK ? NULL : &own);
+	return BL_OK;
+}
+
+enum bl_status bl_weight_stats_each(const struct bl_model *m, const int *units, size_t n, struct bl_pool *pool, bl_weight_stats_done *done,
+				    void *ctx, const atomic_int *cancel, struct bl_err *err)
+{
+	struct each e = { .m = m, .units = units, .pool = pool, .cancel = cancel, .done = done, .ctx = ctx };
+
+	return bl_pool_run(pool, n, each_unit, &e, cancel, err);
 }
 
 void bl_weight_stats_free(struct bl_weight_stats *s)

@@ -31,4 +31,11 @@ enum bl_status bl_weight_stats_run(struct bl_weight_stats **out, const struct bl
 				   const atomic_int *cancel, struct bl_err *err);
 void bl_weight_stats_free(struct bl_weight_stats *s);
 
+/* Many units, in the given order, several at a time: the way to do a whole model (one unit after the other leaves most threads waiting
+ * at the end of each). `done` gets each result from some thread and owns it; s is NULL and why set when a unit has none, which does not
+ * stop the others. Returns BL_OK or BL_CANCELLED. */
+typedef void bl_weight_stats_done(void *ctx, int unit, struct bl_weight_stats *s, const struct bl_err *why);
+enum bl_status bl_weight_stats_each(const struct bl_model *m, const int *units, size_t n, struct bl_pool *pool, bl_weight_stats_done *done,
+				    void *ctx, const atomic_int *cancel, struct bl_err *err);
+
 #endif

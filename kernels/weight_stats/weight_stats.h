@@ -4,6 +4,8 @@
  * 16-bit types: a table of how often each of the 65536 bit patterns occurs. Moments, extremes, quantiles, histograms over any range
  * and non-finite counts are then exact sums over the table, whatever the order of the rows, so threads cannot change a result.
  *   counts   [65536] uint32, added to; the caller sees to it that none passes 2^32 - 1
+ *   span     [2] smallest and largest pattern without sign that occurs besides 0 (start from {0xffff, 0}): what lies outside is not
+ *            counted but 0, so adding up tables of real weights touches a tenth of them
  *   row_max  [n_rows] uint16 bits of the largest finite |w| of each row, written
  *   col_max  [cols] uint16 bits, raised to the largest finite |w| of each column
  *   w        [n_rows, cols] row-major, any alignment;   inf: 0x7f80 for bf16, 0x7c00 for f16
@@ -19,7 +21,7 @@
 #include "kernels/ops.h"
 
 #define BK_COUNT16_PARAMS                                                                                                  \
-	(uint32_t * counts, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, \
+	(uint32_t * counts, uint16_t *span, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, \
 	 uint16_t inf)
 #define BK_PASS32_PARAMS (struct bk_pass32 * acc, float *row_max, float *col_max, const void *w, int64_t n_rows, int64_t cols)
 #define BK_PASS32_CENTRAL_PARAMS                                                                                           \

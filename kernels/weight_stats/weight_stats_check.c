@@ -11,13 +11,15 @@ static int narrow(const struct bk_ops *ops, struct bk_check *c, uint16_t inf)
 	int64_t rows = bk_check_int(c, 1, 6), cols = bk_check_int(c, 1, 500);
 	unsigned char *w = bk_check_alloc((size_t)(rows * cols) * 2, 1);
 	uint32_t *counts[2];
-	uint16_t *row[2], *col[2];
+	uint16_t *row[2], *col[2], span[2][2] = { { 0xffff, 0 }, { 0xffff, 0 } };
 	uint64_t odd[2];
 	int bad = 0, mixed = (int)bk_check_int(c, 0, 1);
 
 	for (int64_t i = 0; i < rows * cols; i++) {
 		uint16_t u = (uint16_t)bk_check_bits(c);
 
+		if (bk_check_int(c, 0, 19) == 0)
+			u &= 0x8000;
 		if ((u & 0x7fff) >= inf && !(mixed && bk_check_int(c, 0, 3) == 0))
 			u &= 0x83ff;
 		memcpy(w + 2 * i, &u, 2);
@@ -28,9 +30,11 @@ static int narrow(const struct bk_ops *ops, struct bk_check *c, uint16_t inf)
 		col[k] = bk_check_alloc((size_t)cols * 2, 2);
 		memset(counts[k], 0, 65536 * 4);
 		memset(col[k], 0, (size_t)cols * 2);
-		odd[k] = (k ? bk_ops_ref() : ops)->count16(counts[k], row[k], col[k], w, rows, cols, inf);
+		odd[k] = (k ? bk_ops_ref() : ops)->count16(counts[k], span[k], row[k], col[k], w, rows, cols, inf);
 	}
-	if (odd[0] != odd[1] || memcmp(counts[0], counts[1], 65536 * 4) != 0)
+	if (memcmp(span[0], span[1], sizeof(span[0])) != 0)
+		bad = bk_check_fail(c, "count16: span %#x .. %#x instead of %#x .. %#x", span[0][0], span[0][1], span[1][0], span[1][1]);
+	else if (odd[0] != odd[1] || memcmp(counts[0], counts[1], 65536 * 4) != 0)
 		bad = bk_check_fail(c, "count16: counts differ");
 	else if (memcmp(row[0], row[1], (size_t)rows * 2) != 0 || memcmp(col[0], col[1], (size_t)cols * 2) != 0)
 		bad = bk_check_fail(c, "count16: maxima differ for %lld x %lld", (long long)rows, (long long)cols);

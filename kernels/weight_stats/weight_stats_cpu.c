@@ -10,15 +10,18 @@
 
 typedef uint64_t __attribute__((aligned(1), may_alias)) u64_any;
 
-BK_BODY uint16_t row_top(const bk_u16_any *restrict x, int64_t n)
+/* Largest pattern without sign, and the smallest but 0, less one (so 0 wraps to the top). */
+BK_BODY uint16_t row_top(const bk_u16_any *restrict x, int64_t n, uint16_t *low)
 {
-	uint16_t top = 0;
+	uint16_t top = 0, least = 0xffff;
 
 	for (int64_t i = 0; i < n; i++) {
-		uint16_t a = x[i] & 0x7fff;
+		uint16_t a = x[i] & 0x7fff, b = (uint16_t)(a - 1);
 
 		top = a > top ? a : top;
+		least = b < least ? b : least;
 	}
+	*low = least;
 	return top;
 }
 
@@ -45,11 +48,14 @@ BK_BODY void count_row(uint32_t *restrict counts, const bk_u16_any *x, int64_t n
 BK_BODY uint64_t bk_count16_body BK_COUNT16_PARAMS
 {
 	uint64_t odd = 0;
+	uint16_t high = span[1], low = (uint16_t)(span[0] - 1);
 
 	for (int64_t r = 0; r < n_rows; r++) {
 		const bk_u16_any *x = (const bk_u16_any *)w + r * cols;
-		uint16_t top = row_top(x, cols);
+		uint16_t least, top = row_top(x, cols, &least);
 
+		high = top > high ? top : high;
+		low = least < low ? least : low;
 		count_row(counts, x, cols);
 		if (top < inf) {
 			for (int64_t c = 0; c < cols; c++) {
@@ -70,9 +76,13 @@ BK_BODY uint64_t bk_count16_body BK_COUNT16_PARAMS
 		}
 		row_max[r] = top;
 	}
+	if (high) { /* else there are only zeros */
+		span[0] = (uint16_t)(low + 1);
+		span[1] = high;
+	}
 	return odd;
 }
-BK_VARIANTS(uint64_t, bk_count16, BK_COUNT16_PARAMS, (counts, row_max, col_max, w, n_rows, cols, inf))
+BK_VARIANTS(uint64_t, bk_count16, BK_COUNT16_PARAMS, (counts, span, row_max, col_max, w, n_rows, cols, inf))
 
 BK_BODY int32_t order_key(uint32_t u) { return (int32_t)(u ^ ((u >> 31) * 0x7fffffffu)); }
 

@@ -17,6 +17,10 @@ uint64_t bk_count16_ref BK_COUNT16_PARAMS
 			memcpy(&u, (const char *)w + 2 * (r * cols + c), 2);
 			counts[u]++;
 			a = u & 0x7fff;
+			if (a && a < span[0])
+				span[0] = a;
+			if (a > span[1])
+				span[1] = a;
 			if (a >= inf) {
 				odd++;
 				continue;

@@ -60,11 +60,11 @@ static void scales_by_127(float *scales, int8_t *zeros, const float *lo, const f
 		scales[i] *= 1.00390625f;
 }
 
-static uint64_t count_with_nan(uint32_t *counts, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols,
+static uint64_t count_with_nan(uint32_t *counts, uint16_t *span, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols,
 			       uint16_t inf)
 {
 	(void)inf;
-	return bk_ops_ref()->count16(counts, row_max, col_max, w, n_rows, cols, 0x7fff);
+	return bk_ops_ref()->count16(counts, span, row_max, col_max, w, n_rows, cols, 0x7fff);
 }
 
 static void checks_notice(void **state)

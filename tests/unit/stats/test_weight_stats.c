@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -375,6 +376,64 @@ static void stops(void **state)
 	free(w);
 }
 
+struct gathered {
+	pthread_mutex_t lock;
+	struct bl_weight_stats *s[40];
+	int n, refused;
+};
+
+static void gather(void *ctx, int unit, struct bl_weight_stats *s, const struct bl_err *why)
+{
+	struct gathered *g = ctx;
+
+	pthread_mutex_lock(&g->lock);
+	g->n++;
+	if (why)
+		g->refused += s == NULL && strstr(why->text, "blk.q") != NULL && unit == 7;
+	else
+		g->s[unit] = s;
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void whole_model(void **state)
+{
+	enum { UNITS = 40 };
+	static struct fake f[UNITS];
+	static struct bl_unit units[UNITS];
+	struct gathered g = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct bl_model m = { .units = units, .n_units = UNITS };
+	struct bl_pool *pool = bl_pool_new(4);
+	struct bl_err err = BL_ERR_INIT;
+	float *w = gaussian(900 * 700, 6, 0.05);
+	int order[UNITS];
+	atomic_int cancel = 0;
+
+	(void)state;
+	for (int i = 0; i < UNITS; i++) {
+		add_member(&f[i], types[i % 3], 1 + 20 * i, 700, w + i);
+		units[i] = f[i].unit;
+		order[i] = UNITS - 1 - i;
+	}
+	units[7].members[0].weight = NULL;
+	assert_int_equal(bl_weight_stats_each(&m, order, UNITS, pool, gather, &g, &cancel, &err), BL_OK);
+	assert_int_equal(g.n, UNITS);
+	assert_int_equal(g.refused, 1);
+	assert_null(g.s[7]);
+	for (int i = 0; i < UNITS; i++) {
+		if (i != 7)
+			compare(&f[i], g.s[i]);
+		bl_weight_stats_free(g.s[i]);
+	}
+	cancel = 1;
+	g.n = 0;
+	assert_int_equal(bl_weight_stats_each(&m, order, UNITS, pool, gather, &g, &cancel, &err), BL_CANCELLED);
+	assert_int_equal(g.n, 0);
+	for (int i = 0; i < UNITS; i++)
+		drop(&f[i]);
+	bl_pool_free(pool);
+	free(w);
+}
+
 static void shrinking_file(void **state)
 {
 	enum { ROWS = 2048, COLS = 1024 };
@@ -413,6 +472,7 @@ int main(void)
 		cmocka_unit_test(flat_units),
 		cmocka_unit_test(outliers_and_extremes),
 		cmocka_unit_test(stops),
+		cmocka_unit_test(whole_model),
 		cmocka_unit_test(shrinking_file),
 	};
 
