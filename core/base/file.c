@@ -192,6 +192,15 @@ done:
 
 /* --- writing --- */
 
+int bl_create_file(const char *path, int mode, struct bl_err *err)
+{
+	int fd = may_write() ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode) : -1;
+
+	if (fd < 0)
+		bl_fail_sys(err, BL_IO, "%s: cannot be created", path);
+	return fd;
+}
+
 enum bl_status bl_pwrite_all(int fd, const void *data, size_t n, uint64_t offset, const char *path, struct bl_err *err)
 {
 	const char *p = data;

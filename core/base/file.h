@@ -58,6 +58,8 @@ enum bl_status bl_replace_dir_begin(struct bl_replace_dir *d, const char *path, 
 enum bl_status bl_replace_dir_commit(struct bl_replace_dir *d, struct bl_err *err);
 void bl_replace_dir_rollback(struct bl_replace_dir *d);
 
+/* A new file inside a folder that is being replaced: a descriptor, or -1 with the error recorded. Refuses an existing one. */
+int bl_create_file(const char *path, int mode, struct bl_err *err);
 enum bl_status bl_pwrite_all(int fd, const void *data, size_t n, uint64_t offset, const char *path, struct bl_err *err);
 enum bl_status bl_fsync(int fd, const char *path, struct bl_err *err);
 void bl_file_fail_at(uint64_t nth);

@@ -39,6 +39,8 @@ struct bl_verify_request {
 	struct bl_pool *pool;
 	struct bl_progress *progress;    /* may be NULL */
 	bool want_sha256;
+	bool strict;                     /* what is not quantized must be the base's bytes (our own exports) */
+	bool as_zip;                     /* treat path as a zip whatever it is called (else: by its first bytes) */
 };
 /* BL_OK when it could be examined (look at n_fatal), an error when not even that (missing, not a checkpoint, hostile). */
 enum bl_status bl_verify_run(struct bl_verify_result *out, const struct bl_verify_request *rq, struct bl_err *err);

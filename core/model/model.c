@@ -263,8 +263,8 @@ static void make_digest(struct bl_model *m, const char *config, size_t n)
 		int64_t numbers[2] = {(int64_t)m->files[f].st.map.bytes, m->files[f].st.map.mtime_ns};
 		bl_sha256_add(&h, m->files[f].name, strlen(m->files[f].name) + 1);
 		bl_sha256_add(&h, numbers, sizeof numbers);
-		bl_sha256_add(&h, m->files[f].st.map.data, m->files[f].st.map.bytes < 8 + m->files[f].st.header_bytes ? m->files[f].st.map.bytes :
-			      8 + m->files[f].st.header_bytes);
+		if (m->files[f].st.map.path)
+			bl_sha256_add(&h, m->files[f].st.map.data, 8 + m->files[f].st.header_bytes);
 	}
 	bl_sha256_hex(&h, m->digest);
 }
@@ -287,32 +287,58 @@ static enum bl_status open_files(struct bl_model *m, char **names, size_t n, str
 	return BL_OK;
 }
 
+/* Everything behind the files: what they hold, whether it fits the config, what is noteworthy. */
+static enum bl_status understand(struct bl_model *m, const struct bl_file_list *list, const char *text, size_t n, const char *label, struct bl_err *err)
+{
+	if (bl_arch_find(&m->arch, &m->config, err))
+		return bl_err_prefix(err, "%s", label);
+	if (gather(m, err) || bl_weight_map_check(list, m, err) || build_units(m, err) || check_rest(m, err))
+		return err->status;
+	make_digest(m, text, n);
+	note_problems(m);
+	return BL_OK;
+}
+
 static enum bl_status open_all(struct bl_model *m, const char *only_file, struct bl_err *err)
 {
 	char *path = bl_path_join(m->dir, "config.json"), *text = NULL;
 	struct bl_file_list list = {0};
 	size_t n = 0;
 
-	if (!bl_is_file(path)) {
+	if (!bl_is_file(path))
 		bl_fail(err, BL_NOT_FOUND, "%s: no config.json there: not a checkpoint folder", m->dir);
-		goto done;
-	}
-	if (bl_read_file(&text, &n, path, CONFIG_MAX_BYTES, true, err) || bl_config_parse(&m->config, text, n, path, err))
-		goto done;
-	if (bl_arch_find(&m->arch, &m->config, err)) {
-		bl_err_prefix(err, "%s", path);
-		goto done;
-	}
-	if (bl_weight_files(&list, m->dir, only_file, err) || open_files(m, list.names, list.n, err) || gather(m, err) ||
-	    bl_weight_map_check(&list, m, err) || build_units(m, err) || check_rest(m, err))
-		goto done;
-	make_digest(m, text, n);
-	note_problems(m);
-done:
+	else if (!bl_read_file(&text, &n, path, CONFIG_MAX_BYTES, true, err) && !bl_config_parse(&m->config, text, n, path, err) &&
+		 !bl_weight_files(&list, m->dir, only_file, err) && !open_files(m, list.names, list.n, err))
+		understand(m, &list, text, n, path, err);
 	bl_file_list_free(&list);
 	bl_free(text);
 	bl_free(path);
 	return err->status;
+}
+
+enum bl_status bl_model_open_parts(struct bl_model **out, const char *title, const char *config, size_t config_bytes, const struct bl_model_part *parts, int n_parts,
+				   struct bl_err *err)
+{
+	struct bl_model *m = bl_xalloc(1, sizeof *m);
+	struct bl_file_list none = {0};
+
+	m->id = bl_xstrdup(title);
+	m->dir = bl_xstrdup("");
+	m->title = bl_xstrdup(title);
+	m->files = bl_xalloc((size_t)n_parts + 1, sizeof *m->files);
+	bl_config_parse(&m->config, config, config_bytes, "config.json", err);
+	for (int i = 0; i < n_parts && !err->status; i++) {
+		if (bl_st_parse(&m->files[i].st, parts[i].data, parts[i].bytes, parts[i].name, err))
+			break;
+		m->files[i].name = bl_xstrdup(parts[i].name);
+		m->n_files++;
+	}
+	if (err->status || understand(m, &none, config, config_bytes, "config.json", err)) {
+		bl_model_close(m);
+		return err->status;
+	}
+	*out = m;
+	return BL_OK;
 }
 
 enum bl_status bl_model_open(struct bl_model **out, const char *id, struct bl_err *err)

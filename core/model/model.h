@@ -53,6 +53,10 @@ struct bl_model {
  * snapshot path) in the local Hugging Face cache: $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub; refs/main, links into blobs. */
 enum bl_status bl_model_open(struct bl_model **out, const char *id, struct bl_err *err);
 void bl_model_close(struct bl_model *m);
+/* The same from bytes in memory (the proof of a package): parts must outlive the model. No index is looked at. */
+struct bl_model_part { const char *name; const void *data; uint64_t bytes; };
+enum bl_status bl_model_open_parts(struct bl_model **out, const char *title, const char *config, size_t config_bytes, const struct bl_model_part *parts, int n_parts,
+				   struct bl_err *err);
 
 const struct bl_tensor *bl_model_tensor(const struct bl_model *m, const char *name); /* NULL: none */
 /* Unit by its own name, by a member's name, or by "BLOCK.KIND" / "BLOCK KIND" ("11.down"); -1: none */

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * config.json as it is exported. */
+#include "core/export/config_out.h"
+
+#include <string.h>
+
+#include "core/base/json.h"
+
+static void put(cJSON *o, const char *key, cJSON *v)
+{
+	cJSON_DeleteItemFromObjectCaseSensitive(o, key);
+	if (v)
+		cJSON_AddItemToObject(o, key, v);
+}
+
+static enum bl_status apply_edit(cJSON *o, struct bl_str *edits, const struct bl_config_edit *e, struct bl_err *err)
+{
+	struct bl_str wrapped = {0}, was = {0};
+	cJSON *root = NULL;
+	const cJSON *old = cJSON_GetObjectItemCaseSensitive(o, e->key);
+
+	if (old)
+		bl_json_print(&was, old, 0, false);
+	else
+		bl_str_add(&was, "(absent)");
+	bl_str_addf(edits, "%s: %s -> %s\n", e->key, bl_str_c(&was), *e->value ? e->value : "(removed)");
+	bl_str_free(&was);
+	if (!*e->value) {
+		put(o, e->key, NULL);
+		return BL_OK;
+	}
+	bl_str_addf(&wrapped, "{\"v\":%s}", e->value);
+	if (bl_json_parse(&root, bl_str_c(&wrapped), wrapped.len, 10000, e->key, err) == BL_OK)
+		put(o, e->key, cJSON_DetachItemFromObjectCaseSensitive(root, "v"));
+	bl_str_free(&wrapped);
+	cJSON_Delete(root);
+	return err->status;
+}
+
+enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const struct bl_export_request *rq, const struct bl_exporter *x,
+			     const struct bl_x_plan *plan, struct bl_err *err)
+{
+	cJSON *o = bl_config_v457(&rq->model->config, edits), *q = NULL;
+	struct bl_str text = {0};
+	bool quantized = rq->model->config.quantized;
+
+	if (!o)
+		return bl_fail(err, BL_NO_MEMORY, "config.json: not enough memory");
+	for (int i = 0; i < bl_plan_n_edits(rq->plan); i++)
+		if (apply_edit(o, edits, bl_plan_edit(rq->plan, i), err))
+			goto done;
+	const char *why = x->config(plan, &rq->registry->host, &text);
+	if (why) {
+		bl_fail(err, BL_FAILED, "config.json: exporter %s: %s", x->name, why);
+		goto done;
+	}
+	if (text.len) {
+		if (bl_json_parse(&q, bl_str_c(&text), text.len, 1000000, "quantization_config", err))
+			goto done;
+		put(o, "quantization_config", q);
+	} else if (!quantized) {
+		put(o, "quantization_config", NULL);
+	}
+	bl_json_print(out, o, 2, true);
+	bl_str_addc(out, '\n');
+done:
+	bl_str_free(&text);
+	cJSON_Delete(o);
+	return err->status;
+}

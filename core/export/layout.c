@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The layout of an export: modules and solvers from the plan, tensors from the exporter, files from the tensors. */
+#include "core/export/layout.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/export/config_out.h"
+#include "core/plan/recipe.h"
+
+#define PART_BYTES 5000000000ull
+#define SMALL_FILE_MAX (256u << 20)
+
+/* Copied byte for byte when the source has them. */
+static const char *const companions[] = {
+	"added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json", "merges.txt", "special_tokens_map.json",
+	"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", NULL,
+};
+
+static const char *const keep[] = {"lm_head"};
+
+/* ---- modules ---- */
+
+static int solver_for(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_choice *c, struct bl_err *err)
+{
+	for (int i = 0; i < l->n_solvers; i++) {
+		struct bl_solver *s = &l->solvers[i];
+		char *text = bl_params_text(s->method->params, s->method->n_params, s->params);
+		bool same = bl_scheme_equal(&s->scheme, &c->scheme) && !strcmp(s->method->name, c->method) && !strcmp(text, c->params);
+		bl_free(text);
+		if (same)
+			return i;
+	}
+	l->solvers = bl_xrealloc(l->solvers, (size_t)l->n_solvers + 1, sizeof *l->solvers);
+	memset(&l->solvers[l->n_solvers], 0, sizeof *l->solvers);
+	if (bl_solver_init(&l->solvers[l->n_solvers], rq->registry, &c->scheme, c->method, c->params, bl_plan_zero_nonfinite(rq->plan), err))
+		return -1;
+	return l->n_solvers++;
+}
+
+static const char *observer_of(const struct bl_choice *c)
+{
+	return strstr(c->params, "observer=mse") ? "mse" : "minmax";
+}
+
+static enum bl_status make_module(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, int j, struct bl_err *err)
+{
+	const struct bl_unit *u = &rq->model->units[unit];
+	const struct bl_choice *c = bl_plan_choice(rq->plan, unit);
+	struct bl_out_module *m = &l->modules[l->n_modules];
+
+	m->member = &u->members[j];
+	m->unit = u;
+	m->solver = -1;
+	m->x = (struct bl_x_module){.name = m->member->name, .unit = u->name, .rows = m->member->rows, .cols = m->member->cols, .method = c->method,
+				    .observer = observer_of(c), .quantized = c->scheme.number != BL_NUM_FULL};
+	if (m->x.quantized) {
+		if (!m->member->weight)
+			return bl_fail(err, BL_UNSUPPORTED, "%s: the checkpoint is already quantized; quantize the original", m->member->name);
+		m->x.grid = bl_grid_of(&c->scheme);
+		const char *why = x->refuses ? x->refuses(&m->x) : NULL;
+		if (why)
+			return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
+		why = NULL;
+		if ((m->solver = solver_for(l, rq, c, err)) < 0)
+			return err->status;
+		const struct bl_method *method = l->solvers[m->solver].method;
+		if (method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
+			return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
+		m->n_tensors = x->tensors(&m->x, m->tensors, 8);
+		if (m->n_tensors < 1 || m->n_tensors > 8)
+			return bl_fail(err, BL_FAILED, "%s: exporter %s lists no tensors for it", m->member->name, x->name);
+	}
+	l->n_modules++;
+	return BL_OK;
+}
+
+static enum bl_status make_modules(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, struct bl_err *err)
+{
+	int64_t n = 0;
+
+	for (int i = 0; i < rq->model->n_units; i++)
+		n += rq->model->units[i].n_members;
+	if (bl_try_alloc(&l->modules, (size_t)n + 1, sizeof *l->modules, "the list of linears", err) ||
+	    bl_try_alloc(&l->plan_modules, (size_t)n + 1, sizeof *l->plan_modules, "the list of linears", err))
+		return err->status;
+	for (int i = 0; i < rq->model->n_units; i++)
+		for (int j = 0; j < rq->model->units[i].n_members; j++)
+			if (make_module(l, rq, x, i, j, err))
+				return err->status;
+	for (int64_t i = 0; i < l->n_modules; i++)
+		l->plan_modules[i] = l->modules[i].x;
+	snprintf(l->tool, sizeof l->tool, "bitlathe %s", BL_VERSION);
+	l->plan = (struct bl_x_plan){.modules = l->plan_modules, .n_modules = l->n_modules, .keep = keep, .n_keep = 1, .tool = l->tool};
+	snprintf(l->format, sizeof l->format, "%s", x->format(&l->plan));
+	return BL_OK;
+}
+
+/* ---- tensors ---- */
+
+static enum bl_status add_module_tensors(struct bl_layout *l, int64_t index, struct bl_err *err)
+{
+	struct bl_out_module *m = &l->modules[index];
+
+	for (int k = 0; k < m->n_tensors; k++) {
+		const struct bl_x_tensor *x = &m->tensors[k];
+		struct bl_out_tensor *o = &l->tensors[l->n_tensors];
+		struct bl_str name = {0};
+		int dtype = bl_dtype_from(x->dtype);
+		int64_t elems = 1;
+
+		if (dtype < 0 || x->rank < 0 || x->rank > 4)
+			return bl_fail(err, BL_FAILED, "%s.%s: the exporter gives it no valid type or shape", m->x.name, x->suffix);
+		bl_str_addf(&name, "%s.%s", m->x.name, x->suffix);
+		o->own_name = bl_str_take(&name);
+		o->t = (struct bl_tensor){.name = o->own_name, .dtype = (enum bl_dtype)dtype, .rank = x->rank};
+		for (int d = 0; d < x->rank; d++) {
+			o->t.shape[d] = x->shape[d];
+			elems *= x->shape[d];
+		}
+		o->t.n_elems = elems;
+		o->t.bytes = (uint64_t)elems * (uint64_t)bl_dtype_bytes(o->t.dtype);
+		o->module = index;
+		o->which = k;
+		l->n_tensors++;
+		int64_t steps = x->rows_per_step ? (m->x.rows + x->rows_per_step - 1) / x->rows_per_step : 0;
+		if (x->rows_per_step && (64 % x->rows_per_step || (uint64_t)(steps * x->bytes_per_step) < o->t.bytes))
+			return bl_fail(err, BL_FAILED, "%s: the exporter's rows do not make up the tensor", o->own_name);
+	}
+	return BL_OK;
+}
+
+/* Whether a tensor of the source is the weight of a linear that is quantized. */
+static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
+{
+	for (int64_t i = 0; i < l->n_modules; i++)
+		if (l->modules[i].member->weight == t)
+			return l->modules[i].solver >= 0;
+	return false;
+}
+
+static enum bl_status make_tensors(struct bl_layout *l, const struct bl_export_request *rq, struct bl_err *err)
+{
+	const struct bl_model *m = rq->model;
+	size_t n = (size_t)m->n_tensors + 1;
+
+	for (int64_t i = 0; i < l->n_modules; i++)
+		n += (size_t)l->modules[i].n_tensors;
+	if (bl_try_alloc(&l->tensors, n, sizeof *l->tensors, "the list of tensors", err))
+		return err->status;
+	for (int64_t i = 0; i < m->n_tensors; i++) {
+		if (replaced(l, m->tensors[i]) || (m->head_stored_and_tied && m->tensors[i] == m->head))
+			continue;
+		struct bl_out_tensor *o = &l->tensors[l->n_tensors++];
+		o->t = *m->tensors[i];
+		o->copy = m->tensors[i];
+		o->module = -1;
+	}
+	for (int64_t i = 0; i < l->n_modules; i++)
+		if (add_module_tensors(l, i, err))
+			return err->status;
+	return BL_OK;
+}
+
+/* ---- files ---- */
+
+static struct bl_out_file *add_file(struct bl_layout *l, const char *name)
+{
+	l->files = bl_xrealloc(l->files, (size_t)l->n_files + 1, sizeof *l->files);
+	struct bl_out_file *f = &l->files[l->n_files++];
+	memset(f, 0, sizeof *f);
+	f->name = bl_xstrdup(name);
+	return f;
+}
+
+/* In which part a tensor goes: modules stay whole. Fills o->file with the part number, returns how many parts. */
+static int split(struct bl_layout *l, uint64_t part_bytes)
+{
+	uint64_t in_part = 0;
+	int part = 0;
+	int64_t last_module = -1;
+
+	for (int64_t i = 0; i < l->n_tensors; i++) {
+		struct bl_out_tensor *o = &l->tensors[i];
+		uint64_t bytes = o->t.bytes;
+		bool starts = o->module < 0 || o->module != last_module;
+		if (o->module >= 0 && starts)
+			for (int64_t k = i + 1; k < l->n_tensors && l->tensors[k].module == o->module; k++)
+				bytes += l->tensors[k].t.bytes;
+		if (starts && in_part && in_part + bytes > part_bytes) {
+			part++;
+			in_part = 0;
+		}
+		o->file = part;
+		in_part += o->t.bytes;
+		last_module = o->module;
+	}
+	return part + 1;
+}
+
+static void add_index(struct bl_layout *l)
+{
+	uint64_t bytes = 0, elems = 0;
+	cJSON *root = cJSON_CreateObject(), *meta = cJSON_AddObjectToObject(root, "metadata"), *map = cJSON_CreateObject();
+
+	for (int64_t i = 0; i < l->n_tensors; i++) {
+		bytes += l->tensors[i].t.bytes;
+		elems += (uint64_t)l->tensors[i].t.n_elems;
+		cJSON_AddStringToObject(map, l->tensors[i].t.name, l->files[l->tensors[i].file].name);
+	}
+	bl_json_add_int(meta, "total_parameters", (int64_t)elems);
+	bl_json_add_int(meta, "total_size", (int64_t)bytes);
+	cJSON_AddItemToObject(root, "weight_map", map);
+	struct bl_out_file *f = add_file(l, "model.safetensors.index.json");
+	bl_json_print(&f->head, root, 2, true);
+	bl_str_addc(&f->head, '\n');
+	f->bytes = f->head.len;
+	cJSON_Delete(root);
+}
+
+static enum bl_status make_weight_files(struct bl_layout *l, uint64_t part_bytes, struct bl_err *err)
+{
+	int parts = split(l, part_bytes ? part_bytes : PART_BYTES);
+	struct bl_tensor *list = NULL;
+
+	if (bl_try_alloc(&list, (size_t)l->n_tensors + 1, sizeof *list, "the list of tensors", err))
+		return err->status;
+	for (int p = 0; p < parts; p++) {
+		char name[64];
+		int64_t n = 0;
+
+		if (parts == 1)
+			snprintf(name, sizeof name, "model.safetensors");
+		else
+			snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", p + 1, parts);
+		struct bl_out_file *f = add_file(l, name);
+		f->weights = true;
+		for (int64_t i = 0; i < l->n_tensors; i++)
+			if (l->tensors[i].file == p) {
+				list[n] = l->tensors[i].t;
+				list[n++].file = (int)i; /* which one it is, through the sort */
+			}
+		f->bytes = bl_st_layout(list, n, &f->head);
+		for (int64_t k = 0; k < n; k++)
+			l->tensors[list[k].file].t.offset = list[k].offset;
+	}
+	for (int64_t i = 0; i < l->n_tensors; i++)
+		if (l->tensors[i].module >= 0)
+			l->modules[l->tensors[i].module].tensor_at[l->tensors[i].which] = i;
+	if (parts > 1)
+		add_index(l);
+	bl_free(list);
+	return BL_OK;
+}
+
+static enum bl_status add_companions(struct bl_layout *l, const struct bl_model *m, struct bl_err *err)
+{
+	for (int i = 0; companions[i]; i++) {
+		char *path = bl_path_join(m->dir, companions[i]), *text = NULL;
+		size_t n = 0;
+
+		if (bl_is_file(path) && bl_read_file(&text, &n, path, SMALL_FILE_MAX, false, err) == BL_OK) {
+			struct bl_out_file *f = add_file(l, companions[i]);
+			bl_str_addn(&f->head, text, n);
+			f->bytes = n;
+		}
+		bl_free(text);
+		bl_free(path);
+		if (err->status)
+			return err->status;
+	}
+	return BL_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct bl_out_file *)a)->name, ((const struct bl_out_file *)b)->name);
+}
+
+enum bl_status bl_layout_make(struct bl_layout *l, const struct bl_export_request *rq, struct bl_err *err)
+{
+	const char *format = rq->format ? rq->format : bl_plan_format(rq->plan);
+	const struct bl_exporter *x = bl_registry_exporter(rq->registry, format);
+
+	memset(l, 0, sizeof *l);
+	if (!x)
+		return bl_fail(err, BL_USAGE, "no export format is called \"%s\": `bitlathe plugins` lists them", format);
+	if (make_modules(l, rq, x, err) || make_tensors(l, rq, err) || make_weight_files(l, rq->part_bytes, err))
+		goto fail;
+	int weights = l->n_files; /* tensors know their file by index: the weight files stay in front */
+	struct bl_out_file *config = add_file(l, "config.json");
+	if (bl_config_out(&config->head, &l->edits, rq, x, &l->plan, err))
+		goto fail;
+	config->bytes = config->head.len;
+	if (add_companions(l, rq->model, err))
+		goto fail;
+	struct bl_out_file *recipe = add_file(l, "recipe.yaml");
+	bl_recipe_print(&recipe->head, rq->plan, rq->model, l->tool);
+	recipe->bytes = recipe->head.len;
+	qsort(l->files + weights, (size_t)(l->n_files - weights), sizeof *l->files, by_name);
+	for (int i = 0; i < l->n_files; i++)
+		l->bytes_total += l->files[i].bytes;
+	return BL_OK;
+fail:
+	bl_layout_free(l);
+	return err->status;
+}
+
+void bl_layout_free(struct bl_layout *l)
+{
+	for (int64_t i = 0; i < l->n_tensors; i++)
+		bl_free(l->tensors[i].own_name);
+	for (int i = 0; i < l->n_files; i++) {
+		bl_free(l->files[i].name);
+		bl_str_free(&l->files[i].head);
+	}
+	for (int i = 0; i < l->n_solvers; i++)
+		bl_solver_fini(&l->solvers[i]);
+	bl_free(l->modules);
+	bl_free(l->plan_modules);
+	bl_free(l->tensors);
+	bl_free(l->files);
+	bl_free(l->solvers);
+	bl_str_free(&l->edits);
+	memset(l, 0, sizeof *l);
+}

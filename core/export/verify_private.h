@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by the parts of the proof. */
+#ifndef BL_EXPORT_VERIFY_PRIVATE_H
+#define BL_EXPORT_VERIFY_PRIVATE_H
+
+#include "core/export/ct_config.h"
+#include "core/export/package.h"
+#include "core/export/verify.h"
+
+/* How one linear is stored and where its parts are. */
+struct bl_stored {
+	const struct bl_member *member;      /* of the checkpoint's own model (names, sizes) */
+	const struct bl_member *base;        /* NULL without a base */
+	const struct bl_ct_scheme *ct;       /* NULL: full precision */
+	struct bl_scheme scheme;
+	bool understood;                     /* values can be decoded here */
+	const struct bl_tensor *codes, *scale, *zero;
+	/* results, filled by row pieces under the lock of bl_values_run */
+	double w2, e2, max_abs, max_step;
+	int code_min, code_max;
+	bool bad;                            /* a finding was made */
+};
+
+struct bl_verifier {
+	const struct bl_verify_request *rq;
+	struct bl_verify_result *r;
+	struct bl_package package;
+	struct bl_model *model;              /* the checkpoint itself, opened from the package */
+	struct bl_ct_config ct;
+	bool is_ct, comparable;              /* comparable: there is a base, and it has the same shape */
+	struct bl_stored *stored; int n_stored;
+	int *unit_of;                        /* stored index -> unit */
+};
+
+void bl_finding_add(struct bl_verify_result *r, bool fatal, const char *where, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* verify_tensors.c: the tensor set of every linear and of the rest; fills v->stored. */
+void bl_check_tensors(struct bl_verifier *v);
+/* verify_values.c: hashes, checksums, values; one pool run. */
+enum bl_status bl_values_run(struct bl_verifier *v, struct bl_err *err);
+
+#endif
