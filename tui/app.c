@@ -230,17 +230,23 @@ const struct bl_screen *bl_app_below(const struct bl_app *app)
 
 /* ---- messages and questions ---- */
 
-static void set_message(struct bl_app *app, enum bl_message_kind kind, const char *text)
+void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text)
 {
-	static const enum bl_log_level levels[] = { BL_LOG_INFO, BL_LOG_WARN, BL_LOG_ERROR };
 	struct bl_app_private *p = app->priv;
 
-	bl_log(levels[kind], "%s", text);
 	if (p->message.on && p->message.kind == BL_MSG_ERROR && kind == BL_MSG_INFO)
 		return; /* an error stays until it is dismissed */
 	p->message.on = true;
 	p->message.kind = kind;
 	bl_printable(p->message.text, sizeof p->message.text, text);
+}
+
+static void set_message(struct bl_app *app, enum bl_message_kind kind, const char *text)
+{
+	static const enum bl_log_level levels[] = { BL_LOG_INFO, BL_LOG_WARN, BL_LOG_ERROR };
+
+	bl_log(levels[kind], "%s", text);
+	bl_app_show(app, kind, text);
 }
 
 void bl_app_message(struct bl_app *app, enum bl_message_kind kind, const char *fmt, ...)

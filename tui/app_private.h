@@ -36,6 +36,8 @@ struct bl_app_private {
 	int depth_of_act;                   /* actions running: frames die only at 0 */
 };
 
+/* app.c: a message that is not news, so not for the log */
+void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text);
 /* program.c: actions that belong to no screen. BL_REACT_UNKNOWN: not one of them. */
 unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg);
 /* What "leave" and a terminated process still need: the plan autosaved, a running export cancelled. */

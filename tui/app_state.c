@@ -17,7 +17,7 @@
 /* One thing a newcomer has not done yet, in the order in which it helps. */
 static const struct { enum bl_action action; const char *screen, *text; } hints[] = {
 	{ BL_ACT_OPEN, "welcome", "%s opens the checkpoint under the cursor" },
-	{ BL_ACT_OPEN, "layers", "%s shows a unit in detail: histogram, channels, every scheme with its error" },
+	{ BL_ACT_OPEN, "layers", "%s opens a unit: histogram, channels, every scheme with its error" },
 	{ BL_ACT_SCHEME_W8A8, "layers", "%s sets W8A8 on the row under the cursor; ? shows all keys" },
 	{ BL_ACT_TAG, "layers", "%s tags rows: schemes then go to all tagged ones" },
 	{ BL_ACT_SET, "layers", "%s sets schemes by pattern, as down=W4A16 or 0-3=BF16" },

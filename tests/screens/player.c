@@ -5,12 +5,14 @@
  *   BL_UPDATE_GOLDEN=1                 writes the screens instead
  * Comments at the head of the .keys file say what to play on:
  *   # open: tiny-exaone4               a folder of tests/models (left out: the list of checkpoints)
+ *   # beside: tiny-exaone4             one that lies there without being opened
  *   # variants: 80x24 120x40 80x24-ascii 80x24-mono 80x24-dark     -mono and -dark also record the looks */
 #include <errno.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +20,7 @@
 #include "core/base/mem.h"
 #include "tui/script.h"
 
-struct play { const char *keys; char open[64], variants[256]; bool update, sabotage; };
+struct play { const char *keys; char open[64], beside[64], variants[256]; bool update, sabotage; };
 
 static void die(const struct bl_err *err)
 {
@@ -30,6 +32,7 @@ static void heads(struct play *p, const char *text)
 {
 	while (*text == '#') {
 		sscanf(text, "# open: %63s", p->open);
+		sscanf(text, "# beside: %63s", p->beside);
 		if (!strncmp(text, "# variants: ", 12))
 			snprintf(p->variants, sizeof p->variants, "%.*s", (int)strcspn(text + 12, "\n"), text + 12);
 		text += strcspn(text, "\n");
@@ -43,7 +46,8 @@ static void prepare(const struct play *p)
 	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
 	char folder[64];
 	struct bl_err err = BL_ERR_INIT;
-	char *from = bl_path_join(BL_SOURCE_DIR "/tests/models", p->open);
+	const char *model = p->open[0] ? p->open : p->beside;
+	char *from = bl_path_join(BL_SOURCE_DIR "/tests/models", model);
 
 	snprintf(folder, sizeof folder, "screens.%ld", (long)getpid());
 	if (bl_mkdirs(folder, 0700, &err) || chdir(folder))
@@ -55,7 +59,7 @@ static void prepare(const struct play *p)
 	unsetenv("NO_COLOR");
 	unsetenv("HF_HUB_CACHE");
 	tzset();
-	if (p->open[0] && symlink(from, p->open) && errno != EEXIST) {
+	if (model[0] && symlink(from, model) && errno != EEXIST) {
 		perror(from);
 		exit(1);
 	}
@@ -165,8 +169,19 @@ int main(int argc, char **argv)
 		die(&err);
 	heads(&p, text);
 	prepare(&p);
-	for (char *save = NULL, *v = strtok_r(p.variants, " ", &save); v; v = strtok_r(NULL, " ", &save), count++)
-		failed += check(&p, v);
+	for (char *save = NULL, *v = strtok_r(p.variants, " ", &save); v; v = strtok_r(NULL, " ", &save), count++) {
+		pid_t child = fork(); /* each with a log of its own */
+		int status = 0;
+
+		if (child == 0) {
+			int bad = check(&p, v);
+
+			bl_free(text);
+			free(path);
+			exit(bad);
+		}
+		failed += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+	}
 	cleanup();
 	bl_free(text);
 	free(path);

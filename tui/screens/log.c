@@ -89,7 +89,7 @@ static unsigned log_act(struct bl_app *app, void *state, enum bl_action a, const
 	case BL_ACT_OPEN:
 		text_of(NULL, st->list.row, &text);
 		if (text.len)
-			bl_app_message(app, BL_MSG_WARN, "%s", text.s); /* stays until dismissed, over several rows */
+			bl_app_show(app, BL_MSG_WARN, text.s); /* stays until dismissed, over several rows */
 		bl_str_free(&text);
 		return BL_REACT_REDRAW;
 	case BL_ACT_SEARCH:

@@ -67,7 +67,7 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 static void welcome_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	struct welcome_state *st = state;
-	struct bl_table t = { columns, sizeof columns / sizeof columns[0], cell, st, (int)st->n, st->search };
+	struct bl_table t = { columns, sizeof columns / sizeof columns[0], cell, st, 0, st->search };
 	static const char *const empty[] = {
 		"No checkpoint here: this list shows folders with config.json and *.safetensors",
 		"in the current folder, the Hugging Face cache, and those opened lately.",
@@ -79,6 +79,7 @@ static void welcome_draw(struct bl_app *app, void *state, struct bl_grid_s *g, s
 	};
 
 	look(app, st);
+	t.n_rows = (int)st->n;
 	if (st->n) {
 		bl_table_draw(g, v, &t, &st->list);
 		return;

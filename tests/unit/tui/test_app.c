@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The workbench without a terminal, on the demo model: keys, sequences, prompts, questions, messages, every screen at every size. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "tui/app_private.h"
+#include "tui/script.h"
+
+static const struct bl_session_options options = { .threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR };
+static char folder[] = "/tmp/test_app.XXXXXX";
+
+static int enter_folder(void **state)
+{
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+
+	(void)state;
+	if (!mkdtemp(folder) || chdir(folder))
+		return -1;
+	for (size_t i = 0; i < sizeof xdg / sizeof xdg[0]; i++)
+		setenv(xdg[i], folder, 1);
+	unsetenv("HF_HUB_CACHE");
+	return symlink(BL_SOURCE_DIR "/tests/models/tiny-exaone4", "tiny");
+}
+
+static int leave_folder(void **state)
+{
+	(void)state;
+	if (chdir("/"))
+		return -1;
+	bl_remove_tree(folder);
+	return 0;
+}
+
+static struct bl_settings *settings;
+
+static struct bl_app *make(int rows, int cols, bool model)
+{
+	struct bl_app *app;
+	struct bl_err err = BL_ERR_INIT;
+
+	settings = bl_settings_new();
+	app = bl_app_new(settings, &options, rows, cols, false);
+	if (model)
+		assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
+	return app;
+}
+
+static void drop(struct bl_app *app)
+{
+	bl_app_free(app);
+	bl_settings_free(settings);
+}
+
+static void press(struct bl_app *app, const char *script)
+{
+	struct bl_script s = { .keys_path = "test" };
+	struct bl_str out = { 0 };
+	struct bl_err err = BL_ERR_INIT;
+
+	assert_int_equal(bl_script_play(app, &s, script, strlen(script), &out, &err), BL_OK);
+	bl_str_free(&out);
+}
+
+static bool shows(struct bl_app *app, const char *text)
+{
+	struct bl_str s = { 0 };
+	bool found;
+
+	bl_app_draw(app);
+	bl_grid_dump(&app->grid, &s, false);
+	found = strstr(bl_str_c(&s), text) != NULL;
+	bl_str_free(&s);
+	return found;
+}
+
+static void test_stack(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	press(app, "S");
+	assert_string_equal(bl_app_top(app)->name, "snapshots");
+	press(app, "L");
+	assert_string_equal(bl_app_top(app)->name, "log");
+	press(app, "?");
+	assert_string_equal(bl_app_top(app)->name, "help");
+	press(app, "q q <Esc>");
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	press(app, "<Esc> <Esc>"); /* home: stays */
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	assert_false(bl_app_should_quit(app));
+	for (int i = 0; i < 40; i++) /* round and round: no end of the stack */
+		press(app, "L J");
+	press(app, "<Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc>");
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	drop(app);
+}
+
+static void test_back_keeps_the_row(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, "j j j");
+	assert_true(shows(app, "▶  0 down"));
+	press(app, "<Enter> <Tab> <Esc>");
+	assert_true(shows(app, "▶  0 down"));
+	drop(app);
+}
+
+static void test_sequences(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, "G g");
+	assert_true(shows(app, "g … (Esc drops it)"));
+	press(app, "<Esc> g g");
+	assert_true(shows(app, "▶  0 qkv"));
+	press(app, "j g x j"); /* "g x" is nothing: x does not export */
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	assert_true(shows(app, "▶  0 gate_up"));
+	drop(app);
+}
+
+static void test_edit_undo(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, "8");
+	assert_true(shows(app, "mixed*"));
+	press(app, "u");
+	assert_true(shows(app, "│ BF16"));
+	assert_true(shows(app, "undone"));
+	press(app, "C-r");
+	assert_true(shows(app, "mixed*"));
+	press(app, ": \"preset W8A8\" <Enter>");
+	assert_true(shows(app, "│ W8A8*"));
+	press(app, "u u");
+	assert_true(shows(app, "│ BF16"));
+	press(app, "u");
+	assert_true(shows(app, "nothing to undo"));
+	drop(app);
+}
+
+static void test_prompt(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, ": \"set re:.*mlp.*=\"");
+	assert_true(shows(app, "16 units"));
+	press(app, "\"W8A8\"");
+	bl_app_resize(app, 6, 20);
+	bl_app_draw(app);
+	bl_app_resize(app, 1, 1);
+	bl_app_draw(app);
+	bl_app_resize(app, 24, 80);
+	assert_true(shows(app, ":set re:.*mlp.*=W8A8"));
+	press(app, "<Enter>");
+	assert_true(shows(app, "16 units changed"));
+	press(app, ": <Up>"); /* history */
+	assert_true(shows(app, ":set re:.*mlp.*=W8A8"));
+	press(app, "<Esc>");
+	assert_false(app->priv->prompt.on);
+	press(app, ": \"snapsho\" <Tab>");
+	assert_true(shows(app, ":snapshot"));
+	press(app, "C-u \"setting hin\" <Tab> <Tab> <Tab>");
+	assert_true(shows(app, ":setting hints=true") || shows(app, ":setting hints=false"));
+	press(app, "C-g");
+	assert_false(app->priv->prompt.on);
+	/* the target of a pattern that matches nothing is said before Enter */
+	press(app, ": \"set re:nothing=W8A8\"");
+	assert_true(shows(app, "nothing") && app->priv->prompt.completion.bad);
+	press(app, "<Enter>");
+	assert_true(app->priv->message.on && app->priv->message.kind == BL_MSG_ERROR);
+	drop(app);
+}
+
+static void test_live_filter(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, "f \"dow\"");
+	assert_true(shows(app, " qkv ")); /* not a pattern yet */
+	press(app, "n");
+	assert_false(shows(app, " qkv "));
+	press(app, "<Esc>");
+	assert_true(shows(app, " qkv "));
+	press(app, "f \"down\" <Enter> f \"x\" <Esc>"); /* giving up goes back to the filter there was */
+	assert_false(shows(app, " qkv "));
+	drop(app);
+}
+
+static void test_messages(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, ": \"nonsense\" <Enter>");
+	assert_true(shows(app, "there is no command :nonsense"));
+	press(app, "j k"); /* errors stay */
+	assert_true(shows(app, "there is no command :nonsense"));
+	press(app, "<Esc>");
+	assert_false(shows(app, "there is no command :nonsense"));
+	press(app, ": \"p\" <Enter>");
+	assert_true(shows(app, "could be"));
+	press(app, "C-g L");
+	assert_true(shows(app, "there is no command :nonsense")); /* and are in the log */
+	press(app, "q");
+	bl_app_message(app, BL_MSG_ERROR, "a\x1b[31m sentence that is long enough to need more than one row of eighty columns, with the next step at its very end: do this");
+	assert_true(shows(app, "\\x1b[31m sentence"));
+	assert_true(shows(app, "do this"));
+	press(app, ": \"rename x\" <Enter>"); /* not here */
+	assert_true(shows(app, "works on: snapshots"));
+	drop(app);
+}
+
+static void test_questions(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	press(app, "8 Q");
+	assert_true(shows(app, "not saved"));
+	press(app, "j 8 x Q : <Enter>"); /* a question takes no other keys */
+	assert_true(app->priv->ask.on);
+	press(app, "n");
+	assert_false(app->priv->ask.on || bl_app_should_quit(app));
+	press(app, "Q <Esc>");
+	assert_false(bl_app_should_quit(app));
+	press(app, "Q y");
+	assert_true(bl_app_should_quit(app));
+	drop(app);
+	app = make(24, 80, true);
+	press(app, "q"); /* nothing to lose: no question */
+	assert_true(bl_app_should_quit(app));
+	drop(app);
+}
+
+static void test_paste_and_mouse(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	bl_app_paste(app, "Q\ny\n8");
+	assert_false(app->priv->ask.on || bl_app_should_quit(app) || bl_plan_dirty(app->session->plan));
+	press(app, ":");
+	bl_app_paste(app, "snapshot a\nb");
+	assert_true(app->priv->prompt.on); /* the line end is no Enter */
+	assert_true(shows(app, ":snapshot a b"));
+	press(app, "<Esc>");
+	bl_app_draw(app);
+	bl_app_mouse(app, BL_MOUSE_CLICK, 4, 10);
+	assert_true(shows(app, "▶  0 gate_up"));
+	bl_app_mouse(app, BL_MOUSE_CLICK, 4, 10);
+	assert_string_equal(bl_app_top(app)->name, "unit");
+	press(app, "<Esc>");
+	bl_app_draw(app);
+	bl_app_mouse(app, BL_MOUSE_WHEEL_DOWN, 4, 10);
+	assert_true(shows(app, "▶  1 o"));
+	bl_app_mouse(app, BL_MOUSE_CLICK, 400, 10);
+	bl_app_mouse(app, BL_MOUSE_CLICK, 0, 0);
+	drop(app);
+}
+
+static void test_welcome(void **state)
+{
+	struct bl_app *app = make(24, 80, false);
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	assert_string_equal(bl_app_top(app)->name, "welcome");
+	assert_true(shows(app, "tiny"));
+	press(app, "8 u S x m"); /* nothing of this has a meaning yet */
+	assert_string_equal(bl_app_top(app)->name, "welcome");
+	assert_int_not_equal(bl_app_open(app, "no-such-folder", &err), BL_OK);
+	assert_true(shows(app, "no-such-folder"));
+	press(app, "<Esc> <Enter>");
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	drop(app);
+}
+
+static void test_copy(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+	char *text;
+
+	(void)state;
+	press(app, "y");
+	text = bl_app_take_clipboard(app);
+	assert_non_null(text);
+	assert_true(strlen(text) > 3);
+	assert_null(bl_app_take_clipboard(app));
+	bl_free(text);
+	drop(app);
+}
+
+static void test_quantities(void **state)
+{
+	struct bl_app *app = make(24, 80, false);
+	struct bl_quantity q = { .value = 0.414, .origin = BL_MEASURED };
+	char s[24];
+
+	(void)state;
+	assert_string_equal(bl_app_quantity(app, s, &q, 2), "0.41");
+	assert_string_equal(bl_app_quantity_marked(app, s, &q, 2, BL_MARK_STALE), "0.41?");
+	assert_string_equal(bl_app_quantity_marked(app, s, &q, 2, BL_MARK_COMPUTING), "0.41…");
+	q.origin = BL_MODELLED;
+	assert_string_equal(bl_app_quantity(app, s, &q, 2), "~0.41");
+	q.value = 1e300;
+	assert_true(strlen(bl_app_quantity(app, s, &q, 2)) < 24);
+	q.origin = BL_UNKNOWN;
+	assert_string_equal(bl_app_quantity(app, s, &q, 2), "·");
+	app->grid.ascii = true;
+	assert_string_equal(bl_app_quantity(app, s, &q, 2), ".");
+	drop(app);
+}
+
+/* Every screen, prompt and question, from 1x1 up: drawing neither crashes nor leaves the grid. */
+static void test_every_size(void **state)
+{
+	static const char *const scripts[] = { "wait", "<Enter>", "<Enter> <Tab>", "S", "C", "p", "J", "L", "?", ": \"set do\"", "8 Q", ": \"zzz\" <Enter>", "G", "g" };
+	static const int sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20, 24, 40, 79, 80, 81, 120, 200, 300 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+		struct bl_app *app = make(24, 80, true);
+
+		press(app, scripts[i]);
+		for (size_t r = 0; r < sizeof sizes / sizeof sizes[0]; r++)
+			for (size_t c = 0; c < sizeof sizes / sizeof sizes[0]; c++) {
+				if (sizes[r] > 100)
+					continue;
+				app->grid.ascii = (r + c) & 1;
+				bl_app_resize(app, sizes[r], sizes[c]);
+				bl_app_draw(app);
+			}
+		press(app, "<Esc> <Esc> j");
+		drop(app);
+	}
+}
+
+static void test_script_errors(void **state)
+{
+	static const struct { const char *text, *says; } bad[] = {
+		{ "j\nk\nfoo", "line 3" }, { "\"open", "not closed" }, { "resize", "COLSxROWS" }, { "resize 0x0", "COLSxROWS" }, { "<Nope>", "<Nope>" },
+	};
+	int rows, cols;
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		struct bl_app *app = make(24, 80, false);
+		struct bl_script s = { .keys_path = "test" };
+		struct bl_str out = { 0 };
+		struct bl_err e = BL_ERR_INIT;
+
+		assert_int_equal(bl_script_play(app, &s, bad[i].text, strlen(bad[i].text), &out, &e), BL_INVALID);
+		assert_non_null(strstr(e.text, bad[i].says));
+		bl_str_free(&out);
+		drop(app);
+	}
+	assert_int_equal(bl_script_size("80x24", &rows, &cols, &err), BL_OK);
+	assert_true(rows == 24 && cols == 80);
+	assert_int_equal(bl_script_size("80x24x", &rows, &cols, &err), BL_USAGE);
+	bl_err_clear(&err);
+	assert_int_equal(bl_script_size("999999x24", &rows, &cols, &err), BL_USAGE);
+}
+
+static void test_history_text(void **state)
+{
+	struct bl_history h = { 0 };
+	struct bl_str s = { 0 };
+
+	(void)state;
+	bl_history_parse(&h, "COMMAND\tsave\nbroken line\nCOMMAND\tundo\nKINDTHATISFARTOOLONG\tx\nCOMMAND\tsave\nSEARCH\t\xff\nSEARCH\tqkv");
+	bl_history_print(&h, &s);
+	assert_string_equal(bl_str_c(&s), "COMMAND\tundo\nCOMMAND\tsave\nSEARCH\tqkv\n");
+	for (int i = 0; i < 2000; i++) {
+		char text[16];
+
+		snprintf(text, sizeof text, "%d", i);
+		bl_history_add(&h, "COMMAND", text);
+	}
+	assert_true(h.n <= 500);
+	bl_str_free(&s);
+	bl_history_free(&h);
+}
+
+static void test_state_lasts(void **state)
+{
+	struct bl_app *app = make(24, 80, false);
+	struct bl_err err = BL_ERR_INIT;
+	size_t n;
+
+	(void)state;
+	bl_app_keep_state(app);
+	assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
+	press(app, ": \"snapshot kept\" <Enter> ");
+	drop(app);
+	app = make(24, 80, false);
+	bl_app_keep_state(app);
+	assert_non_null(strstr(bl_app_recent(app, &n)[0], "tiny"));
+	assert_int_equal(n, 1);
+	press(app, ": <Up>");
+	assert_true(shows(app, ":snapshot kept"));
+	assert_true(app->priv->hint_done[BL_ACT_SNAPSHOT_SAVE]);
+	drop(app);
+}
+
+static void test_bad_user_keys_are_told(void **state)
+{
+	struct bl_app *app;
+	struct bl_err err = BL_ERR_INIT;
+	char *dir = bl_xdg_dir("CONFIG"), *path = bl_path_join(dir, "keys");
+	static const char keys[] = "[layers]\nj = none\nX = w8a8\nz = no-such-thing\n";
+
+	(void)state;
+	assert_int_equal(bl_mkdirs(dir, 0700, &err), BL_OK);
+	assert_int_equal(bl_write_file(path, keys, strlen(keys), 0600, &err), BL_OK);
+	app = make(24, 80, true);
+	assert_true(shows(app, "no such command"));
+	press(app, "<Esc> j");
+	assert_true(shows(app, "▶  0 qkv")); /* j was taken away */
+	press(app, "X");
+	assert_true(shows(app, "mixed*"));
+	drop(app);
+	unlink(path);
+	bl_free(path);
+	bl_free(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_back_keeps_the_row),
+		cmocka_unit_test(test_sequences),
+		cmocka_unit_test(test_edit_undo),
+		cmocka_unit_test(test_prompt),
+		cmocka_unit_test(test_live_filter),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_questions),
+		cmocka_unit_test(test_paste_and_mouse),
+		cmocka_unit_test(test_welcome),
+		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_quantities),
+		cmocka_unit_test(test_every_size),
+		cmocka_unit_test(test_script_errors),
+		cmocka_unit_test(test_history_text),
+		cmocka_unit_test(test_state_lasts),
+		cmocka_unit_test(test_bad_user_keys_are_told),
+	};
+
+	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}
