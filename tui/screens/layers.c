@@ -461,7 +461,7 @@ static void layers_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_layers = {
 	.name = "layers",
 	.title = "Layers",
-	.footer = "tag w4a16 w8a8 bf16 scheme method filter undo snapshots export help",
+	.footer = "tag w8a8 w4a16 scheme undo snapshots export filter method bf16 help",
 	.state_bytes = sizeof(struct layers_state),
 	.enter = layers_enter,
 	.leave = layers_leave,

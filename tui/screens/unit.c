@@ -78,9 +78,9 @@ static void draw_histogram(struct bl_app *app, struct unit_state *st, const stru
 	bl_grid_text(g, v.row + bars, v.col + 10 + cols / 2, 2, BL_ROLE_DIM, 0, "0");
 	snprintf(text, sizeof text, "%.4g", (double)s->absmax);
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
-	bl_grid_textf(g, v.row + bars + 1, v.col + 10, cols, BL_ROLE_DIM, 0, "%s counts of 64 bins over the whole range (L switches)",
-		      st->log ? "logarithmic" : "linear");
-	(void)app;
+	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
+	bl_grid_textf(g, v.row + bars + 1, v.col + 10, cols, BL_ROLE_DIM, 0, "%s counts of 64 bins over the whole range (%s switches)",
+		      st->log ? "logarithmic" : "linear", text);
 }
 
 struct channel { float value; int64_t index; };
