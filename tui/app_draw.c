@@ -186,7 +186,7 @@ static void draw_verdict(struct bl_app *app, int row)
 	struct bl_session *s = app->session;
 	int n = 0, n_fatal = 0, refused = 0, last = -1, x;
 	const struct bl_problem *p = bl_session_problems(s, &n, &n_fatal), *first = NULL;
-	char keys[64];
+	char keys[64], label[48] = "";
 
 	for (int i = 0; i < n; i++) {
 		if (p[i].fatal && p[i].unit >= 0 && p[i].unit != last) {
@@ -208,8 +208,10 @@ static void draw_verdict(struct bl_app *app, int row)
 	else
 		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "(%s shows) ", keys);
 	if (first->unit >= 0)
-		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d %s: ", s->model->units[first->unit].block,
-				   bl_unit_kind_name(s->model->units[first->unit].kind));
+		snprintf(label, sizeof label, "%d %s", s->model->units[first->unit].block,
+			 bl_unit_kind_name(s->model->units[first->unit].kind));
+	if (label[0] && !bl_starts_with(first->sentence, label))
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%s: ", label);
 	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, first->sentence);
 }
 

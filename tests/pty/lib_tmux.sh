@@ -12,7 +12,7 @@ work=$(mktemp -d)
 socket=bl-$$-0
 starts=0
 wait_s=${BL_PTY_WAIT:-15}
-trap 'tmux -L "$socket" kill-server 2>/dev/null; rm -rf "$work"' EXIT
+trap 'tmux -L "$socket" kill-server 2>/dev/null; sleep 0.2; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
 start() {

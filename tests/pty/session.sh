@@ -49,6 +49,17 @@ run 'fg; echo ended-$?'
 see '8 blocks, 32 units'
 see '‹first›'
 
+# the row goes to the clipboard of the terminal: tmux takes it like any other
+tmux -L "$socket" set -g set-clipboard on
+keys g g y
+see 'copied'
+n=0
+until tmux -L "$socket" show-buffer 2>/dev/null | grep -q qkv; do
+	n=$((n + 1))
+	[ $n -gt 50 ] && fail "nothing arrived in the clipboard"
+	sleep 0.1
+done
+
 keys '?'
 see 'Keys and commands of: Layers'
 keys q
