@@ -410,7 +410,7 @@ static unsigned layers_act(struct bl_app *app, void *state, enum bl_action a, co
 		return filter(app, st, arg);
 	case BL_ACT_SORT: return sort(app, st, arg);
 	case BL_ACT_COLUMNS: return columns(app, arg);
-	case BL_ACT_TAG_PATTERN: return tag_pattern(app, st, arg);
+	case BL_ACT_TAG_PATTERN: return *arg ? tag_pattern(app, st, arg) : BL_REACT_UNKNOWN; /* asks */
 	case BL_ACT_SCHEME: case BL_ACT_METHOD:
 		if (!*arg) {
 			bl_app_prompt(app, a == BL_ACT_SCHEME ? "scheme: " : "method: ", a == BL_ACT_METHOD ? "rtn" : NULL,
