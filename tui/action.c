@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The action list as a table, and the way from a name or a key to what happens: the screen first, then the program (program.c). */
+ * The action list as a table, and the way from a name or a key to what happens: the screen first, then the program
+ * (program.c). */
 #include "tui/action.h"
 
 #include <ctype.h>
@@ -10,14 +11,18 @@
 #include "tui/app_private.h"
 
 static const struct bl_action_row rows[BL_ACTION_COUNT] = {
-#define BL_ACTION(id, command, arguments, in_group, on_screens, help) \
-	[BL_ACT_##id] = { .name = command, .args = arguments, .group = in_group, .screens = on_screens, .sentence = help },
+#define BL_ACTION(id, command, arguments, in_group, on_screens, help)                                                  \
+	[BL_ACT_##id] = {                                                                                              \
+		.name = command, .args = arguments, .group = in_group, .screens = on_screens, .sentence = help         \
+	},
 #include "tui/action_list.h"
 #undef BL_ACTION
 };
 
 /* What hands that know vi and friends type after the colon. */
-static const struct { const char *alias, *name; } aliases[] = {
+static const struct {
+	const char *alias, *name;
+} aliases[] = {
 	{ "q", "quit" }, { "q!", "quit!" }, { "w", "save" }, { "h", "help" }, { "x", "export" },
 };
 
@@ -69,7 +74,8 @@ unsigned bl_action_run(struct bl_app *app, enum bl_action a, const char *arg)
 	if (!arg)
 		arg = "";
 	if (!bl_action_on_screen(a, screen->name)) {
-		bl_app_message(app, BL_MSG_WARN, "%s works on: %s (here is %s)", rows[a].name, rows[a].screens, screen->name);
+		bl_app_message(app, BL_MSG_WARN, "%s works on: %s (here is %s)", rows[a].name, rows[a].screens,
+			       screen->name);
 		return BL_REACT_REDRAW;
 	}
 	bl_hints_done(app, a);
@@ -85,7 +91,8 @@ unsigned bl_action_run(struct bl_app *app, enum bl_action a, const char *arg)
 	return react == BL_REACT_UNKNOWN ? BL_REACT_NONE : react;
 }
 
-/* The action a typed name means: exact, alias, or the one it abbreviates. -1: none, -2: several (their names in `which`). */
+/* The action a typed name means: exact, alias, or the one it abbreviates. -1: none, -2: several (their names in
+ * `which`). */
 static int resolve(const char *name, char *which, size_t cap)
 {
 	int found = bl_action_find(name), n = 0, shortest = -1;
@@ -135,7 +142,8 @@ unsigned bl_action_run_text(struct bl_app *app, const char *text)
 	if (a == -2)
 		bl_app_message(app, BL_MSG_ERROR, ":%s could be %s", shown, which);
 	else if (a < 0)
-		bl_app_message(app, BL_MSG_ERROR, "there is no command :%s · ? lists what there is, Tab after : completes", shown);
+		bl_app_message(app, BL_MSG_ERROR,
+			       "there is no command :%s · ? lists what there is, Tab after : completes", shown);
 	else
 		return bl_action_run(app, (enum bl_action)a, arg) | BL_REACT_REDRAW;
 	return BL_REACT_REDRAW;

@@ -39,7 +39,8 @@ static void load_user_keys(struct bl_app *app)
 	bl_free(dir);
 }
 
-struct bl_app *bl_app_new(struct bl_settings *settings, const struct bl_session_options *o, int rows, int cols, bool ascii)
+struct bl_app *bl_app_new(struct bl_settings *settings, const struct bl_session_options *o, int rows, int cols,
+			  bool ascii)
 {
 	struct bl_app *app = bl_xalloc(1, sizeof *app);
 	struct bl_err err = BL_ERR_INIT;
@@ -189,7 +190,8 @@ void bl_app_push(struct bl_app *app, const char *screen, const char *arg)
 	struct bl_frame f;
 
 	if (!s || (!app->session && needs_session(screen))) {
-		bl_app_message(app, BL_MSG_WARN, "open a checkpoint first: Enter on one of the list, or bitlathe FOLDER");
+		bl_app_message(app, BL_MSG_WARN,
+			       "open a checkpoint first: Enter on one of the list, or bitlathe FOLDER");
 		return;
 	}
 	if (p->depth && p->stack[p->depth - 1].screen == s && !arg)
@@ -296,8 +298,8 @@ static unsigned ask_key(struct bl_app *app, const char *key)
 		p->ask.on = false;
 		return bl_action_run(app, p->ask.yes, arg) | BL_REACT_REDRAW;
 	}
-	if (!strcmp(key, "n") || !strcmp(key, "N") || !strcmp(key, "<Esc>") || !strcmp(key, "q") || !strcmp(key, "C-c") ||
-	    !strcmp(key, "C-g")) {
+	if (!strcmp(key, "n") || !strcmp(key, "N") || !strcmp(key, "<Esc>") || !strcmp(key, "q") ||
+	    !strcmp(key, "C-c") || !strcmp(key, "C-g")) {
 		p->ask.on = false;
 		return BL_REACT_REDRAW;
 	}
@@ -334,7 +336,8 @@ static unsigned mapped_key(struct bl_app *app, const char *key)
 		return BL_REACT_REDRAW;
 	}
 	snprintf(p->pending[p->n_pending++], BL_KEY_MAX, "%s", key);
-	switch (bl_keymap_find(&p->keymap, bl_app_top(app)->name, (const char (*)[BL_KEY_MAX])p->pending, p->n_pending, &b)) {
+	switch (bl_keymap_find(&p->keymap, bl_app_top(app)->name, (const char(*)[BL_KEY_MAX])p->pending, p->n_pending,
+			       &b)) {
 	case BL_KEY_FOUND:
 		p->n_pending = 0;
 		return run_binding(app, b);
@@ -342,7 +345,8 @@ static unsigned mapped_key(struct bl_app *app, const char *key)
 		if (p->n_pending < BL_SEQUENCE_MAX)
 			return BL_REACT_REDRAW;
 		/* fall through */
-	case BL_KEY_NONE: break;
+	case BL_KEY_NONE:
+		break;
 	}
 	p->n_pending = 0;
 	if (p->message.on && p->message.kind == BL_MSG_INFO)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The fixed places: line 1, the body between, the rule or message, the job line, totals, verdict, keys. What does not fit goes in
- * this order: hints, job line, rule, totals and verdict, line 1; the body and the last line stay. */
+ * The fixed places: line 1, the body between, the rule or message, the job line, totals, verdict, keys. What does not
+ * fit goes in this order: hints, job line, rule, totals and verdict, line 1; the body and the last line stay. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +12,10 @@
 #define JOBS_SHOWN 16
 
 /* Rows of each fixed place, -1: not shown. */
-struct places { int title, rule, n_rule, job, totals, verdict, keys; struct bl_grid_view body; };
+struct places {
+	int title, rule, n_rule, job, totals, verdict, keys;
+	struct bl_grid_view body;
+};
 
 int bl_app_jobs_running(const struct bl_app *app, struct bl_job_view *first)
 {
@@ -137,10 +140,12 @@ static void draw_title(struct bl_app *app, int row)
 		bl_grid_text(g, row, 0, g->cols, BL_ROLE_TITLE, 0, "bitlathe │ no checkpoint open");
 		return;
 	}
-	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers, s->model->n_units);
+	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers,
+		 s->model->n_units);
 	snprintf(plan, sizeof plan, " │ %s%s", bl_plan_summary(summary, s->plan), bl_plan_dirty(s->plan) ? "*" : "");
 	if (bl_plan_n_snapshots(s->plan) > 0)
-		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " ‹%.60s›", bl_plan_snapshot(s->plan, 0)->name);
+		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " ‹%.60s›",
+			 bl_plan_snapshot(s->plan, 0)->name);
 	snprintf(device, sizeof device, " │ CPU %d threads", bl_pool_threads(s->pool));
 	/* the plan's state must stay in sight: the model's name gives way first */
 	room = g->cols - bl_text_width(plan) - bl_text_width(device);
@@ -160,16 +165,23 @@ static void draw_totals(struct bl_app *app, int row)
 	char bytes[16], n[32];
 	int x = 0;
 	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
-	const struct { const char *name, *unit; const struct bl_quantity *q; int decimals; } parts[] = {
-		{ "time/tok", "×", &e->time_ratio, 2 }, { "perf", "", &e->perf_ratio, 3 },        { "score", "", &e->score, 3 },
-		{ "step", " ms", &e->step_ms, 2 },      { "server", " GiB", &e->server_gib, 1 },
+	const struct {
+		const char *name, *unit;
+		const struct bl_quantity *q;
+		int decimals;
+	} parts[] = {
+		{ "time/tok", "×", &e->time_ratio, 2 },  { "perf", "", &e->perf_ratio, 3 },
+		{ "score", "", &e->score, 3 },           { "step", " ms", &e->step_ms, 2 },
+		{ "server", " GiB", &e->server_gib, 1 },
 	};
 
-	x += bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%", bl_human_bytes(bytes, sizeof bytes, (double)e->bytes),
-			   percent == 0 ? 0 : percent);
+	x += bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%",
+			   bl_human_bytes(bytes, sizeof bytes, (double)e->bytes), percent == 0 ? 0 : percent);
 	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
 		const struct bl_quantity *q = parts[i].q;
-		enum bl_role role = q->origin == BL_MEASURED ? BL_ROLE_MEASURED : q->origin == BL_MODELLED ? BL_ROLE_MODELLED : BL_ROLE_UNKNOWN;
+		enum bl_role role = q->origin == BL_MEASURED   ? BL_ROLE_MEASURED
+				    : q->origin == BL_MODELLED ? BL_ROLE_MODELLED
+							       : BL_ROLE_UNKNOWN;
 		char text[80];
 
 		bl_app_quantity(app, n, q, parts[i].decimals);
@@ -202,9 +214,11 @@ static void draw_verdict(struct bl_app *app, int row)
 		return;
 	bl_app_keys_of(app, BL_ACT_PROBLEMS, keys, sizeof keys);
 	keys[strcspn(keys, ",")] = '\0';
-	x += bl_grid_textf(g, row, x, g->cols - x, n_fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "  %s ", n_fatal ? "✗" : "!");
+	x += bl_grid_textf(g, row, x, g->cols - x, n_fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "  %s ",
+			   n_fatal ? "✗" : "!");
 	if (n_fatal > 1 || (!n_fatal && n > 1))
-		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d (%s lists): ", n_fatal ? n_fatal : n, keys);
+		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d (%s lists): ", n_fatal ? n_fatal : n,
+				   keys);
 	else
 		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "(%s shows) ", keys);
 	if (first->unit >= 0)
@@ -240,7 +254,8 @@ int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst
 	if (j->rate > 0 && used < cap)
 		used += (size_t)snprintf(dst + used, cap - used, "  %s/s", rate);
 	if (j->seconds_left >= 0 && j->total > 0 && used < cap)
-		used += (size_t)snprintf(dst + used, cap - used, "  %s left", bl_human_secs(left, sizeof left, j->seconds_left));
+		used += (size_t)snprintf(dst + used, cap - used, "  %s left",
+					 bl_human_secs(left, sizeof left, j->seconds_left));
 	(void)app;
 	return (int)used;
 }

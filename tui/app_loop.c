@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * poll(keys, jobs, signals) -> app -> grid -> curses. Keys are answered at once; news from jobs at most ten times a second, which is
- * enough to see and little over a slow line. Nothing here waits for a disk or a driver. */
+ * poll(keys, jobs, signals) -> app -> grid -> curses. Keys are answered at once; news from jobs at most ten times a
+ * second, which is enough to see and little over a slow line. Nothing here waits for a disk or a driver. */
 #include "tui/app_loop.h"
 
 #include <errno.h>
@@ -22,9 +22,9 @@ struct loop {
 	struct bl_app *app;
 	struct bl_curses *curses;
 	struct bl_input input;
-	bool dirty, news;        /* a key was answered; a job has news */
-	uint64_t last_news;      /* ms of the last look at jobs */
-	enum bl_status end;      /* BL_OK: going on */
+	bool dirty, news;   /* a key was answered; a job has news */
+	uint64_t last_news; /* ms of the last look at jobs */
+	enum bl_status end; /* BL_OK: going on */
 };
 
 static uint64_t now_ms(void)
@@ -39,9 +39,15 @@ static void on_event(void *ctx, const struct bl_input_event *e)
 	if (bl_app_should_quit(l->app))
 		return;
 	switch (e->kind) {
-	case BL_INPUT_KEY: bl_app_key(l->app, e->text); break;
-	case BL_INPUT_PASTE: bl_app_paste(l->app, e->text); break;
-	case BL_INPUT_MOUSE: bl_app_mouse(l->app, e->mouse, e->row, e->col); break;
+	case BL_INPUT_KEY:
+		bl_app_key(l->app, e->text);
+		break;
+	case BL_INPUT_PASTE:
+		bl_app_paste(l->app, e->text);
+		break;
+	case BL_INPUT_MOUSE:
+		bl_app_mouse(l->app, e->mouse, e->row, e->col);
+		break;
 	}
 	l->dirty = true;
 }
@@ -68,15 +74,23 @@ static void signals(struct loop *l)
 {
 	for (int sig; (sig = bl_term_next_signal());) {
 		switch (sig) {
-		case SIGWINCH: take_size(l); break;
-		case SIGTSTP: suspend(l); break;
+		case SIGWINCH:
+			take_size(l);
+			break;
+		case SIGTSTP:
+			suspend(l);
+			break;
 		case SIGCONT: /* stopped by somebody else: the shell has changed the modes */
 			bl_curses_leave(l->curses);
 			bl_curses_enter(l->curses);
 			take_size(l);
 			break;
-		case SIGINT: l->end = BL_CANCELLED; break;
-		default: l->end = BL_TERMINATED; break;
+		case SIGINT:
+			l->end = BL_CANCELLED;
+			break;
+		default:
+			l->end = BL_TERMINATED;
+			break;
 		}
 	}
 }
@@ -132,7 +146,9 @@ static void after_keys(struct loop *l)
 
 	if (copy) {
 		if (!bl_term_copy(copy))
-			bl_app_message(l->app, BL_MSG_WARN, "this terminal takes no copied text (TERM says so); :dump-screen FILE writes the screen");
+			bl_app_message(l->app, BL_MSG_WARN,
+				       "this terminal takes no copied text (TERM says so); :dump-screen FILE writes "
+				       "the screen");
 		bl_free(copy);
 		l->dirty = true;
 	}
@@ -148,7 +164,8 @@ enum bl_status bl_app_loop(struct bl_app *app, struct bl_err *err)
 
 	if (status)
 		return status;
-	status = bl_curses_open(&l.curses, bl_settings_text(app->settings, BL_SET_COLOR), bl_settings_bool(app->settings, BL_SET_MOUSE), err);
+	status = bl_curses_open(&l.curses, bl_settings_text(app->settings, BL_SET_COLOR),
+				bl_settings_bool(app->settings, BL_SET_MOUSE), err);
 	if (status) {
 		bl_term_close();
 		return status;
@@ -171,7 +188,8 @@ enum bl_status bl_app_loop(struct bl_app *app, struct bl_err *err)
 	return l.end == BL_OK ? BL_OK : bl_fail(err, l.end, "%s", bl_status_text(l.end));
 }
 
-enum bl_status bl_workbench(struct bl_settings *settings, const struct bl_session_options *o, const char *what, struct bl_err *err)
+enum bl_status bl_workbench(struct bl_settings *settings, const struct bl_session_options *o, const char *what,
+			    struct bl_err *err)
 {
 	struct bl_app *app;
 	struct bl_err opening = BL_ERR_INIT;
@@ -180,7 +198,9 @@ enum bl_status bl_workbench(struct bl_settings *settings, const struct bl_sessio
 	int rows, cols;
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
-		return bl_fail(err, BL_USAGE, "the workbench needs a terminal on stdin and stdout; `bitlathe --help` lists the commands that do not");
+		return bl_fail(err, BL_USAGE,
+			       "the workbench needs a terminal on stdin and stdout; `bitlathe --help` lists the "
+			       "commands that do not");
 	bl_term_size(&rows, &cols);
 	app = bl_app_new(settings, o, rows, cols, ascii);
 	bl_app_keep_state(app);
@@ -188,7 +208,8 @@ enum bl_status bl_workbench(struct bl_settings *settings, const struct bl_sessio
 	if (status == BL_OK)
 		status = bl_app_loop(app, err);
 	else
-		bl_fail(err, opening.status, "%s", opening.text); /* what was asked for by name is not there: say so and leave */
+		bl_fail(err, opening.status, "%s",
+			opening.text); /* what was asked for by name is not there: say so and leave */
 	bl_app_free(app);
 	return status;
 }

@@ -7,10 +7,13 @@
 #include "tui/keymap.h"
 #include "tui/prompt.h"
 
-#define BL_STACK_MAX 16
+#define BL_STACK_MAX  16
 #define BL_RECENT_MAX 20
 
-struct bl_frame { const struct bl_screen *screen; void *state; };
+struct bl_frame {
+	const struct bl_screen *screen;
+	void *state;
+};
 
 struct bl_app_private {
 	struct bl_frame stack[BL_STACK_MAX];
@@ -21,19 +24,27 @@ struct bl_app_private {
 	char pending[BL_SEQUENCE_MAX][BL_KEY_MAX];
 	int n_pending;
 	struct bl_prompt prompt;
-	struct { bool on; char question[512], arg[512]; enum bl_action yes; } ask;
-	struct { bool on; enum bl_message_kind kind; char text[1024]; } message;
+	struct {
+		bool on;
+		char question[512], arg[512];
+		enum bl_action yes;
+	} ask;
+	struct {
+		bool on;
+		enum bl_message_kind kind;
+		char text[1024];
+	} message;
 	bool quit, suspend, redraw;
 	char *clipboard;
-	bool persistent;                    /* history, hints and recent models are kept in the state folder */
+	bool persistent; /* history, hints and recent models are kept in the state folder */
 	struct bl_history history;
 	bool hint_done[BL_ACTION_COUNT];
 	char **recent;
 	size_t n_recent;
-	uint64_t running[64], newest_job;   /* jobs seen running at the last turn: their end is reported */
+	uint64_t running[64], newest_job; /* jobs seen running at the last turn: their end is reported */
 	int n_running;
-	struct bl_verify_job *verify;       /* the running or last :verify */
-	int depth_of_act;                   /* actions running: frames die only at 0 */
+	struct bl_verify_job *verify; /* the running or last :verify */
+	int depth_of_act;             /* actions running: frames die only at 0 */
 };
 
 /* app.c: a message that is not news, so not for the log */

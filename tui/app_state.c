@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What lasts between runs, in $XDG_STATE_HOME/bitlathe: the history of prompts, models opened lately, which hints were followed.
- * All of it may be missing, broken or read-only: then it is simply not remembered. Also what happens once per loop turn. */
+ * What lasts between runs, in $XDG_STATE_HOME/bitlathe: the history of prompts, models opened lately, which hints were
+ * followed. All of it may be missing, broken or read-only: then it is simply not remembered. Also what happens once per
+ * loop turn. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,13 @@
 #include "tui/app_private.h"
 
 #define STATE_BYTES_MAX (4 * 1024 * 1024)
-#define JOBS_SHOWN 64
+#define JOBS_SHOWN      64
 
 /* One thing a newcomer has not done yet, in the order in which it helps. */
-static const struct { enum bl_action action; const char *screen, *text; } hints[] = {
+static const struct {
+	enum bl_action action;
+	const char *screen, *text;
+} hints[] = {
 	{ BL_ACT_OPEN, "welcome", "%s opens the checkpoint under the cursor" },
 	{ BL_ACT_OPEN, "layers", "%s opens a unit: histogram, channels, every scheme with its error" },
 	{ BL_ACT_SCHEME_W8A8, "layers", "%s sets W8A8 on the row under the cursor; ? shows all keys" },
@@ -192,9 +196,12 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 
 	switch (j->state) {
 	case BL_JOB_FAILED:
-		bl_app_message(app, BL_MSG_ERROR, "%s: %s", j->name, j->err.text[0] ? j->err.text : bl_status_text(j->err.status));
+		bl_app_message(app, BL_MSG_ERROR, "%s: %s", j->name,
+			       j->err.text[0] ? j->err.text : bl_status_text(j->err.status));
 		break;
-	case BL_JOB_CANCELLED: bl_app_message(app, BL_MSG_INFO, "%s: cancelled, nothing was left behind", j->name); break;
+	case BL_JOB_CANCELLED:
+		bl_app_message(app, BL_MSG_INFO, "%s: cancelled, nothing was left behind", j->name);
+		break;
 	case BL_JOB_DONE:
 		if (bl_starts_with(j->name, "verify"))
 			bl_verify_report(app, j);
@@ -202,7 +209,8 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 			bl_app_message(app, BL_MSG_INFO, "%s: written and proved in %s (x shows the proof)", j->name,
 				       bl_human_secs(secs, sizeof secs, j->seconds));
 		break;
-	default: break;
+	default:
+		break;
 	}
 }
 

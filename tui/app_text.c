@@ -11,7 +11,8 @@ const char *bl_app_glyph(const struct bl_app *app, const char *utf8, const char 
 	return app->grid.ascii ? ascii : utf8;
 }
 
-char *bl_app_quantity_marked(const struct bl_app *app, char *dst, const struct bl_quantity *q, int decimals, enum bl_mark mark)
+char *bl_app_quantity_marked(const struct bl_app *app, char *dst, const struct bl_quantity *q, int decimals,
+			     enum bl_mark mark)
 {
 	const char *before = q->origin == BL_MODELLED ? "~" : "", *after = "";
 	int n;
@@ -36,7 +37,11 @@ char *bl_app_quantity(const struct bl_app *app, char *dst, const struct bl_quant
 	return bl_app_quantity_marked(app, dst, q, decimals, BL_MARK_NONE);
 }
 
-struct collect { enum bl_action action; char *dst; size_t cap, used; };
+struct collect {
+	enum bl_action action;
+	char *dst;
+	size_t cap, used;
+};
 
 static void collect_one(void *ctx, const struct bl_binding *b)
 {

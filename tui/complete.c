@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Completion: one source function per kind of argument; composed kinds (PATTERN=SCHEME:METHOD,key=value) are taken apart here. */
+ * Completion: one source function per kind of argument; composed kinds (PATTERN=SCHEME:METHOD,key=value) are taken
+ * apart here. */
 #include "tui/complete.h"
 
 #include <ctype.h>
@@ -13,7 +14,11 @@
 #include "tui/app_private.h"
 #include "tui/screens/layers_columns.h"
 
-struct call { struct bl_app *app; struct bl_completion *c; const char *word; };
+struct call {
+	struct bl_app *app;
+	struct bl_completion *c;
+	const char *word;
+};
 
 static void offer(struct call *k, const char *text)
 {
@@ -45,7 +50,8 @@ static void from_commands(struct call *k)
 static void from_patterns(struct call *k)
 {
 	const struct bl_session *s = k->app->session;
-	static const char *const words[] = { "all", "first", "last", "re:", "re:.*down_proj", "re:.*self_attn.*", "re:.*mlp.*" };
+	static const char *const words[] = { "all",       "first", "last", "re:", "re:.*down_proj", "re:.*self_attn.*",
+					     "re:.*mlp.*" };
 	uint8_t *selected;
 	struct bl_err err = BL_ERR_INIT;
 	char text[64];
@@ -58,7 +64,8 @@ static void from_patterns(struct call *k)
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
 		offer(k, words[i]);
 	for (int u = 0; u < s->model->n_units && isdigit((unsigned char)*k->word); u++) {
-		snprintf(text, sizeof text, "%d.%s", s->model->units[u].block, bl_unit_kind_name(s->model->units[u].kind));
+		snprintf(text, sizeof text, "%d.%s", s->model->units[u].block,
+			 bl_unit_kind_name(s->model->units[u].kind));
 		offer(k, text);
 	}
 	for (int u = 0; u < s->model->n_units && *k->word; u++)
@@ -131,7 +138,8 @@ static void from_params(struct call *k, const char *method)
 			}
 			note(k, false, p->sentence);
 		} else {
-			snprintf(text, sizeof text, "%g to %g, usually %s: %s", p->min, p->max, p->fallback, p->sentence);
+			snprintf(text, sizeof text, "%g to %g, usually %s: %s", p->min, p->max, p->fallback,
+				 p->sentence);
 			note(k, false, text);
 		}
 	}
@@ -140,7 +148,9 @@ static void from_params(struct call *k, const char *method)
 static void from_files(struct call *k)
 {
 	const char *slash = strrchr(k->word, '/');
-	char *dir = slash == k->word ? bl_xstrdup("/") : slash ? bl_xstrndup(k->word, (size_t)(slash - k->word)) : bl_xstrdup(".");
+	char *dir = slash == k->word ? bl_xstrdup("/")
+		    : slash          ? bl_xstrndup(k->word, (size_t)(slash - k->word))
+				     : bl_xstrdup(".");
 	char **names = NULL;
 	size_t n = 0;
 	struct bl_err err = BL_ERR_INIT;
@@ -233,7 +243,10 @@ static void from_settings(struct call *k)
 			continue;
 		}
 		note(k, false, r->sentence);
-		snprintf(text, sizeof text, "%s", r->type == BL_SETTING_BOOL ? "true|false" : r->type == BL_SETTING_CHOICE ? r->choices : "");
+		snprintf(text, sizeof text, "%s",
+			 r->type == BL_SETTING_BOOL     ? "true|false"
+			 : r->type == BL_SETTING_CHOICE ? r->choices
+							: "");
 		for (char *save = NULL, *c = strtok_r(text, "|", &save); c; c = strtok_r(NULL, "|", &save)) {
 			char full[200];
 
@@ -249,7 +262,8 @@ static void from_config(struct call *k)
 
 	if (!k->app->session)
 		return;
-	for (const cJSON *i = k->app->session->model->config.json ? k->app->session->model->config.json->child : NULL; i; i = i->next)
+	for (const cJSON *i = k->app->session->model->config.json ? k->app->session->model->config.json->child : NULL;
+	     i; i = i->next)
 		if (i->string && strlen(i->string) < 120) {
 			snprintf(text, sizeof text, "%s=", i->string);
 			offer(k, text);
@@ -258,10 +272,14 @@ static void from_config(struct call *k)
 
 /* ---- taking apart ---- */
 
-static const struct { const char *kind; void (*from)(struct call *k); } sources[] = {
-	{ "PATTERN", from_patterns },   { "UNIT", from_patterns },     { "SCHEME", from_schemes }, { "FILE", from_files },
-	{ "SNAPSHOT", from_snapshots }, { "THEME", from_themes },      { "TARGET", from_targets }, { "COLUMN", from_columns },
-	{ "NAMES", from_columns },      { "NAME=VALUE", from_settings }, { "KEY=VALUE", from_config },
+static const struct {
+	const char *kind;
+	void (*from)(struct call *k);
+} sources[] = {
+	{ "PATTERN", from_patterns },    { "UNIT", from_patterns },      { "SCHEME", from_schemes },
+	{ "FILE", from_files },          { "SNAPSHOT", from_snapshots }, { "THEME", from_themes },
+	{ "TARGET", from_targets },      { "COLUMN", from_columns },     { "NAMES", from_columns },
+	{ "NAME=VALUE", from_settings }, { "KEY=VALUE", from_config },
 };
 
 /* "METHOD,key=value,...": the part after the last comma */
@@ -299,7 +317,6 @@ static size_t set_part(struct call *k, const char *text)
 {
 	const char *equals = strchr(text, '='), *colon;
 	size_t at;
-
 
 	if (!equals) {
 		k->word = text;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Curses as a printer of grids: one colour pair per role, made anew when the theme changes. Rows that are the same as last time are
- * not even handed over. Input is read elsewhere; curses never sees stdin's bytes. */
+ * Curses as a printer of grids: one colour pair per role, made anew when the theme changes. Rows that are the same as
+ * last time are not even handed over. Input is read elsewhere; curses never sees stdin's bytes. */
 #define NCURSES_WIDECHAR 1
 #include "tui/curses_out.h"
 
@@ -15,9 +15,9 @@
 #include "core/base/mem.h"
 #include "tui/term.h"
 
-#define EXTRA_ON "\x1b[?2004h"
+#define EXTRA_ON  "\x1b[?2004h"
 #define EXTRA_OFF "\x1b[?2004l"
-#define MOUSE_ON "\x1b[?1000h\x1b[?1006h"
+#define MOUSE_ON  "\x1b[?1000h\x1b[?1006h"
 #define MOUSE_OFF "\x1b[?1006l\x1b[?1000l"
 
 struct bl_curses {
@@ -51,7 +51,8 @@ static int want_colors(const char *color)
 static void collect_restore(struct bl_curses *c)
 {
 	static const char *const caps[] = { "sgr0", "cnorm", "rmcup" };
-	size_t used = (size_t)snprintf(c->restore, sizeof c->restore, "%s%s", c->modern ? EXTRA_OFF : "", c->modern && c->mouse ? MOUSE_OFF : "");
+	size_t used = (size_t)snprintf(c->restore, sizeof c->restore, "%s%s", c->modern ? EXTRA_OFF : "",
+				       c->modern && c->mouse ? MOUSE_OFF : "");
 
 	for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
 		const char *s = tigetstr(caps[i]);
@@ -109,7 +110,10 @@ static const char *choose_term(struct bl_err *err)
 	if (term && *term && setupterm(term, STDOUT_FILENO, &status) == OK) {
 		if (usable(term))
 			return term;
-		bl_fail(err, BL_USAGE, "the terminal \"%.40s\" cannot place its cursor: the commands work there (bitlathe --help), or set TERM", term);
+		bl_fail(err, BL_USAGE,
+			"the terminal \"%.40s\" cannot place its cursor: the commands work there (bitlathe --help), or "
+			"set TERM",
+			term);
 		return NULL;
 	}
 	/* unset or unknown: what nearly everything understands */
@@ -117,7 +121,9 @@ static const char *choose_term(struct bl_err *err)
 		return "vt100";
 	if (usable("ansi"))
 		return "ansi";
-	bl_fail(err, BL_USAGE, "the terminal type \"%.40s\" is not known here and neither is vt100: install ncurses-base or set TERM", term ? term : "");
+	bl_fail(err, BL_USAGE,
+		"the terminal type \"%.40s\" is not known here and neither is vt100: install ncurses-base or set TERM",
+		term ? term : "");
 	return NULL;
 }
 
@@ -230,8 +236,8 @@ static void take_theme(struct bl_curses *c, const struct bl_theme *t)
 
 static attr_t curses_attr(uint8_t a)
 {
-	return (a & BL_ATTR_BOLD ? A_BOLD : 0) | (a & BL_ATTR_REVERSE ? A_REVERSE : 0) | (a & BL_ATTR_UNDERLINE ? A_UNDERLINE : 0) |
-	       (a & BL_ATTR_DIM ? A_DIM : 0);
+	return (a & BL_ATTR_BOLD ? A_BOLD : 0) | (a & BL_ATTR_REVERSE ? A_REVERSE : 0) |
+	       (a & BL_ATTR_UNDERLINE ? A_UNDERLINE : 0) | (a & BL_ATTR_DIM ? A_DIM : 0);
 }
 
 static void print_row(struct bl_curses *c, const struct bl_cell *row, int y, int cols)

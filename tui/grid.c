@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The cell grid. Every way in goes through put(): it clips, keeps wide characters whole, drops what has no width, never stores
- * a control character and, in ASCII mode, replaces what has no ASCII form. */
+ * The cell grid. Every way in goes through put(): it clips, keeps wide characters whole, drops what has no width, never
+ * stores a control character and, in ASCII mode, replaces what has no ASCII form. */
 #include "tui/grid.h"
 
 #include <stdarg.h>
@@ -12,18 +12,23 @@
 #include "core/base/mem.h"
 
 /* What stands for a character where only ASCII can be shown. Ordered by code point. */
-static const struct { uint32_t ch; char ascii; } glyphs[] = {
-	{ 0x00A0, ' ' }, { 0x00AB, '<' }, { 0x00B0, 'o' }, { 0x00B1, '+' }, { 0x00B2, '2' }, { 0x00B3, '3' }, { 0x00B5, 'u' },
-	{ 0x00B7, '.' }, { 0x00BB, '>' }, { 0x00D7, 'x' }, { 0x0394, 'd' }, { 0x03BC, 'u' }, { 0x2010, '-' }, { 0x2011, '-' },
-	{ 0x2012, '-' }, { 0x2013, '-' }, { 0x2014, '-' }, { 0x2018, '\'' }, { 0x2019, '\'' }, { 0x201C, '"' }, { 0x201D, '"' },
-	{ 0x2022, '*' }, { 0x2026, '~' }, { 0x2039, '<' }, { 0x203A, '>' }, { 0x2190, '<' }, { 0x2191, '^' }, { 0x2192, '>' },
-	{ 0x2193, 'v' }, { 0x2212, '-' }, { 0x2248, '~' }, { 0x2260, '!' }, { 0x2264, '<' }, { 0x2265, '>' }, { 0x23CE, '<' },
-	{ 0x2423, '_' }, { 0x2500, '-' }, { 0x2502, '|' }, { 0x250C, '+' }, { 0x2510, '+' }, { 0x2514, '+' }, { 0x2518, '+' },
-	{ 0x251C, '+' }, { 0x2524, '+' }, { 0x252C, '+' }, { 0x2534, '+' }, { 0x253C, '+' }, { 0x2581, '.' }, { 0x2582, ':' },
-	{ 0x2583, '-' }, { 0x2584, '=' }, { 0x2585, '+' }, { 0x2586, '*' }, { 0x2587, '%' }, { 0x2588, '#' }, { 0x2589, '#' },
-	{ 0x258A, '#' }, { 0x258B, '#' }, { 0x258C, '#' }, { 0x258D, '#' }, { 0x258E, '#' }, { 0x258F, '|' }, { 0x2591, '.' },
-	{ 0x2592, ':' }, { 0x2593, '#' }, { 0x2595, '|' }, { 0x25B2, '^' }, { 0x25B6, '>' }, { 0x25BC, 'v' }, { 0x25C0, '<' },
-	{ 0x25CB, 'o' }, { 0x25CF, '*' }, { 0x26BF, 'L' }, { 0x2713, '+' }, { 0x2714, '+' }, { 0x2717, 'x' }, { 0x2718, 'x' },
+static const struct {
+	uint32_t ch;
+	char ascii;
+} glyphs[] = {
+	{ 0x00A0, ' ' },  { 0x00AB, '<' }, { 0x00B0, 'o' }, { 0x00B1, '+' }, { 0x00B2, '2' }, { 0x00B3, '3' },
+	{ 0x00B5, 'u' },  { 0x00B7, '.' }, { 0x00BB, '>' }, { 0x00D7, 'x' }, { 0x0394, 'd' }, { 0x03BC, 'u' },
+	{ 0x2010, '-' },  { 0x2011, '-' }, { 0x2012, '-' }, { 0x2013, '-' }, { 0x2014, '-' }, { 0x2018, '\'' },
+	{ 0x2019, '\'' }, { 0x201C, '"' }, { 0x201D, '"' }, { 0x2022, '*' }, { 0x2026, '~' }, { 0x2039, '<' },
+	{ 0x203A, '>' },  { 0x2190, '<' }, { 0x2191, '^' }, { 0x2192, '>' }, { 0x2193, 'v' }, { 0x2212, '-' },
+	{ 0x2248, '~' },  { 0x2260, '!' }, { 0x2264, '<' }, { 0x2265, '>' }, { 0x23CE, '<' }, { 0x2423, '_' },
+	{ 0x2500, '-' },  { 0x2502, '|' }, { 0x250C, '+' }, { 0x2510, '+' }, { 0x2514, '+' }, { 0x2518, '+' },
+	{ 0x251C, '+' },  { 0x2524, '+' }, { 0x252C, '+' }, { 0x2534, '+' }, { 0x253C, '+' }, { 0x2581, '.' },
+	{ 0x2582, ':' },  { 0x2583, '-' }, { 0x2584, '=' }, { 0x2585, '+' }, { 0x2586, '*' }, { 0x2587, '%' },
+	{ 0x2588, '#' },  { 0x2589, '#' }, { 0x258A, '#' }, { 0x258B, '#' }, { 0x258C, '#' }, { 0x258D, '#' },
+	{ 0x258E, '#' },  { 0x258F, '|' }, { 0x2591, '.' }, { 0x2592, ':' }, { 0x2593, '#' }, { 0x2595, '|' },
+	{ 0x25B2, '^' },  { 0x25B6, '>' }, { 0x25BC, 'v' }, { 0x25C0, '<' }, { 0x25CB, 'o' }, { 0x25CF, '*' },
+	{ 0x26BF, 'L' },  { 0x2713, '+' }, { 0x2714, '+' }, { 0x2717, 'x' }, { 0x2718, 'x' },
 };
 
 static uint32_t to_ascii(uint32_t ch)
@@ -46,7 +51,8 @@ static uint32_t to_ascii(uint32_t ch)
 			hi = mid;
 	}
 	/* letters with marks: the letter */
-	n = utf8proc_decompose_char((utf8proc_int32_t)ch, parts, 8, UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE, &last_boundclass);
+	n = utf8proc_decompose_char((utf8proc_int32_t)ch, parts, 8, UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE,
+				    &last_boundclass);
 	return n > 0 && parts[0] >= 0x20 && parts[0] < 0x7f ? (uint32_t)parts[0] : '?';
 }
 
@@ -61,13 +67,15 @@ static int width_of(uint32_t ch)
 	switch (cat) {
 	case UTF8PROC_CATEGORY_MN:
 	case UTF8PROC_CATEGORY_ME:
-	case UTF8PROC_CATEGORY_CF: return 0;
+	case UTF8PROC_CATEGORY_CF:
+		return 0;
 	case UTF8PROC_CATEGORY_CC:
 	case UTF8PROC_CATEGORY_CS:
 	case UTF8PROC_CATEGORY_CN:
 	case UTF8PROC_CATEGORY_CO:
 	case UTF8PROC_CATEGORY_ZL:
-	case UTF8PROC_CATEGORY_ZP: return 1;
+	case UTF8PROC_CATEGORY_ZP:
+		return 1;
 	default: {
 		int w = utf8proc_charwidth((utf8proc_int32_t)ch);
 
@@ -84,7 +92,7 @@ static uint32_t clean(uint32_t ch)
 		return ch;
 	cat = utf8proc_category((utf8proc_int32_t)ch);
 	return cat == UTF8PROC_CATEGORY_CC || cat == UTF8PROC_CATEGORY_CS || cat == UTF8PROC_CATEGORY_CN ||
-				       cat == UTF8PROC_CATEGORY_CO || cat == UTF8PROC_CATEGORY_ZL || cat == UTF8PROC_CATEGORY_ZP
+			       cat == UTF8PROC_CATEGORY_CO || cat == UTF8PROC_CATEGORY_ZL || cat == UTF8PROC_CATEGORY_ZP
 		       ? '?'
 		       : ch;
 }
@@ -213,7 +221,8 @@ int bl_grid_text(struct bl_grid_s *g, int row, int col, int max_cols, enum bl_ro
 	return used;
 }
 
-int bl_grid_textf(struct bl_grid_s *g, int row, int col, int max_cols, enum bl_role role, uint8_t attr, const char *fmt, ...)
+int bl_grid_textf(struct bl_grid_s *g, int row, int col, int max_cols, enum bl_role role, uint8_t attr, const char *fmt,
+		  ...)
 {
 	char text[2048];
 	va_list ap;
@@ -224,7 +233,8 @@ int bl_grid_textf(struct bl_grid_s *g, int row, int col, int max_cols, enum bl_r
 	return bl_grid_text(g, row, col, max_cols, role, attr, text);
 }
 
-int bl_grid_text_right(struct bl_grid_s *g, int row, int col_end, int max_cols, enum bl_role role, uint8_t attr, const char *utf8)
+int bl_grid_text_right(struct bl_grid_s *g, int row, int col_end, int max_cols, enum bl_role role, uint8_t attr,
+		       const char *utf8)
 {
 	int w = bl_text_width(utf8);
 
@@ -288,7 +298,8 @@ static void dump_roles(const struct bl_cell *row, int n, struct bl_str *out)
 		if (row[start].attr)
 			bl_str_addf(out, "/%s%s%s%s", row[start].attr & BL_ATTR_BOLD ? "b" : "",
 				    row[start].attr & BL_ATTR_REVERSE ? "r" : "",
-				    row[start].attr & BL_ATTR_UNDERLINE ? "u" : "", row[start].attr & BL_ATTR_DIM ? "d" : "");
+				    row[start].attr & BL_ATTR_UNDERLINE ? "u" : "",
+				    row[start].attr & BL_ATTR_DIM ? "d" : "");
 		sep = ", ";
 	}
 	if (sep[0] == ',')

@@ -8,8 +8,8 @@
 
 #include "core/base/mem.h"
 
-#define TORN_MS 1000   /* an unfinished sequence is given up after that long */
-#define LATE_MS 300    /* the rest of a sequence whose ESC came alone */
+#define TORN_MS   1000 /* an unfinished sequence is given up after that long */
+#define LATE_MS   300  /* the rest of a sequence whose ESC came alone */
 #define PASTE_MAX (64 * 1024)
 
 void bl_input_init(struct bl_input *in, int esc_ms)
@@ -25,7 +25,10 @@ void bl_input_free(struct bl_input *in)
 
 /* ---- events ---- */
 
-struct sink { bl_input_fn *fn; void *ctx; };
+struct sink {
+	bl_input_fn *fn;
+	void *ctx;
+};
 
 static void emit(const struct sink *s, const char *prefix, const char *name)
 {
@@ -41,12 +44,19 @@ static void control(const struct sink *s, const char *prefix, unsigned char c)
 	char name[8];
 
 	switch (c) {
-	case '\t': emit(s, prefix, "<Tab>"); break;
+	case '\t':
+		emit(s, prefix, "<Tab>");
+		break;
 	case '\r':
-	case '\n': emit(s, prefix, "<Enter>"); break;
+	case '\n':
+		emit(s, prefix, "<Enter>");
+		break;
 	case 0x08:
-	case 0x7f: emit(s, prefix, "<Backspace>"); break;
-	case 0: break; /* C-Space, and what broken lines send */
+	case 0x7f:
+		emit(s, prefix, "<Backspace>");
+		break;
+	case 0:
+		break; /* C-Space, and what broken lines send */
 	default:
 		snprintf(name, sizeof name, "C-%c", c < 0x1b ? 'a' + c - 1 : '@' + c);
 		if (!*prefix)
@@ -98,9 +108,12 @@ static const char *modifier(int m)
 
 static const char *by_letter(char c)
 {
-	static const struct { char c; const char *name; } keys[] = {
-		{ 'A', "<Up>" },  { 'B', "<Down>" }, { 'C', "<Right>" }, { 'D', "<Left>" }, { 'H', "<Home>" }, { 'F', "<End>" },
-		{ 'P', "<F1>" },  { 'Q', "<F2>" },   { 'S', "<F4>" },    { 'Z', "<S-Tab>" },
+	static const struct {
+		char c;
+		const char *name;
+	} keys[] = {
+		{ 'A', "<Up>" },  { 'B', "<Down>" }, { 'C', "<Right>" }, { 'D', "<Left>" }, { 'H', "<Home>" },
+		{ 'F', "<End>" }, { 'P', "<F1>" },   { 'Q', "<F2>" },    { 'S', "<F4>" },   { 'Z', "<S-Tab>" },
 	};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
@@ -111,11 +124,14 @@ static const char *by_letter(char c)
 
 static const char *by_number(int n)
 {
-	static const struct { int n; const char *name; } keys[] = {
-		{ 1, "<Home>" },  { 2, "<Insert>" }, { 3, "<Delete>" }, { 4, "<End>" }, { 5, "<PageUp>" }, { 6, "<PageDown>" },
-		{ 7, "<Home>" },  { 8, "<End>" },    { 11, "<F1>" },    { 12, "<F2>" }, { 13, "<F3>" },    { 14, "<F4>" },
-		{ 15, "<F5>" },   { 17, "<F6>" },    { 18, "<F7>" },    { 19, "<F8>" }, { 20, "<F9>" },    { 21, "<F10>" },
-		{ 23, "<F11>" },  { 24, "<F12>" },
+	static const struct {
+		int n;
+		const char *name;
+	} keys[] = {
+		{ 1, "<Home>" },     { 2, "<Insert>" }, { 3, "<Delete>" }, { 4, "<End>" },  { 5, "<PageUp>" },
+		{ 6, "<PageDown>" }, { 7, "<Home>" },   { 8, "<End>" },    { 11, "<F1>" },  { 12, "<F2>" },
+		{ 13, "<F3>" },      { 14, "<F4>" },    { 15, "<F5>" },    { 17, "<F6>" },  { 18, "<F7>" },
+		{ 19, "<F8>" },      { 20, "<F9>" },    { 21, "<F10>" },   { 23, "<F11>" }, { 24, "<F12>" },
 	};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
@@ -226,7 +242,9 @@ static void step(struct bl_input *in, unsigned char c, const struct sink *s)
 	static const char marker[] = "\x1b[201~";
 
 	switch (in->state) {
-	case BL_IN_GROUND: ground(in, c, s); break;
+	case BL_IN_GROUND:
+		ground(in, c, s);
+		break;
 	case BL_IN_UTF8:
 		if ((c & 0xc0) != 0x80) {
 			in->state = BL_IN_GROUND;
@@ -274,7 +292,9 @@ static void step(struct bl_input *in, unsigned char c, const struct sink *s)
 		else if (c == 0x07 || c == 0x18 || c == 0x1a)
 			in->state = BL_IN_GROUND;
 		break;
-	case BL_IN_STRING_ESC: in->state = c == '\\' ? BL_IN_GROUND : c == 0x1b ? BL_IN_STRING_ESC : BL_IN_STRING; break;
+	case BL_IN_STRING_ESC:
+		in->state = c == '\\' ? BL_IN_GROUND : c == 0x1b ? BL_IN_STRING_ESC : BL_IN_STRING;
+		break;
 	case BL_IN_PASTE:
 		paste(in, c);
 		if (c == '~' && in->n_paste >= sizeof marker - 1 &&
@@ -297,7 +317,8 @@ static size_t headless(const unsigned char *p, size_t n)
 {
 	size_t i = 1;
 
-	if (n >= 2 && p[0] == 'O' && ((p[1] >= 'A' && p[1] <= 'D') || p[1] == 'H' || p[1] == 'F' || (p[1] >= 'P' && p[1] <= 'S')))
+	if (n >= 2 && p[0] == 'O' &&
+	    ((p[1] >= 'A' && p[1] <= 'D') || p[1] == 'H' || p[1] == 'F' || (p[1] >= 'P' && p[1] <= 'S')))
 		return 2;
 	if (n < 2 || p[0] != '[')
 		return 0;

@@ -10,9 +10,9 @@
 #include "core/base/str.h"
 
 static const char *const names[] = {
-	"Enter", "Esc",  "Tab",   "S-Tab", "Space",  "Backspace", "Delete", "Insert", "Up", "Down", "Left", "Right",
-	"Home",  "End",  "PageUp", "PageDown", "F1", "F2",        "F3",     "F4",     "F5", "F6",   "F7",   "F8",
-	"F9",    "F10",  "F11",   "F12",   NULL,
+	"Enter", "Esc",   "Tab",  "S-Tab", "Space",  "Backspace", "Delete", "Insert", "Up", "Down",
+	"Left",  "Right", "Home", "End",   "PageUp", "PageDown",  "F1",     "F2",     "F3", "F4",
+	"F5",    "F6",    "F7",   "F8",    "F9",     "F10",       "F11",    "F12",    NULL,
 };
 
 const char *bl_key_name(int i)
@@ -64,7 +64,8 @@ bool bl_key_parse(char dst[BL_KEY_MAX], const char *text)
 			rest[0] = (char)(rest[0] - 'A' + 'a');
 		if (rest[1] || !((rest[0] >= 'a' && rest[0] <= 'z') || strchr("@\\]^_", rest[0])))
 			return false;
-		if (rest[0] == 'i' || rest[0] == 'm' || rest[0] == 'j') /* terminals cannot tell them from Tab and Enter */
+		if (rest[0] == 'i' || rest[0] == 'm' ||
+		    rest[0] == 'j') /* terminals cannot tell them from Tab and Enter */
 			return false;
 	}
 	snprintf(dst, BL_KEY_MAX, "%s%s", prefix, rest);

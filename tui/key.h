@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names of keys. One spelling each: a character by itself ("j", "é"), "C-x" with Control, "M-x" with Alt, and names in angle brackets
+ * Names of keys. One spelling each: a character by itself ("j", "é"), "C-x" with Control, "M-x" with Alt, and names in
+ * angle brackets
  * ("<Enter>", "<S-Tab>", "C-<Up>"). The decoder makes them, keymaps and scripts are checked against them. */
 #ifndef BL_TUI_KEY_H
 #define BL_TUI_KEY_H

@@ -16,7 +16,7 @@
 #include "tui/key.h"
 
 #define BL_SEQUENCE_MAX 4
-#define BL_ACT_UNBOUND (-1)
+#define BL_ACT_UNBOUND  (-1)
 
 struct bl_binding {
 	char context[24];
@@ -24,7 +24,10 @@ struct bl_binding {
 	int n_keys, action; /* BL_ACT_UNBOUND: taken away */
 	char arg[64];
 };
-struct bl_keymap { struct bl_binding *rows; size_t n, cap; };
+struct bl_keymap {
+	struct bl_binding *rows;
+	size_t n, cap;
+};
 
 void bl_keymap_parse(struct bl_keymap *k, const char *text, size_t n, const char *label, struct bl_str *warnings);
 void bl_keymap_default(struct bl_keymap *k);
@@ -35,7 +38,8 @@ enum bl_key_found { BL_KEY_NONE, BL_KEY_PREFIX, BL_KEY_FOUND };
 enum bl_key_found bl_keymap_find(const struct bl_keymap *k, const char *screen, const char (*keys)[BL_KEY_MAX], int n,
 				 const struct bl_binding **out);
 /* Bindings in force on a screen, for help: calls fn for each, in the order of the text. */
-void bl_keymap_visit(const struct bl_keymap *k, const char *screen, void (*fn)(void *ctx, const struct bl_binding *b), void *ctx);
+void bl_keymap_visit(const struct bl_keymap *k, const char *screen, void (*fn)(void *ctx, const struct bl_binding *b),
+		     void *ctx);
 /* "g g" as people read it; dst >= 64 bytes. */
 char *bl_binding_label(char *dst, const struct bl_binding *b);
 

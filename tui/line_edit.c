@@ -111,11 +111,15 @@ void bl_line_replace(struct bl_line *l, size_t from, const char *text)
 
 bool bl_line_key(struct bl_line *l, const char *key)
 {
-	static const struct { const char *key; char does; } keys[] = {
-		{ "<Left>", 'b' }, { "C-b", 'b' }, { "<Right>", 'f' }, { "C-f", 'f' }, { "<Home>", 'a' }, { "C-a", 'a' },
-		{ "<End>", 'e' }, { "C-e", 'e' }, { "M-b", 'B' }, { "C-<Left>", 'B' }, { "M-f", 'F' }, { "C-<Right>", 'F' },
-		{ "<Backspace>", 'h' }, { "C-h", 'h' }, { "<Delete>", 'd' }, { "C-d", 'd' }, { "C-w", 'w' },
-		{ "M-<Backspace>", 'w' }, { "C-u", 'u' }, { "C-k", 'k' }, { "M-d", 'D' }, { "C-y", 'y' },
+	static const struct {
+		const char *key;
+		char does;
+	} keys[] = {
+		{ "<Left>", 'b' }, { "C-b", 'b' },       { "<Right>", 'f' },       { "C-f", 'f' }, { "<Home>", 'a' },
+		{ "C-a", 'a' },    { "<End>", 'e' },     { "C-e", 'e' },           { "M-b", 'B' }, { "C-<Left>", 'B' },
+		{ "M-f", 'F' },    { "C-<Right>", 'F' }, { "<Backspace>", 'h' },   { "C-h", 'h' }, { "<Delete>", 'd' },
+		{ "C-d", 'd' },    { "C-w", 'w' },       { "M-<Backspace>", 'w' }, { "C-u", 'u' }, { "C-k", 'k' },
+		{ "M-d", 'D' },    { "C-y", 'y' },
 	};
 	const char *typed = bl_key_typed(key);
 	char does = 0;
@@ -128,19 +132,46 @@ bool bl_line_key(struct bl_line *l, const char *key)
 		if (!strcmp(keys[i].key, key))
 			does = keys[i].does;
 	switch (does) {
-	case 'b': l->cursor = before(l, l->cursor); return true;
-	case 'f': l->cursor = after(l, l->cursor); return true;
-	case 'a': l->cursor = 0; return true;
-	case 'e': l->cursor = l->len; return true;
-	case 'B': l->cursor = word_before(l, l->cursor); return true;
-	case 'F': l->cursor = word_after(l, l->cursor); return true;
-	case 'h': remove_range(l, before(l, l->cursor), l->cursor, false); return true;
-	case 'd': remove_range(l, l->cursor, after(l, l->cursor), false); return true;
-	case 'w': remove_range(l, word_before(l, l->cursor), l->cursor, true); return true;
-	case 'D': remove_range(l, l->cursor, word_after(l, l->cursor), true); return true;
-	case 'u': remove_range(l, 0, l->cursor, true); return true;
-	case 'k': remove_range(l, l->cursor, l->len, true); return true;
-	case 'y': bl_line_insert(l, l->cut); return true;
-	default: return false;
+	case 'b':
+		l->cursor = before(l, l->cursor);
+		return true;
+	case 'f':
+		l->cursor = after(l, l->cursor);
+		return true;
+	case 'a':
+		l->cursor = 0;
+		return true;
+	case 'e':
+		l->cursor = l->len;
+		return true;
+	case 'B':
+		l->cursor = word_before(l, l->cursor);
+		return true;
+	case 'F':
+		l->cursor = word_after(l, l->cursor);
+		return true;
+	case 'h':
+		remove_range(l, before(l, l->cursor), l->cursor, false);
+		return true;
+	case 'd':
+		remove_range(l, l->cursor, after(l, l->cursor), false);
+		return true;
+	case 'w':
+		remove_range(l, word_before(l, l->cursor), l->cursor, true);
+		return true;
+	case 'D':
+		remove_range(l, l->cursor, word_after(l, l->cursor), true);
+		return true;
+	case 'u':
+		remove_range(l, 0, l->cursor, true);
+		return true;
+	case 'k':
+		remove_range(l, l->cursor, l->len, true);
+		return true;
+	case 'y':
+		bl_line_insert(l, l->cut);
+		return true;
+	default:
+		return false;
 	}
 }

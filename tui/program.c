@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Actions that belong to no screen: one function each, found through a table. They edit through the session, say what happened in
- * one sentence and what to do next. */
+ * Actions that belong to no screen: one function each, found through a table. They edit through the session, say what
+ * happened in one sentence and what to do next. */
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +34,8 @@ static unsigned report_edit(struct bl_app *app, int changed, int locked, const c
 			snprintf(tail, sizeof tail, " · %s refuses: %s", app->session->target->title, p[i].sentence);
 	if (locked)
 		snprintf(lock, sizeof lock, ", %d locked left alone (l unlocks)", locked);
-	bl_app_message(app, fatal ? BL_MSG_WARN : BL_MSG_INFO, "%s: %d unit%s changed%s%s", what, changed, changed == 1 ? "" : "s", lock, tail);
+	bl_app_message(app, fatal ? BL_MSG_WARN : BL_MSG_INFO, "%s: %d unit%s changed%s%s", what, changed,
+		       changed == 1 ? "" : "s", lock, tail);
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
@@ -149,7 +150,8 @@ static unsigned do_recipe(struct bl_app *app, const char *arg)
 	bl_str_free(&notes);
 	edited(app);
 	if (n)
-		bl_app_message(app, BL_MSG_WARN, "%s applied; %d thing%s of it cannot be honoured: L lists them", arg, n, n == 1 ? "" : "s");
+		bl_app_message(app, BL_MSG_WARN, "%s applied; %d thing%s of it cannot be honoured: L lists them", arg,
+			       n, n == 1 ? "" : "s");
 	else
 		bl_app_message(app, BL_MSG_INFO, "%s applied (u undoes)", arg);
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
@@ -188,7 +190,9 @@ static unsigned do_config(struct bl_app *app, const char *arg)
 		bl_app_message_err(app, &err);
 	} else {
 		edited(app);
-		bl_app_message(app, BL_MSG_INFO, equals[1] ? "config.json will have %s (u undoes)" : "the edit of %s is dropped (u undoes)",
+		bl_app_message(app, BL_MSG_INFO,
+			       equals[1] ? "config.json will have %s (u undoes)"
+					 : "the edit of %s is dropped (u undoes)",
 			       equals[1] ? arg : key);
 	}
 	bl_free(key);
@@ -226,7 +230,9 @@ static unsigned do_allow_nonfinite(struct bl_app *app, const char *arg)
 	bl_plan_set_zero_nonfinite(p, on);
 	bl_plan_end(p);
 	edited(app);
-	bl_app_message(app, BL_MSG_INFO, on ? "NaN and Inf weights will be stored as zero (u undoes)" : "NaN and Inf weights are refused again");
+	bl_app_message(app, BL_MSG_INFO,
+		       on ? "NaN and Inf weights will be stored as zero (u undoes)"
+			  : "NaN and Inf weights are refused again");
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
@@ -419,20 +425,29 @@ static unsigned do_quit(struct bl_app *app, const char *arg)
 	if (!job && !dirty)
 		return do_quit_now(app, arg);
 	bl_app_ask(app,
-		   job && dirty ? "A job is running and the plan is not saved (w saves). Leave and cancel the job?" :
-		   job          ? "A job is running. Leave and cancel it?" :
-				  "The plan is not saved (w saves). Leave anyway?",
+		   job && dirty ? "A job is running and the plan is not saved (w saves). Leave and cancel the job?"
+		   : job        ? "A job is running. Leave and cancel it?"
+				: "The plan is not saved (w saves). Leave anyway?",
 		   BL_ACT_QUIT_NOW, "");
 	return BL_REACT_REDRAW;
 }
 
 /* Actions that only open a screen. */
-static const struct { enum bl_action action; const char *screen; } opens[] = {
-	{ BL_ACT_SNAPSHOTS, "snapshots" }, { BL_ACT_PROBLEMS, "problems" }, { BL_ACT_JOBS, "jobs" }, { BL_ACT_LOG, "log" },
-	{ BL_ACT_HELP, "help" },           { BL_ACT_EXPORT, "export" },     { BL_ACT_COMPARE, "snapshots" },
+static const struct {
+	enum bl_action action;
+	const char *screen;
+} opens[] = {
+	{ BL_ACT_SNAPSHOTS, "snapshots" }, { BL_ACT_PROBLEMS, "problems" },
+	{ BL_ACT_JOBS, "jobs" },           { BL_ACT_LOG, "log" },
+	{ BL_ACT_HELP, "help" },           { BL_ACT_EXPORT, "export" },
+	{ BL_ACT_COMPARE, "snapshots" },
 };
 
-static const struct { enum bl_action action; bool needs_session; handler *fn; } handlers[] = {
+static const struct {
+	enum bl_action action;
+	bool needs_session;
+	handler *fn;
+} handlers[] = {
 	{ BL_ACT_SET, true, do_set },
 	{ BL_ACT_PRESET, true, do_preset },
 	{ BL_ACT_UNDO, true, do_undo },
@@ -471,7 +486,8 @@ unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg)
 		if (handlers[i].action != a)
 			continue;
 		if (handlers[i].needs_session && !app->session) {
-			bl_app_message(app, BL_MSG_WARN, "open a checkpoint first: Enter on one of the list, or bitlathe FOLDER");
+			bl_app_message(app, BL_MSG_WARN,
+				       "open a checkpoint first: Enter on one of the list, or bitlathe FOLDER");
 			return BL_REACT_REDRAW;
 		}
 		return handlers[i].fn(app, arg);

@@ -106,7 +106,8 @@ static void walk_history(struct bl_app *app, int step)
 
 /* ---- opening, closing ---- */
 
-void bl_app_prompt(struct bl_app *app, const char *label, const char *initial, const char *complete, enum bl_action then)
+void bl_app_prompt(struct bl_app *app, const char *label, const char *initial, const char *complete,
+		   enum bl_action then)
 {
 	struct bl_prompt *p = &app->priv->prompt;
 
@@ -224,7 +225,8 @@ unsigned bl_prompt_key(struct bl_app *app, const char *key)
 
 	if (!strcmp(key, "<Enter>"))
 		return accept(app);
-	if (!strcmp(key, "<Esc>") || !strcmp(key, "C-c") || !strcmp(key, "C-g") || (!p->line.len && !strcmp(key, "<Backspace>"))) {
+	if (!strcmp(key, "<Esc>") || !strcmp(key, "C-c") || !strcmp(key, "C-g") ||
+	    (!p->line.len && !strcmp(key, "<Backspace>"))) {
 		cancel(app);
 		return BL_REACT_REDRAW;
 	}
@@ -275,7 +277,9 @@ static void draw_candidates(struct bl_app *app, int row)
 
 	bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
 	if (c->note[0])
-		x += bl_grid_textf(g, row, 0, c->n ? g->cols * 2 / 3 : g->cols, c->bad ? BL_ROLE_WARN : BL_ROLE_GOOD, 0, "%s", c->note) + 2;
+		x += bl_grid_textf(g, row, 0, c->n ? g->cols * 2 / 3 : g->cols, c->bad ? BL_ROLE_WARN : BL_ROLE_GOOD, 0,
+				   "%s", c->note) +
+		     2;
 	for (int i = first; i < c->n && x < g->cols; i++) {
 		enum bl_role role = i == p->chosen ? BL_ROLE_SELECTED : BL_ROLE_HINT;
 		char shown[128];

@@ -6,20 +6,26 @@
 #include "tui/complete.h"
 #include "tui/line_edit.h"
 
-struct bl_history_line { char kind[16]; char *text; };
-struct bl_history { struct bl_history_line *lines; size_t n, cap; };
+struct bl_history_line {
+	char kind[16];
+	char *text;
+};
+struct bl_history {
+	struct bl_history_line *lines;
+	size_t n, cap;
+};
 
 struct bl_prompt {
 	bool on;
 	char label[64], kind[64];
 	enum bl_action then;
-	bool live;                    /* runs `then` after every key (filter) */
-	char before_live[512];        /* argument to go back to on Esc */
+	bool live;             /* runs `then` after every key (filter) */
+	char before_live[512]; /* argument to go back to on Esc */
 	struct bl_line line;
 	struct bl_completion completion;
-	int chosen;                   /* candidate that Tab put in, -1: none */
-	long history;                 /* line of the history shown, -1: what was typed */
-	char typed[BL_LINE_MAX];      /* kept while walking the history */
+	int chosen;              /* candidate that Tab put in, -1: none */
+	long history;            /* line of the history shown, -1: what was typed */
+	char typed[BL_LINE_MAX]; /* kept while walking the history */
 };
 
 struct bl_app;

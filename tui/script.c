@@ -12,10 +12,10 @@
 #include "core/base/mem.h"
 #include "tui/key.h"
 
-#define SCRIPT_MAX (1024 * 1024)
+#define SCRIPT_MAX   (1024 * 1024)
 #define WAIT_SECONDS 600
-#define ROWS_MAX 500
-#define COLS_MAX 1000
+#define ROWS_MAX     500
+#define COLS_MAX     1000
 
 struct player {
 	struct bl_app *app;
@@ -33,7 +33,8 @@ enum bl_status bl_script_size(const char *text, int *rows, int *cols, struct bl_
 	if (*end == 'x' && end != text)
 		r = strtol(end + 1, &end, 10);
 	if (*end || c < 1 || r < 1 || c > COLS_MAX || r > ROWS_MAX)
-		return bl_fail(err, BL_USAGE, "size \"%.40s\": expected COLSxROWS like 80x24, at most %dx%d", text, COLS_MAX, ROWS_MAX);
+		return bl_fail(err, BL_USAGE, "size \"%.40s\": expected COLSxROWS like 80x24, at most %dx%d", text,
+			       COLS_MAX, ROWS_MAX);
 	*rows = (int)r;
 	*cols = (int)c;
 	return BL_OK;
@@ -82,7 +83,8 @@ static enum bl_status wait_idle(struct player *pl, bool only_stats, struct bl_er
 		}
 		bl_app_tick(pl->app);
 		if (bl_now_ns() > limit)
-			return bl_fail(err, BL_TIMEOUT, "%s, line %d: still busy after %d seconds", pl->s->keys_path, pl->line, WAIT_SECONDS);
+			return bl_fail(err, BL_TIMEOUT, "%s, line %d: still busy after %d seconds", pl->s->keys_path,
+				       pl->line, WAIT_SECONDS);
 	}
 	return BL_OK;
 }
@@ -163,16 +165,19 @@ static enum bl_status do_word(struct player *pl, const char *word, struct bl_err
 		return show(pl, true, err);
 	if (!strcmp(word, "resize")) {
 		if (!next_word(pl, size, sizeof size) || bl_script_size(size, &rows, &cols, err))
-			return bl_fail(err, BL_INVALID, "%s, line %d: resize wants COLSxROWS", pl->s->keys_path, pl->line);
+			return bl_fail(err, BL_INVALID, "%s, line %d: resize wants COLSxROWS", pl->s->keys_path,
+				       pl->line);
 		bl_app_resize(pl->app, rows, cols);
 		return pl->s->frames_dir ? show(pl, false, err) : BL_OK;
 	}
 	if (!bl_key_parse(key, word))
-		return bl_fail(err, BL_INVALID, "%s, line %d: \"%.60s\" is neither a key nor a word of scripts", pl->s->keys_path, pl->line, word);
+		return bl_fail(err, BL_INVALID, "%s, line %d: \"%.60s\" is neither a key nor a word of scripts",
+			       pl->s->keys_path, pl->line, word);
 	return press(pl, key, err);
 }
 
-enum bl_status bl_script_play(struct bl_app *app, const struct bl_script *s, const char *text, size_t n, struct bl_str *out, struct bl_err *err)
+enum bl_status bl_script_play(struct bl_app *app, const struct bl_script *s, const char *text, size_t n,
+			      struct bl_str *out, struct bl_err *err)
 {
 	struct player pl = { .app = app, .s = s, .p = text, .end = text + n, .line = 1, .out = out };
 	enum bl_status status = show(&pl, false, err);
@@ -185,8 +190,9 @@ enum bl_status bl_script_play(struct bl_app *app, const struct bl_script *s, con
 	return status;
 }
 
-enum bl_status bl_script_run(const struct bl_script *s, struct bl_settings *settings, const struct bl_session_options *o, const char *what,
-			     struct bl_str *out, struct bl_err *err)
+enum bl_status bl_script_run(const struct bl_script *s, struct bl_settings *settings,
+			     const struct bl_session_options *o, const char *what, struct bl_str *out,
+			     struct bl_err *err)
 {
 	struct bl_app *app = NULL;
 	char *text = NULL;

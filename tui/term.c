@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Terminal modes and signals. The few variables here must be reachable from signal handlers; nothing else in the program has such. */
+ * Terminal modes and signals. The few variables here must be reachable from signal handlers; nothing else in the
+ * program has such. */
 #include "tui/term.h"
 
 #include <errno.h>
@@ -28,7 +29,8 @@ static int pipe_fds[2] = { -1, -1 };
 
 static const int watched[] = { SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT };
 static const int fatal[] = { SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGQUIT, SIGBUS };
-static struct sigaction old_watched[sizeof watched / sizeof watched[0]], old_fatal[sizeof fatal / sizeof fatal[0]], old_pipe;
+static struct sigaction old_watched[sizeof watched / sizeof watched[0]], old_fatal[sizeof fatal / sizeof fatal[0]],
+	old_pipe;
 
 bool bl_term_wants_ascii(const char *glyphs)
 {
@@ -147,7 +149,9 @@ static void install(void)
 enum bl_status bl_term_open(struct bl_err *err)
 {
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || tcgetattr(STDOUT_FILENO, &before))
-		return bl_fail(err, BL_USAGE, "the workbench needs a terminal on stdin and stdout; `bitlathe --help` lists the commands that do not");
+		return bl_fail(err, BL_USAGE,
+			       "the workbench needs a terminal on stdin and stdout; `bitlathe --help` lists the "
+			       "commands that do not");
 	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK))
 		return bl_fail_sys(err, BL_FAILED, "pipe for signals");
 	is_open = 1;
@@ -206,8 +210,8 @@ void bl_term_stop_here(void)
 
 bool bl_term_is_modern(void)
 {
-	static const char *const kinds[] = { "xterm", "tmux",  "screen", "rxvt",    "alacritty", "foot", "kitty",
-					     "konsole", "vte", "putty",  "wezterm", "st-",       "gnome", "contour" };
+	static const char *const kinds[] = { "xterm",   "tmux", "screen", "rxvt",    "alacritty", "foot",  "kitty",
+					     "konsole", "vte",  "putty",  "wezterm", "st-",       "gnome", "contour" };
 	const char *term = getenv("TERM");
 
 	for (size_t i = 0; term && i < sizeof kinds / sizeof kinds[0]; i++)

@@ -10,25 +10,40 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 
-#define FILE_MAX (64 * 1024)
+#define FILE_MAX     (64 * 1024)
 #define WARNINGS_MAX 10
 
-static const struct { const char *name; int fallback; uint8_t mono; } roles[BL_ROLE_COUNT] = {
+static const struct {
+	const char *name;
+	int fallback;
+	uint8_t mono;
+} roles[BL_ROLE_COUNT] = {
 #define X(id, text, fall, attr) { text, BL_ROLE_##fall, attr },
 	BL_ROLES(X)
 #undef X
 };
 
 /* The usual values of the sixteen; terminals choose their own, so these only serve for reducing. */
-static const struct { const char *name; int32_t rgb; } colours[] = {
-	{ "black", 0x000000 },       { "red", 0xcd0000 },       { "green", 0x00cd00 },       { "yellow", 0xcdcd00 },
-	{ "blue", 0x0000ee },        { "magenta", 0xcd00cd },   { "cyan", 0x00cdcd },        { "white", 0xe5e5e5 },
-	{ "brightblack", 0x7f7f7f }, { "brightred", 0xff0000 }, { "brightgreen", 0x00ff00 }, { "brightyellow", 0xffff00 },
-	{ "brightblue", 0x5c5cff },  { "brightmagenta", 0xff00ff }, { "brightcyan", 0x00ffff }, { "brightwhite", 0xffffff },
+static const struct {
+	const char *name;
+	int32_t rgb;
+} colours[] = {
+	{ "black", 0x000000 },       { "red", 0xcd0000 },           { "green", 0x00cd00 },
+	{ "yellow", 0xcdcd00 },      { "blue", 0x0000ee },          { "magenta", 0xcd00cd },
+	{ "cyan", 0x00cdcd },        { "white", 0xe5e5e5 },         { "brightblack", 0x7f7f7f },
+	{ "brightred", 0xff0000 },   { "brightgreen", 0x00ff00 },   { "brightyellow", 0xffff00 },
+	{ "brightblue", 0x5c5cff },  { "brightmagenta", 0xff00ff }, { "brightcyan", 0x00ffff },
+	{ "brightwhite", 0xffffff },
 };
 
-static const struct { const char *name; uint8_t attr; } attributes[] = {
-	{ "bold", BL_ATTR_BOLD }, { "dim", BL_ATTR_DIM }, { "underline", BL_ATTR_UNDERLINE }, { "reverse", BL_ATTR_REVERSE },
+static const struct {
+	const char *name;
+	uint8_t attr;
+} attributes[] = {
+	{ "bold", BL_ATTR_BOLD },
+	{ "dim", BL_ATTR_DIM },
+	{ "underline", BL_ATTR_UNDERLINE },
+	{ "reverse", BL_ATTR_REVERSE },
 };
 
 static const struct bl_look plain = { BL_COLOR_DEFAULT, BL_COLOR_DEFAULT, -1, -1, 0 };
@@ -89,7 +104,8 @@ void bl_theme_reduce(struct bl_theme *t, int n_colors)
 		l->fg_index = reduce(l->fg, l->fg_index, n_colors);
 		l->bg_index = reduce(l->bg, l->bg_index, n_colors);
 		if (l->bg_index >= 0 && l->bg_index == l->fg_index) /* too few colours for this pair */
-			*l = (struct bl_look){ BL_COLOR_DEFAULT, BL_COLOR_DEFAULT, -1, -1, (uint8_t)(l->attr | BL_ATTR_REVERSE) };
+			*l = (struct bl_look){ BL_COLOR_DEFAULT, BL_COLOR_DEFAULT, -1, -1,
+					       (uint8_t)(l->attr | BL_ATTR_REVERSE) };
 	}
 }
 
@@ -158,14 +174,19 @@ static bool parse_look(struct bl_look *out, char *text)
 	return true;
 }
 
-struct parser { const char *label; int line, n_warnings; struct bl_str *warnings; };
+struct parser {
+	const char *label;
+	int line, n_warnings;
+	struct bl_str *warnings;
+};
 
 static void warn(struct parser *p, const char *what, const char *text)
 {
 	char shown[64];
 
 	if (p->warnings && ++p->n_warnings <= WARNINGS_MAX)
-		bl_str_addf(p->warnings, "%s, line %d: %s: %s\n", p->label, p->line, what, bl_printable(shown, sizeof shown, text));
+		bl_str_addf(p->warnings, "%s, line %d: %s: %s\n", p->label, p->line, what,
+			    bl_printable(shown, sizeof shown, text));
 }
 
 static char *trim(char *s)
@@ -208,7 +229,8 @@ static void parse_line(struct parser *p, struct bl_theme *t, bool *set, char *li
 	warn(p, "there is no such role", name);
 }
 
-/* The role whose look a role without one takes. The list has no loops except TEXT itself, but nobody should have to trust that. */
+/* The role whose look a role without one takes. The list has no loops except TEXT itself, but nobody should have to
+ * trust that. */
 static int source_of(int r, const bool *set)
 {
 	for (int steps = 0; !set[r] && roles[r].fallback != r && steps < BL_ROLE_COUNT; steps++)
@@ -216,7 +238,8 @@ static int source_of(int r, const bool *set)
 	return r;
 }
 
-enum bl_status bl_theme_parse(struct bl_theme *t, const char *text, size_t n, const char *label, struct bl_str *warnings, struct bl_err *err)
+enum bl_status bl_theme_parse(struct bl_theme *t, const char *text, size_t n, const char *label,
+			      struct bl_str *warnings, struct bl_err *err)
 {
 	struct bl_theme mine = { 0 };
 	bool set[BL_ROLE_COUNT] = { 0 };
@@ -244,7 +267,8 @@ enum bl_status bl_theme_parse(struct bl_theme *t, const char *text, size_t n, co
 	for (int r = 0; r < BL_ROLE_COUNT; r++)
 		if (!set[r]) {
 			mine.look[r] = mine.look[source_of(r, set)];
-			if (mine.look[r].fg == BL_COLOR_DEFAULT && mine.look[r].bg == BL_COLOR_DEFAULT && !mine.look[r].attr)
+			if (mine.look[r].fg == BL_COLOR_DEFAULT && mine.look[r].bg == BL_COLOR_DEFAULT &&
+			    !mine.look[r].attr)
 				mine.look[r].attr = roles[r].mono;
 		}
 	snprintf(mine.name, sizeof mine.name, "%s", t->name);
@@ -280,7 +304,8 @@ static void places(char *out[PLACES], const char *program_dir)
 	out[n] = NULL;
 }
 
-enum bl_status bl_theme_load(struct bl_theme *t, const char *name, const char *program_dir, struct bl_str *warnings, struct bl_err *err)
+enum bl_status bl_theme_load(struct bl_theme *t, const char *name, const char *program_dir, struct bl_str *warnings,
+			     struct bl_err *err)
 {
 	char *dirs[PLACES], file[80], *text = NULL;
 	size_t n = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `:verify FILE` as a background job: the proof runs on the job thread, a small watcher carries its progress to the job line and the
- * cancel flag back; the outcome becomes a message, the findings go to the log. */
+ * `:verify FILE` as a background job: the proof runs on the job thread, a small watcher carries its progress to the job
+ * line and the cancel flag back; the outcome becomes a message, the findings go to the log. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,16 +13,19 @@
 /* Shared by the screen and the job; freed by whoever lets go last. */
 struct bl_verify_job {
 	atomic_int owners;
-	atomic_int finished;           /* the watcher ends */
+	atomic_int finished; /* the watcher ends */
 	uint64_t id;
 	char *path;
-	struct bl_session *session;    /* outlives its jobs */
+	struct bl_session *session; /* outlives its jobs */
 	struct bl_progress progress;
 	struct bl_verify_result result;
 	bool have_result;
 };
 
-struct watch { struct bl_verify_job *v; struct bl_job *job; };
+struct watch {
+	struct bl_verify_job *v;
+	struct bl_job *job;
+};
 
 static void let_go(struct bl_verify_job *v)
 {
@@ -49,7 +52,8 @@ static void *watcher(void *arg)
 
 		if (atomic_load(bl_job_cancel_flag(w->job)))
 			atomic_store(&p->cancel, 1);
-		bl_job_progress(w->job, "prove", (double)atomic_load(&p->done_bytes), (double)atomic_load(&p->total_bytes), "bytes");
+		bl_job_progress(w->job, "prove", (double)atomic_load(&p->done_bytes),
+				(double)atomic_load(&p->total_bytes), "bytes");
 		nanosleep(&pause, NULL);
 	}
 	return NULL;
@@ -58,8 +62,11 @@ static void *watcher(void *arg)
 static enum bl_status run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct bl_verify_job *v = ctx;
-	struct bl_verify_request rq = { .path = v->path, .base = v->session->model, .target = v->session->target,
-					.pool = v->session->pool, .progress = &v->progress };
+	struct bl_verify_request rq = { .path = v->path,
+					.base = v->session->model,
+					.target = v->session->target,
+					.pool = v->session->pool,
+					.progress = &v->progress };
 	struct watch w = { v, j };
 	pthread_t thread;
 	bool watching = pthread_create(&thread, NULL, watcher, &w) == 0;
@@ -98,13 +105,14 @@ void bl_verify_report(struct bl_app *app, const struct bl_job_view *job)
 		return;
 	r = &v->result;
 	for (int i = 0; i < r->n_findings; i++)
-		bl_log(r->findings[i].fatal ? BL_LOG_ERROR : BL_LOG_WARN, "%s: %s: %s", v->path, r->findings[i].where, r->findings[i].sentence);
+		bl_log(r->findings[i].fatal ? BL_LOG_ERROR : BL_LOG_WARN, "%s: %s: %s", v->path, r->findings[i].where,
+		       r->findings[i].sentence);
 	if (r->n_fatal)
 		bl_app_message(app, BL_MSG_ERROR, "%s: %d mismatch%s, first %s: %s · L lists all", v->path, r->n_fatal,
 			       r->n_fatal == 1 ? "" : "es", r->findings[0].where, r->findings[0].sentence);
 	else
-		bl_app_message(app, BL_MSG_INFO, "%s: proved, %d tensors, max |w-w^| %.2f step, relative error %.2e", v->path,
-			       (int)r->proved_tensors, r->max_step_error, r->relative_error);
+		bl_app_message(app, BL_MSG_INFO, "%s: proved, %d tensors, max |w-w^| %.2f step, relative error %.2e",
+			       v->path, (int)r->proved_tensors, r->max_step_error, r->relative_error);
 }
 
 /* The screen lets go; a job that still runs is told to end. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Help: every command that works on the screen one came from, with the keys bound to it now, in groups. Scrolls, searches; Enter runs
- * the command under the cursor. */
+ * Help: every command that works on the screen one came from, with the keys bound to it now, in groups. Scrolls,
+ * searches; Enter runs the command under the cursor. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,11 +9,14 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/table.h"
 
-#define WIDE 110      /* columns for command, arguments and sentence in one row */
+#define WIDE        110 /* columns for command, arguments and sentence in one row */
 #define DETAIL_ROWS 3
-#define ROWS_MAX (BL_ACTION_COUNT + 16)
+#define ROWS_MAX    (BL_ACTION_COUNT + 16)
 
-struct help_row { int action; const char *group; }; /* action -1: a heading or, with group NULL, a blank */
+struct help_row {
+	int action;
+	const char *group;
+}; /* action -1: a heading or, with group NULL, a blank */
 struct help_state {
 	struct bl_list list;
 	const struct bl_screen *of;
@@ -59,7 +62,10 @@ static void texts(struct bl_app *app, const struct help_state *st, int row, char
 
 static void text_of(void *ctx, int row, struct bl_str *out)
 {
-	struct { struct bl_app *app; struct help_state *st; } *c = ctx;
+	struct {
+		struct bl_app *app;
+		struct help_state *st;
+	} *c = ctx;
 	char keys[64], command[96];
 
 	if (c->st->rows[row].action < 0)
@@ -68,7 +74,8 @@ static void text_of(void *ctx, int row, struct bl_str *out)
 	bl_str_addf(out, "%s %s %s", keys, command, bl_action_row((enum bl_action)c->st->rows[row].action)->sentence);
 }
 
-static void draw_row(struct bl_app *app, struct help_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int row)
+static void draw_row(struct bl_app *app, struct help_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y,
+		     int row)
 {
 	char keys[64], command[96];
 	int wide = v.cols >= WIDE, x = v.col + 2, key_cols = v.cols >= 60 ? 16 : 8, command_cols = wide ? 44 : 18;
@@ -84,7 +91,8 @@ static void draw_row(struct bl_app *app, struct help_state *st, struct bl_grid_s
 	bl_grid_text(g, y, x, key_cols, BL_ROLE_KEY, 0, keys);
 	bl_grid_text(g, y, x + key_cols + 1, command_cols, BL_ROLE_TEXT, 0, command);
 	x += key_cols + 1 + command_cols + 1;
-	bl_grid_text(g, y, x, v.col + v.cols - x, BL_ROLE_DIM, 0, bl_action_row((enum bl_action)st->rows[row].action)->sentence);
+	bl_grid_text(g, y, x, v.col + v.cols - x, BL_ROLE_DIM, 0,
+		     bl_action_row((enum bl_action)st->rows[row].action)->sentence);
 }
 
 /* Narrow columns cut what they show, so the row under the cursor stands below in full. */
@@ -98,7 +106,8 @@ static void draw_detail(struct bl_app *app, struct help_state *st, struct bl_gri
 		return;
 	texts(app, st, row, keys, command);
 	bl_grid_text(g, y + 1, v.col + 2, v.cols - 2, BL_ROLE_KEY, 0, command);
-	bl_grid_text(g, y + 2, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0, bl_action_row((enum bl_action)st->rows[row].action)->sentence);
+	bl_grid_text(g, y + 2, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0,
+		     bl_action_row((enum bl_action)st->rows[row].action)->sentence);
 }
 
 static int visible_rows(struct bl_grid_view v)
@@ -111,7 +120,8 @@ static void help_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 	struct help_state *st = state;
 	int visible = visible_rows(v);
 
-	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "Keys and commands of: %s  (%d of %d; / searches, Enter runs it)", st->of->title,
+	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0,
+		      "Keys and commands of: %s  (%d of %d; / searches, Enter runs it)", st->of->title,
 		      st->list.row + 1, st->n);
 	bl_list_fit(&st->list, st->n, visible);
 	for (int i = 0; i < visible && st->list.top + i < st->n; i++) {
@@ -130,7 +140,10 @@ static void help_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 static unsigned help_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct help_state *st = state;
-	struct { struct bl_app *app; struct help_state *st; } c = { app, st };
+	struct {
+		struct bl_app *app;
+		struct help_state *st;
+	} c = { app, st };
 	unsigned react = bl_list_act(&st->list, a, arg, st->n, visible_rows(bl_app_body(app)));
 	int action;
 
@@ -147,7 +160,8 @@ static unsigned help_act(struct bl_app *app, void *state, enum bl_action a, cons
 			return BL_REACT_REDRAW;
 		}
 		return bl_action_run(app, (enum bl_action)action, "");
-	case BL_ACT_HELP: return BL_REACT_REDRAW;
+	case BL_ACT_HELP:
+		return BL_REACT_REDRAW;
 	case BL_ACT_SEARCH:
 		if (!*arg)
 			return BL_REACT_UNKNOWN;
@@ -158,13 +172,17 @@ static unsigned help_act(struct bl_app *app, void *state, enum bl_action a, cons
 		if (!bl_list_search(&st->list, st->n, st->search, a == BL_ACT_SEARCH_PREV, text_of, &c))
 			bl_app_message(app, BL_MSG_INFO, "nothing here has \"%s\"", st->search);
 		return BL_REACT_REDRAW;
-	default: return BL_REACT_UNKNOWN;
+	default:
+		return BL_REACT_UNKNOWN;
 	}
 }
 
 static void help_row_text(struct bl_app *app, void *state, struct bl_str *out)
 {
-	struct { struct bl_app *app; struct help_state *st; } c = { app, state };
+	struct {
+		struct bl_app *app;
+		struct help_state *st;
+	} c = { app, state };
 
 	text_of(&c, c.st->list.row, out);
 }

@@ -10,8 +10,14 @@
 
 #define SHOWN 64
 
-struct jobs_state { struct bl_list list; };
-struct view { struct bl_app *app; struct bl_job_view jobs[SHOWN]; int n; };
+struct jobs_state {
+	struct bl_list list;
+};
+struct view {
+	struct bl_app *app;
+	struct bl_job_view jobs[SHOWN];
+	int n;
+};
 
 static void look(struct bl_app *app, struct view *v)
 {
@@ -24,14 +30,18 @@ static void look(struct bl_app *app, struct view *v)
 enum { COL_NAME, COL_STATE, COL_SHARE, COL_TIME, COL_DETAIL };
 
 static const struct bl_column columns[] = {
-	[COL_NAME] = { "job", 26, BL_LEFT, 0, "" },    [COL_STATE] = { "state", 9, BL_LEFT, 0, "" },
-	[COL_SHARE] = { "done", 5, BL_RIGHT, 0, "" },  [COL_TIME] = { "time", 7, BL_RIGHT, 1, "" },
+	[COL_NAME] = { "job", 26, BL_LEFT, 0, "" },   [COL_STATE] = { "state", 9, BL_LEFT, 0, "" },
+	[COL_SHARE] = { "done", 5, BL_RIGHT, 0, "" }, [COL_TIME] = { "time", 7, BL_RIGHT, 1, "" },
 	[COL_DETAIL] = { "", 0, BL_LEFT, 0, "" },
 };
 
-static const struct { const char *name; enum bl_role role; } states[] = {
-	[BL_JOB_QUEUED] = { "queued", BL_ROLE_DIM },  [BL_JOB_RUNNING] = { "running", BL_ROLE_TEXT }, [BL_JOB_DONE] = { "done", BL_ROLE_GOOD },
-	[BL_JOB_FAILED] = { "failed", BL_ROLE_ERROR }, [BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN },
+static const struct {
+	const char *name;
+	enum bl_role role;
+} states[] = {
+	[BL_JOB_QUEUED] = { "queued", BL_ROLE_DIM },        [BL_JOB_RUNNING] = { "running", BL_ROLE_TEXT },
+	[BL_JOB_DONE] = { "done", BL_ROLE_GOOD },           [BL_JOB_FAILED] = { "failed", BL_ROLE_ERROR },
+	[BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN },
 };
 
 static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
@@ -40,14 +50,17 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 	const struct bl_job_view *j = &v->jobs[row];
 
 	switch (column) {
-	case COL_NAME: bl_printable(out->text, sizeof out->text, j->name); break;
+	case COL_NAME:
+		bl_printable(out->text, sizeof out->text, j->name);
+		break;
 	case COL_STATE:
 		snprintf(out->text, sizeof out->text, "%s", states[j->state].name);
 		out->role = states[j->state].role;
 		break;
 	case COL_SHARE:
 		if (j->total > 0)
-			snprintf(out->text, sizeof out->text, "%.0f%%", 100 * (j->done < j->total ? j->done / j->total : 1));
+			snprintf(out->text, sizeof out->text, "%.0f%%",
+				 100 * (j->done < j->total ? j->done / j->total : 1));
 		break;
 	case COL_TIME:
 		if (j->state != BL_JOB_QUEUED)
@@ -94,7 +107,8 @@ static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, cons
 		if (j->state == BL_JOB_FAILED)
 			bl_app_message_err(app, &j->err);
 		react = BL_REACT_REDRAW;
-	} else if (react == BL_REACT_UNKNOWN && a == BL_ACT_CANCEL && j && (j->state == BL_JOB_RUNNING || j->state == BL_JOB_QUEUED)) {
+	} else if (react == BL_REACT_UNKNOWN && a == BL_ACT_CANCEL && j &&
+		   (j->state == BL_JOB_RUNNING || j->state == BL_JOB_QUEUED)) {
 		if (!strcmp(arg, "now")) {
 			bl_jobs_cancel(app->session->jobs, j->id);
 		} else {

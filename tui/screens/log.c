@@ -11,7 +11,11 @@
 
 #define KEPT 1000 /* lines of the ring */
 
-struct log_state { struct bl_list list; bool placed; char search[128]; };
+struct log_state {
+	struct bl_list list;
+	bool placed;
+	char search[128];
+};
 
 static size_t first_line(void)
 {
@@ -102,7 +106,8 @@ static unsigned log_act(struct bl_app *app, void *state, enum bl_action a, const
 		if (!bl_list_search(&st->list, n_lines(), st->search, a == BL_ACT_SEARCH_PREV, text_of, NULL))
 			bl_app_message(app, BL_MSG_INFO, "no message has \"%s\"", st->search);
 		return BL_REACT_REDRAW;
-	default: return BL_REACT_UNKNOWN;
+	default:
+		return BL_REACT_UNKNOWN;
 	}
 }
 

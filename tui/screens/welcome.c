@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Started without a model: the checkpoints found in the current folder, the Hugging Face cache and among the recent ones. */
+ * Started without a model: the checkpoints found in the current folder, the Hugging Face cache and among the recent
+ * ones. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,9 +42,9 @@ static void welcome_leave(struct bl_app *app, void *state)
 enum { COL_TITLE, COL_FAMILY, COL_BLOCKS, COL_SIZE, COL_STATE, COL_WHERE };
 
 static const struct bl_column columns[] = {
-	[COL_TITLE] = { "checkpoint", 28, BL_LEFT, 0, "" },  [COL_FAMILY] = { "family", 10, BL_LEFT, 1, "" },
-	[COL_BLOCKS] = { "blocks", 6, BL_RIGHT, 2, "" },     [COL_SIZE] = { "size", 9, BL_RIGHT, 0, "" },
-	[COL_STATE] = { "state", 10, BL_LEFT, 0, "" },       [COL_WHERE] = { "where", 0, BL_LEFT, 3, "" },
+	[COL_TITLE] = { "checkpoint", 28, BL_LEFT, 0, "" }, [COL_FAMILY] = { "family", 10, BL_LEFT, 1, "" },
+	[COL_BLOCKS] = { "blocks", 6, BL_RIGHT, 2, "" },    [COL_SIZE] = { "size", 9, BL_RIGHT, 0, "" },
+	[COL_STATE] = { "state", 10, BL_LEFT, 0, "" },      [COL_WHERE] = { "where", 0, BL_LEFT, 3, "" },
 };
 
 static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
@@ -52,15 +53,25 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 	const struct bl_found *f = &st->found[row];
 
 	switch (column) {
-	case COL_TITLE: bl_printable(out->text, sizeof out->text, f->title); break;
-	case COL_FAMILY: bl_printable(out->text, sizeof out->text, f->family ? f->family : ""); break;
-	case COL_BLOCKS: snprintf(out->text, sizeof out->text, "%" PRId64, f->blocks); break;
-	case COL_SIZE: bl_human_bytes(out->text, sizeof out->text, (double)f->bytes); break;
+	case COL_TITLE:
+		bl_printable(out->text, sizeof out->text, f->title);
+		break;
+	case COL_FAMILY:
+		bl_printable(out->text, sizeof out->text, f->family ? f->family : "");
+		break;
+	case COL_BLOCKS:
+		snprintf(out->text, sizeof out->text, "%" PRId64, f->blocks);
+		break;
+	case COL_SIZE:
+		bl_human_bytes(out->text, sizeof out->text, (double)f->bytes);
+		break;
 	case COL_STATE:
 		snprintf(out->text, sizeof out->text, "%s", f->quantized ? "quantized" : "full");
 		out->role = f->quantized ? BL_ROLE_WARN : BL_ROLE_GOOD;
 		break;
-	default: bl_printable(out->text, sizeof out->text, f->id); break;
+	default:
+		bl_printable(out->text, sizeof out->text, f->id);
+		break;
 	}
 }
 
@@ -122,7 +133,8 @@ static unsigned welcome_act(struct bl_app *app, void *state, enum bl_action a, c
 		if (!bl_list_search(&st->list, (int)st->n, st->search, a == BL_ACT_SEARCH_PREV, row_text_of, st))
 			bl_app_message(app, BL_MSG_INFO, "no checkpoint has \"%s\"", st->search);
 		return BL_REACT_REDRAW;
-	default: return BL_REACT_UNKNOWN;
+	default:
+		return BL_REACT_UNKNOWN;
 	}
 }
 

@@ -38,15 +38,32 @@ unsigned bl_list_act(struct bl_list *l, enum bl_action a, const char *arg, int n
 	int page = visible > 1 ? visible - 1 : 1, half = visible > 2 ? visible / 2 : 1;
 
 	switch (a) {
-	case BL_ACT_DOWN: l->row += count_of(arg); break;
-	case BL_ACT_UP: l->row -= count_of(arg); break;
-	case BL_ACT_PAGE_DOWN: l->row += page; break;
-	case BL_ACT_PAGE_UP: l->row -= page; break;
-	case BL_ACT_HALF_DOWN: l->row += half; break;
-	case BL_ACT_HALF_UP: l->row -= half; break;
-	case BL_ACT_TOP: l->row = 0; break;
-	case BL_ACT_BOTTOM: l->row = n - 1; break;
-	default: return BL_REACT_UNKNOWN;
+	case BL_ACT_DOWN:
+		l->row += count_of(arg);
+		break;
+	case BL_ACT_UP:
+		l->row -= count_of(arg);
+		break;
+	case BL_ACT_PAGE_DOWN:
+		l->row += page;
+		break;
+	case BL_ACT_PAGE_UP:
+		l->row -= page;
+		break;
+	case BL_ACT_HALF_DOWN:
+		l->row += half;
+		break;
+	case BL_ACT_HALF_UP:
+		l->row -= half;
+		break;
+	case BL_ACT_TOP:
+		l->row = 0;
+		break;
+	case BL_ACT_BOTTOM:
+		l->row = n - 1;
+		break;
+	default:
+		return BL_REACT_UNKNOWN;
 	}
 	bl_list_fit(l, n, visible);
 	return BL_REACT_REDRAW;
@@ -112,12 +129,14 @@ static void underline(struct bl_grid_s *g, int row, int col, const char *text, c
 		before[n] = '\0';
 		memcpy(hit, at, len);
 		hit[len] = '\0';
-		bl_grid_paint(g, row, col + bl_text_width(before), bl_text_width(hit), BL_ROLE_MATCH, BL_ATTR_UNDERLINE);
+		bl_grid_paint(g, row, col + bl_text_width(before), bl_text_width(hit), BL_ROLE_MATCH,
+			      BL_ATTR_UNDERLINE);
 		at += len;
 	}
 }
 
-static void draw_row(struct bl_grid_s *g, struct bl_grid_view v, const struct bl_table *t, const bool *shown, int rest, int y, int row)
+static void draw_row(struct bl_grid_s *g, struct bl_grid_view v, const struct bl_table *t, const bool *shown, int rest,
+		     int y, int row)
 {
 	int x = v.col + 2;
 

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the machine offers, for `doctor` and the headings of measurements. */
+#ifndef BL_SESSION_MACHINE_H
+#define BL_SESSION_MACHINE_H
+
+#include <stdint.h>
+
+struct bl_machine {
+	char cpu[128];
+	int n_cpus;                        /* this process may use */
+	uint64_t ram_bytes, ram_free_bytes;
+	char *gpu;                         /* one sentence: devices, or why there is none */
+};
+void bl_machine_look(struct bl_machine *m, const char *program_dir);
+void bl_machine_free(struct bl_machine *m);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What commands share. Signals only set a flag; the thread that shows progress looks at it. */
+#include "tui/cli.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/plan/recipe.h"
+
+static atomic_int interrupted;
+
+static void on_signal(int sig)
+{
+	atomic_store(&interrupted, sig);
+}
+
+void bl_cli_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+const atomic_int *bl_cli_interrupted(void)
+{
+	return &interrupted;
+}
+
+enum bl_status bl_cli_interruption(struct bl_err *err)
+{
+	int sig = atomic_load(&interrupted);
+
+	if (!sig)
+		return BL_OK;
+	bl_err_clear(err);
+	return bl_fail(err, sig == SIGINT ? BL_CANCELLED : BL_TERMINATED, "%s: nothing was left half-written", sig == SIGINT ? "interrupted" : "terminated");
+}
+
+/* ---- opening ---- */
+
+static enum bl_status apply_config(struct bl_plan *p, const char *text, struct bl_err *err)
+{
+	const char *eq = strchr(text, '=');
+
+	if (!eq)
+		return bl_fail(err, BL_USAGE, "--config %s: must be KEY=VALUE", text);
+	char *key = bl_xstrndup(text, (size_t)(eq - text));
+	enum bl_status s = bl_plan_set_edit(p, key, eq + 1, err);
+	bl_free(key);
+	return s;
+}
+
+static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
+{
+	const struct bl_options *o = &c->o;
+	int locked;
+
+	if (bl_given(o, BL_OPT_PRESET) && bl_plan_preset(s->plan, s->model, o->value[BL_OPT_PRESET], err))
+		return err->status;
+	if (bl_given(o, BL_OPT_RECIPE) && bl_recipe_load(s->plan, s->model, o->value[BL_OPT_RECIPE], &c->remarks, err))
+		return err->status;
+	for (int i = 0; i < o->n_many; i++) {
+		if (o->many_of[i] == BL_OPT_CONFIG ? apply_config(s->plan, o->many[i], err) : bl_plan_set_text(s->plan, s->model, o->many[i], NULL, &locked, err))
+			return err->status;
+		if (o->many_of[i] == BL_OPT_SET && locked)
+			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
+	}
+	if (bl_given(o, BL_OPT_FORMAT))
+		bl_plan_set_format(s->plan, o->value[BL_OPT_FORMAT]);
+	if (bl_given(o, BL_OPT_NONFINITE))
+		bl_plan_set_zero_nonfinite(s->plan, true);
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
+		struct bl_solver solver;
+		if (ch->scheme.number == BL_NUM_FULL)
+			continue;
+		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err))
+			return bl_err_prefix(err, "%s", s->model->units[i].name);
+		bl_solver_fini(&solver);
+	}
+	return BL_OK;
+}
+
+enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err)
+{
+	struct bl_session *s;
+
+	if (bl_session_open(&s, argument, &c->session, err))
+		return err->status;
+	if (s->notice)
+		bl_str_addf(&c->remarks, "%s\n", s->notice);
+	if (apply(c, s, err)) {
+		bl_session_close(s);
+		return err->status;
+	}
+	bl_session_edited(s);
+	*out = s;
+	return BL_OK;
+}
+
+/* ---- work with progress ---- */
+
+struct work {
+	enum bl_status (*fn)(void *ctx, struct bl_err *err);
+	void *ctx;
+	struct bl_err err;
+	enum bl_status status;
+	atomic_int done;
+};
+
+static void *work_main(void *arg)
+{
+	struct work *w = arg;
+
+	w->status = w->fn(w->ctx, &w->err);
+	atomic_store(&w->done, 1);
+	return NULL;
+}
+
+static void show(const struct bl_cli *c, const char *name, const struct bl_progress *p, double seconds, bool last)
+{
+	static const char *const phases[] = {"write", "prove"};
+	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
+	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
+	char left[24] = "", bar[33];
+	bool tty = isatty(2);
+
+	if (c->quiet || total <= 0)
+		return;
+	for (int i = 0; i < 32; i++)
+		bar[i] = i < (int)(32 * share) ? '#' : '.';
+	bar[32] = '\0';
+	if (rate > 0)
+		bl_human_secs(left, sizeof left, (total - done) / rate);
+	fprintf(stderr, "%s%s %s [%s] %3.0f %%  %.2f GB/s  %s left%s", tty ? "\r" : "", name, phases[atomic_load(&p->phase) & 1], bar, 100 * (share < 1 ? share : 1),
+		rate / 1e9, left, tty ? (last ? "\n" : "") : "\n");
+}
+
+enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_progress *progress,
+			   struct bl_err *err)
+{
+	struct work w = {.fn = fn, .ctx = ctx};
+	pthread_t thread;
+	uint64_t start = bl_now_ns(), shown = start, phase_start = start;
+	long long limit = 0;
+	int phase = 0;
+	bool timed_out = false, drew = false;
+
+	if (bl_option_int(&c->o, BL_OPT_TIME_LIMIT, 1, 1000000000, 0, &limit, err))
+		return err->status;
+	if (pthread_create(&thread, NULL, work_main, &w))
+		return bl_fail(err, BL_NO_MEMORY, "no thread could be started");
+	while (!atomic_load(&w.done)) {
+		struct timespec pause = {0, 5000000};
+		uint64_t now = bl_now_ns();
+		timed_out |= limit && now - start > (uint64_t)limit * 1000000000u;
+		if (atomic_load(&interrupted) || timed_out)
+			atomic_store(&progress->cancel, 1);
+		if (atomic_load(&progress->phase) != phase) {
+			phase = atomic_load(&progress->phase);
+			phase_start = now;
+		}
+		if (now - shown > (isatty(2) ? 100000000u : 3000000000u)) {
+			show(c, name, progress, (double)(now - phase_start) / 1e9, false);
+			shown = now;
+			drew = true;
+		}
+		nanosleep(&pause, NULL);
+	}
+	pthread_join(thread, NULL);
+	if (drew && isatty(2))
+		fprintf(stderr, "\r%78s\r", "");
+	if (w.status == BL_CANCELLED && timed_out)
+		return bl_fail(err, BL_TIMEOUT, "the time limit of %lld seconds was reached; nothing was left half-written", limit);
+	if (w.status == BL_CANCELLED && atomic_load(&interrupted))
+		return bl_cli_interruption(err);
+	if (w.status && !err->status)
+		*err = w.err;
+	return w.status;
+}
+
+/* ---- output ---- */
+
+void bl_cli_line(struct bl_cli *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	bl_str_vaddf(&c->text, fmt, ap);
+	va_end(ap);
+	bl_str_addc(&c->text, '\n');
+}
+
+cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q)
+{
+	cJSON *j = cJSON_AddObjectToObject(o, key);
+
+	if (q->origin == BL_UNKNOWN) {
+		cJSON_AddNullToObject(j, "value");
+		cJSON_AddStringToObject(j, "unit", q->unit);
+		cJSON_AddNullToObject(j, "spread");
+	} else {
+		cJSON_AddNumberToObject(j, "value", q->value);
+		cJSON_AddStringToObject(j, "unit", q->unit);
+		cJSON_AddNumberToObject(j, "spread", q->spread);
+	}
+	cJSON_AddStringToObject(j, "origin", bl_origin_name(q->origin));
+	cJSON_AddStringToObject(j, "from", q->from ? q->from : "");
+	return j;
+}
+
+void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n)
+{
+	cJSON *list = cJSON_AddArrayToObject(o, key);
+
+	for (int i = 0; i < n; i++) {
+		cJSON *j = cJSON_CreateObject();
+		if (p[i].unit >= 0)
+			cJSON_AddStringToObject(j, "unit", m->units[p[i].unit].name);
+		else
+			cJSON_AddNullToObject(j, "unit");
+		cJSON_AddStringToObject(j, "rule", p[i].rule ? p[i].rule : "");
+		cJSON_AddStringToObject(j, "sentence", p[i].sentence);
+		cJSON_AddBoolToObject(j, "fatal", p[i].fatal);
+		cJSON_AddItemToArray(list, j);
+	}
+}

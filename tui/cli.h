@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What commands share: the parsed line, text and JSON output, opening models and plans, work with progress and interruption. */
+#ifndef BL_TUI_CLI_H
+#define BL_TUI_CLI_H
+
+#include "core/base/json.h"
+#include "core/session/session.h"
+#include "core/settings/settings.h"
+#include "tui/options.h"
+
+struct bl_cli {
+	struct bl_options o;
+	struct bl_session_options session;
+	struct bl_settings *settings;
+	char *program_dir;
+	cJSON *json;            /* filled by the command when --json was given, else NULL */
+	struct bl_str text;     /* printed when it was not */
+	bool quiet, verbose;
+	struct bl_str remarks;  /* to standard error, unless quiet */
+};
+
+#define BL_COMMAND(id, name, args, least, most, sentence) enum bl_status bl_cmd_##id(struct bl_cli *c, struct bl_err *err);
+#include "tui/commands/command_list.h"
+#undef BL_COMMAND
+
+/* argument: plan file or model; with --preset, --recipe, --set, --config, --format, --allow-nonfinite, --target applied. */
+enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err);
+/* Runs fn(ctx) on a thread of its own while this one shows progress and watches for signals and the time limit (then progress->cancel is set
+ * and the outcome becomes BL_CANCELLED, BL_TERMINATED or BL_TIMEOUT). */
+enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx,
+			   struct bl_progress *progress, struct bl_err *err);
+/* Installs the handlers for SIGINT and SIGTERM; the flag is set by them. */
+void bl_cli_signals(void);
+const atomic_int *bl_cli_interrupted(void); /* 0, SIGINT or SIGTERM */
+enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED or BL_TERMINATED */
+
+/* JSON helpers */
+cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
+void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n);
+/* Appends "  text" to the text output; printf-like. */
+void bl_cli_line(struct bl_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* docs.c */
+void bl_docs_help(struct bl_str *out, int command);       /* -1: the whole program */
+void bl_docs_man(struct bl_str *out);
+enum bl_status bl_docs_completion(struct bl_str *out, const char *shell, struct bl_err *err);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * export and verify. */
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/base/file.h"
+#include "tui/cli.h"
+
+static void files_json(cJSON *j, const char *name, uint64_t bytes, const char *sha256)
+{
+	cJSON *e = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(e, "name", name);
+	bl_json_add_int(e, "bytes", (int64_t)bytes);
+	cJSON_AddStringToObject(e, "sha256", sha256);
+	cJSON_AddItemToArray(j, e);
+}
+
+static void proof_json(cJSON *j, const struct bl_verify_result *r)
+{
+	cJSON *p = cJSON_AddObjectToObject(j, "proved"), *list;
+
+	bl_json_add_int(p, "tensors", r->proved_tensors);
+	cJSON_AddNumberToObject(p, "max_abs_error", r->max_abs_error);
+	cJSON_AddNumberToObject(p, "max_step_error", r->max_step_error);
+	cJSON_AddNumberToObject(p, "relative_error", r->relative_error);
+	cJSON_AddNumberToObject(p, "coverage", r->coverage);
+	cJSON_AddBoolToObject(p, "compared", r->compared);
+	bl_json_add_int(j, "linears", r->linears);
+	bl_json_add_int(j, "quantized_linears", r->quantized);
+	list = cJSON_AddArrayToObject(j, "problems");
+	for (int i = 0; i < r->n_findings; i++) {
+		cJSON *e = cJSON_CreateObject();
+		cJSON_AddStringToObject(e, "where", r->findings[i].where);
+		cJSON_AddStringToObject(e, "sentence", r->findings[i].sentence);
+		cJSON_AddBoolToObject(e, "fatal", r->findings[i].fatal);
+		cJSON_AddItemToArray(list, e);
+	}
+}
+
+static void proof_text(struct bl_cli *c, const struct bl_verify_result *r)
+{
+	if (r->compared)
+		bl_cli_line(c, "proof   %lld tensors compared with the source (%.2f %%): max |w-Q(w)| %.4g, %.2f steps, relative %.3f %%", (long long)r->proved_tensors,
+			    100 * r->coverage, r->max_abs_error, r->max_step_error, 100 * r->relative_error);
+	else
+		bl_cli_line(c, "proof   container, completeness and codes; values were not compared (--base MODEL does)");
+	for (int i = 0; i < r->n_findings; i++)
+		bl_cli_line(c, "  %s %s: %s", r->findings[i].fatal ? "x" : "!", r->findings[i].where, r->findings[i].sentence);
+}
+
+/* ---- export ---- */
+
+struct export_work { struct bl_export_result result; struct bl_export_request rq; };
+
+static enum bl_status export_work(void *ctx, struct bl_err *err)
+{
+	struct export_work *w = ctx;
+
+	return bl_export_run(&w->result, &w->rq, err);
+}
+
+static void export_report(struct bl_cli *c, const struct export_work *w, bool dry)
+{
+	const struct bl_export_result *r = &w->result;
+	char a[32];
+
+	if (c->json) {
+		cJSON *files = cJSON_AddArrayToObject(c->json, "files");
+		cJSON_AddStringToObject(c->json, "output", w->rq.out);
+		cJSON_AddStringToObject(c->json, "format", r->format);
+		for (int i = 0; i < r->n_files; i++)
+			files_json(files, r->files[i].name, r->files[i].bytes, r->files[i].sha256);
+		bl_json_add_int(c->json, "bytes_total", (int64_t)r->bytes_total);
+		bl_json_add_int(c->json, "package_bytes", (int64_t)r->package_bytes);
+		bl_json_add_int(c->json, "tensors", r->tensors);
+		cJSON_AddStringToObject(c->json, "config_edits", bl_str_c((struct bl_str *)&r->edits));
+		cJSON_AddBoolToObject(c->json, "dry_run", dry);
+		proof_json(c->json, &r->proof);
+		cJSON *s = cJSON_AddObjectToObject(c->json, "seconds");
+		cJSON_AddNumberToObject(s, "write", r->seconds_write);
+		cJSON_AddNumberToObject(s, "prove", r->seconds_prove);
+		return;
+	}
+	bl_cli_line(c, "%s %s: %s, %lld tensors%s%s", dry ? "would write" : "wrote", w->rq.out, bl_human_bytes(a, sizeof a, (double)r->package_bytes),
+		    (long long)r->tensors, *r->format ? ", " : "", r->format);
+	for (int i = 0; i < r->n_files; i++)
+		bl_cli_line(c, "  %-32s %12llu  %.16s", r->files[i].name, (unsigned long long)r->files[i].bytes, r->files[i].sha256);
+	if (r->edits.len)
+		bl_cli_line(c, "config.json: %s", r->edits.s);
+	if (!dry) {
+		proof_text(c, &r->proof);
+		bl_cli_line(c, "time    write %.2f s, proof %.2f s", r->seconds_write, r->seconds_prove);
+	}
+}
+
+enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_session *s;
+	struct bl_progress progress = {0};
+	struct export_work w = {.result = {0}};
+	bool dry = bl_given(&c->o, BL_OPT_DRY_RUN);
+	long long part = 0;
+
+	if (!bl_given(&c->o, BL_OPT_OUT))
+		return bl_fail(err, BL_USAGE, "export: -o FOLDER or -o NAME.zip says where to");
+	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err) || bl_cli_open(c, &s, c->o.args[0], err))
+		return err->status;
+	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
+					  .overwrite = bl_given(&c->o, BL_OPT_FORCE), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
+					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed};
+	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
+		goto done;
+	export_report(c, &w, dry);
+	bl_export_result_free(&w.result);
+done:
+	bl_session_close(s);
+	return err->status;
+}
+
+/* ---- verify ---- */
+
+struct verify_work { struct bl_verify_result result; struct bl_verify_request rq; };
+
+static enum bl_status verify_work(void *ctx, struct bl_err *err)
+{
+	struct verify_work *w = ctx;
+
+	return bl_verify_run(&w->result, &w->rq, err);
+}
+
+static void verify_report(struct bl_cli *c, const struct verify_work *w)
+{
+	const struct bl_verify_result *r = &w->result;
+	char a[32];
+
+	if (c->json) {
+		cJSON *files = cJSON_AddArrayToObject(c->json, "files");
+		for (int i = 0; i < r->n_files; i++)
+			files_json(files, r->files[i].name, r->files[i].bytes, r->files[i].sha256);
+		bl_json_add_int(c->json, "bytes_total", (int64_t)r->bytes_total);
+		bl_json_add_int(c->json, "tensors", r->tensors);
+		cJSON_AddStringToObject(c->json, "format", r->format);
+		cJSON_AddBoolToObject(c->json, "ok", r->n_fatal == 0);
+		proof_json(c->json, r);
+		return;
+	}
+	bl_cli_line(c, "%s: %s, %lld tensors, %lld of %lld linears quantized%s%s", w->rq.path, bl_human_bytes(a, sizeof a, (double)r->bytes_total),
+		    (long long)r->tensors, (long long)r->quantized, (long long)r->linears, *r->format ? ", " : "", r->format);
+	for (int i = 0; c->verbose && i < r->n_files; i++)
+		bl_cli_line(c, "  %-32s %12llu  %s", r->files[i].name, (unsigned long long)r->files[i].bytes, r->files[i].sha256);
+	proof_text(c, r);
+	bl_cli_line(c, "%s", r->n_fatal ? "NOT PROVED" : r->n_findings ? "proved, with remarks" : "proved");
+}
+
+enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_progress progress = {0};
+	struct verify_work w = {.result = {0}};
+	struct bl_model *base = NULL;
+	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : NULL;
+	int n;
+
+	w.rq = (struct bl_verify_request){.path = c->o.args[0], .progress = &progress, .want_sha256 = true};
+	if (target ? bl_target_find(&w.rq.target, target, err) : (w.rq.target = bl_target_rows(&n), BL_OK))
+		return err->status;
+	if (bl_given(&c->o, BL_OPT_BASE) && bl_model_open(&base, c->o.value[BL_OPT_BASE], err))
+		return err->status;
+	w.rq.base = base;
+	w.rq.pool = bl_pool_new(c->session.threads);
+	atomic_store(&progress.phase, 1);
+	if (bl_cli_work(c, "verify", verify_work, &w, &progress, err) == BL_OK) {
+		verify_report(c, &w);
+		for (int i = 0; i < w.result.n_findings && !err->status; i++)
+			if (w.result.findings[i].fatal)
+				bl_fail(err, BL_MISMATCH, "%s: %s: %s", c->o.args[0], w.result.findings[i].where, w.result.findings[i].sentence);
+		bl_verify_result_free(&w.result);
+	}
+	bl_pool_free((struct bl_pool *)w.rq.pool);
+	bl_model_close(base);
+	return err->status;
+}

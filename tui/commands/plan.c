@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan and check: make or change a plan, say what it amounts to and whether the target takes it. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "core/plan/recipe.h"
+#include "tui/cli.h"
+
+static bool weight_error(struct bl_session *s, int unit, double *rel)
+{
+	char why[160];
+
+	return bl_session_weight_error(s, unit, bl_plan_choice(s->plan, unit), rel, why) == BL_KNOWN_YES;
+}
+
+static void unit_json(cJSON *list, struct bl_session *s, int i)
+{
+	const struct bl_unit *u = &s->model->units[i];
+	const struct bl_choice *c = bl_plan_choice(s->plan, i);
+	const struct bl_verdict *v = bl_session_verdict(s, i);
+	struct bl_quantity time = bl_unit_time(u, &c->scheme, s->target, 8);
+	char name[BL_SCHEME_NAME_MAX];
+	cJSON *e = cJSON_CreateObject();
+	double rel;
+
+	cJSON_AddItemToArray(list, e);
+	cJSON_AddStringToObject(e, "name", u->name);
+	cJSON_AddStringToObject(e, "scheme", bl_scheme_name(name, &c->scheme));
+	cJSON_AddStringToObject(e, "method", c->method);
+	cJSON_AddStringToObject(e, "params", c->params);
+	cJSON_AddBoolToObject(e, "locked", c->locked);
+	bl_json_add_int(e, "bytes", (int64_t)bl_unit_bytes(u, &c->scheme));
+	cJSON_AddBoolToObject(e, "legal", v->legal);
+	cJSON_AddStringToObject(e, "kernel", v->kernel ? v->kernel : "");
+	cJSON_AddStringToObject(e, "reason", v->sentence);
+	bl_cli_quantity(e, "time", &time);
+	if (c->scheme.number != BL_NUM_FULL && weight_error(s, i, &rel)) {
+		struct bl_quantity q = {rel, 0, BL_MEASURED, "ratio", "|W-Q(W)|^2/|W|^2, weights only"};
+		bl_cli_quantity(e, "weight_error_rel", &q);
+		if (rel > 0) {
+			q.value = 10 * log10(rel);
+			q.unit = "dB";
+			bl_cli_quantity(e, "weight_error_db", &q);
+		}
+	}
+}
+
+static void totals_json(cJSON *j, struct bl_session *s)
+{
+	const struct bl_plan_estimate *e = bl_session_estimate(s);
+	int n, n_fatal;
+	const struct bl_problem *p = bl_session_problems(s, &n, &n_fatal);
+	char text[240], digest[65];
+
+	cJSON_AddStringToObject(j, "model", s->model->id);
+	cJSON_AddStringToObject(j, "target", s->target->name);
+	cJSON_AddStringToObject(j, "format", bl_plan_format(s->plan));
+	bl_plan_digest(s->plan, digest);
+	cJSON_AddStringToObject(j, "digest", digest);
+	bl_json_add_int(j, "bytes_total", (int64_t)e->bytes);
+	bl_json_add_int(j, "bytes_base", (int64_t)e->base_bytes);
+	bl_cli_quantity(j, "time_ratio", &e->time_ratio);
+	bl_cli_quantity(j, "step_time", &e->step_ms);
+	bl_cli_quantity(j, "server_memory", &e->server_gib);
+	bl_cli_quantity(j, "perf_ratio", &e->perf_ratio);
+	bl_cli_quantity(j, "score", &e->score);
+	cJSON_AddBoolToObject(j, "legal", n_fatal == 0);
+	cJSON_AddBoolToObject(j, "loads_in_transformers", bl_target_loads_in_transformers(s->model, s->plan, text));
+	bl_cli_problems(j, "problems", s->model, p, n);
+	cJSON *edits = cJSON_AddObjectToObject(j, "config_edits");
+	for (int i = 0; i < bl_plan_n_edits(s->plan); i++)
+		cJSON_AddStringToObject(edits, bl_plan_edit(s->plan, i)->key, bl_plan_edit(s->plan, i)->value);
+}
+
+static void totals_text(struct bl_cli *c, struct bl_session *s)
+{
+	const struct bl_plan_estimate *e = bl_session_estimate(s);
+	int n, n_fatal;
+	const struct bl_problem *p = bl_session_problems(s, &n, &n_fatal);
+	char a[32], b[32], text[240];
+
+	bl_cli_line(c, "size    %s of %s (%+.1f %%)", bl_human_bytes(a, sizeof a, (double)e->bytes), bl_human_bytes(b, sizeof b, (double)e->base_bytes),
+		    100 * ((double)e->bytes / (double)e->base_bytes - 1));
+	bl_cli_line(c, "time    ~%.2fx per token at batch 8, ~%.2f ms a step (modelled)", e->time_ratio.value, e->step_ms.value);
+	bl_cli_line(c, "memory  ~%.1f GiB at the server (modelled), it has %.1f", e->server_gib.value, s->target->gpu.mem_gib);
+	bl_cli_line(c, "quality unknown until it is measured");
+	if (!bl_target_loads_in_transformers(s->model, s->plan, text))
+		bl_cli_line(c, "note    not in transformers 4.57: %s", text);
+	for (int i = 0; i < bl_plan_n_edits(s->plan); i++)
+		bl_cli_line(c, "config  %s = %s", bl_plan_edit(s->plan, i)->key, *bl_plan_edit(s->plan, i)->value ? bl_plan_edit(s->plan, i)->value : "(removed)");
+	bl_cli_line(c, "target  %s: %s", s->target->title, n_fatal ? "refuses this plan" : n ? "takes it, with remarks" : "takes every unit");
+	for (int i = 0; i < n; i++)
+		bl_cli_line(c, "  %s %s", p[i].fatal ? "x" : "!", p[i].sentence);
+}
+
+static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *sel)
+{
+	char name[BL_SCHEME_NAME_MAX], error[24];
+
+	bl_cli_line(c, " blk unit     scheme          method      MB   ~us  w-err dB  kernel");
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_unit *u = &s->model->units[i];
+		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
+		double rel = 0;
+
+		if (!sel[i])
+			continue;
+		snprintf(error, sizeof error, "%s", ch->scheme.number == BL_NUM_FULL ? "-" : ".");
+		if (ch->scheme.number != BL_NUM_FULL && weight_error(s, i, &rel) && rel > 0)
+			snprintf(error, sizeof error, "%.1f", 10 * log10(rel));
+		bl_cli_line(c, "%4d %-8s %-15s %-6s %7.2f %5.1f  %8s  %s%s", u->block, bl_unit_kind_name(u->kind), bl_scheme_name(name, &ch->scheme),
+			    ch->method[0] ? ch->method : "-", (double)bl_unit_bytes(u, &ch->scheme) / 1e6, bl_unit_time(u, &ch->scheme, s->target, 8).value, error,
+			    bl_session_verdict(s, i)->kernel, ch->locked ? "  locked" : "");
+	}
+}
+
+static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
+{
+	const char *out = c->o.value[BL_OPT_OUT], *recipe = c->o.value[BL_OPT_WRITE_RECIPE];
+	struct bl_str text = {0};
+
+	if (bl_given(&c->o, BL_OPT_DRY_RUN))
+		return BL_OK;
+	if (!out && s->plan_path && bl_plan_dirty(s->plan))
+		out = s->plan_path; /* a plan file given and changed is the plan that is saved */
+	if (out && (!s->plan_path || strcmp(out, s->plan_path)) && bl_is_file(out) && !bl_given(&c->o, BL_OPT_FORCE) && !bl_plan_is_file(out))
+		return bl_fail(err, BL_USAGE, "%s: exists and is not a plan (--force replaces it)", out);
+	if (out && bl_session_save(s, out, err))
+		return err->status;
+	if (out)
+		bl_str_addf(&c->remarks, "saved %s\n", out);
+	if (recipe) {
+		bl_recipe_print(&text, s->plan, s->model, "bitlathe " BL_VERSION);
+		bl_write_file(recipe, bl_str_c(&text), text.len, 0644, err);
+		bl_str_free(&text);
+	}
+	return err->status;
+}
+
+static enum bl_status run(struct bl_cli *c, bool only_rules, struct bl_err *err)
+{
+	struct bl_session *s;
+	int n_fatal = 0;
+
+	if (bl_cli_open(c, &s, c->o.args[0], err))
+		return err->status;
+	uint8_t *sel = bl_xalloc((size_t)s->model->n_units + 1, 1);
+	if (bl_pattern_match(s->model, bl_given(&c->o, BL_OPT_UNIT) ? c->o.value[BL_OPT_UNIT] : "all", sel, NULL, err))
+		goto done;
+	if (!only_rules) {
+		double rel;
+		for (int i = 0; i < s->model->n_units; i++)
+			if (sel[i] && bl_plan_choice(s->plan, i)->scheme.number != BL_NUM_FULL)
+				weight_error(s, i, &rel); /* asked for at once: they are computed side by side */
+		bl_session_wait_errors(s);
+	}
+	bl_session_problems(s, NULL, &n_fatal);
+	if (c->json) {
+		cJSON *list = cJSON_AddArrayToObject(c->json, "units");
+		for (int i = 0; i < s->model->n_units; i++)
+			if (sel[i])
+				unit_json(list, s, i);
+		totals_json(c->json, s);
+	} else {
+		if (!only_rules)
+			units_text(c, s, sel);
+		totals_text(c, s);
+	}
+	if (!only_rules && save(c, s, err))
+		goto done;
+	if (only_rules && n_fatal) {
+		int n;
+		const struct bl_problem *p = bl_session_problems(s, &n, NULL);
+		for (int i = 0; i < n; i++)
+			if (p[i].fatal) {
+				bl_fail(err, BL_RULE, "%s", p[i].sentence);
+				break;
+			}
+	}
+done:
+	bl_free(sel);
+	bl_session_close(s);
+	return err->status;
+}
+
+enum bl_status bl_cmd_plan(struct bl_cli *c, struct bl_err *err)
+{
+	return run(c, false, err);
+}
+
+enum bl_status bl_cmd_check(struct bl_cli *c, struct bl_err *err)
+{
+	return run(c, true, err);
+}

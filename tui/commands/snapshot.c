@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * snapshot: named states inside a plan file. */
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "tui/cli.h"
+
+static void list(struct bl_cli *c, const struct bl_session *s)
+{
+	cJSON *out = c->json ? cJSON_AddArrayToObject(c->json, "snapshots") : NULL;
+
+	for (int i = 0; i < bl_plan_n_snapshots(s->plan); i++) {
+		const struct bl_snapshot *sn = bl_plan_snapshot(s->plan, i);
+		uint64_t bytes = 0;
+		char when[21], name[80];
+		for (int u = 0; u < s->model->n_units; u++)
+			bytes += bl_unit_bytes(&s->model->units[u], &bl_snapshot_choice(sn, u)->scheme);
+		bl_wall_iso(sn->wall_s, when);
+		if (out) {
+			cJSON *e = cJSON_CreateObject();
+			cJSON_AddStringToObject(e, "name", sn->name);
+			cJSON_AddStringToObject(e, "note", sn->note);
+			bl_json_add_int(e, "time", sn->wall_s);
+			bl_json_add_int(e, "bytes_linears", (int64_t)bytes);
+			cJSON_AddItemToArray(out, e);
+		} else {
+			bl_cli_line(c, "%-24s %s %10.2f MB  %s", bl_printable(name, sizeof name, sn->name), when, (double)bytes / 1e6, sn->note);
+		}
+	}
+	if (!out && !bl_plan_n_snapshots(s->plan))
+		bl_cli_line(c, "no snapshots");
+}
+
+static enum bl_status find(const struct bl_session *s, const char *name, int *i, struct bl_err *err)
+{
+	*i = bl_plan_find_snapshot(s->plan, name);
+	return *i >= 0 ? BL_OK : bl_fail(err, BL_NOT_FOUND, "no snapshot is called \"%s\" (bitlathe snapshot list PLAN)", name);
+}
+
+static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *verb, struct bl_err *err)
+{
+	const char *name = c->o.n_args > 2 ? c->o.args[2] : NULL, *other = c->o.n_args > 3 ? c->o.args[3] : NULL;
+	int i = -1;
+
+	if (!strcmp(verb, "list"))
+		return BL_OK;
+	if (!name || (!strcmp(verb, "rename") && !other))
+		return bl_fail(err, BL_USAGE, "snapshot %s PLAN NAME%s: a name is missing", verb, !strcmp(verb, "rename") ? " NEW" : "");
+	if (!strcmp(verb, "save")) {
+		if (bl_given(&c->o, BL_OPT_FORCE) && (i = bl_plan_find_snapshot(s->plan, name)) >= 0)
+			bl_plan_snapshot_drop(s->plan, i);
+		return bl_plan_snapshot_save(s->plan, name, c->o.value[BL_OPT_NOTE], err);
+	}
+	if (strcmp(verb, "restore") && strcmp(verb, "rename") && strcmp(verb, "drop"))
+		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);
+	if (find(s, name, &i, err))
+		return err->status;
+	if (!strcmp(verb, "restore"))
+		return bl_plan_snapshot_restore(s->plan, i, err);
+	if (!strcmp(verb, "rename"))
+		return bl_plan_snapshot_rename(s->plan, i, other, err);
+	bl_plan_snapshot_drop(s->plan, i);
+	return BL_OK;
+}
+
+enum bl_status bl_cmd_snapshot(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_session *s;
+
+	if (c->o.n_args < 2)
+		return bl_fail(err, BL_USAGE, "snapshot save, list, restore, rename or drop: and which plan?");
+	if (!bl_plan_is_file(c->o.args[1]))
+		return bl_fail(err, BL_NOT_FOUND, "%s: is not a plan file (bitlathe plan MODEL -o FILE makes one)", c->o.args[1]);
+	if (bl_cli_open(c, &s, c->o.args[1], err))
+		return err->status;
+	if (act(c, s, c->o.args[0], err) == BL_OK) {
+		if (bl_plan_dirty(s->plan) && !bl_given(&c->o, BL_OPT_DRY_RUN))
+			bl_session_save(s, NULL, err);
+		if (!err->status)
+			list(c, s);
+	}
+	bl_session_close(s);
+	return err->status;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * stats: weight ranges of every unit. */
+#include <math.h>
+
+#include "core/base/mem.h"
+#include "tui/cli.h"
+
+static void number(cJSON *o, const char *key, double v)
+{
+	if (isfinite(v))
+		cJSON_AddNumberToObject(o, key, v);
+	else
+		cJSON_AddNullToObject(o, key);
+}
+
+static void to_json(cJSON *list, const struct bl_unit *u, const struct bl_weight_stats *s)
+{
+	cJSON *e = cJSON_CreateObject(), *w, *ch, *h;
+
+	cJSON_AddItemToArray(list, e);
+	cJSON_AddStringToObject(e, "name", u->name);
+	bl_json_add_int(e, "block", u->block);
+	cJSON_AddStringToObject(e, "kind", bl_unit_kind_name(u->kind));
+	w = cJSON_AddObjectToObject(e, "weight");
+	bl_json_add_int(w, "elements", (int64_t)s->n_elems);
+	number(w, "min", (double)s->min);
+	number(w, "max", (double)s->max);
+	number(w, "absmax", (double)s->absmax);
+	number(w, "mean", s->mean);
+	number(w, "rms", s->rms);
+	number(w, "kurtosis", s->kurtosis);
+	number(w, "outlier_share", s->outlier_share);
+	bl_json_add_int(w, "nonfinite", (int64_t)s->n_nonfinite);
+	ch = cJSON_AddObjectToObject(w, "channel_absmax");
+	number(ch, "min", (double)s->channel.min);
+	number(ch, "median", (double)s->channel.median);
+	number(ch, "max", (double)s->channel.max);
+	h = cJSON_AddArrayToObject(w, "histogram");
+	for (int i = 0; i < BL_STATS_BINS; i++)
+		cJSON_AddItemToArray(h, cJSON_CreateNumber((double)s->histogram[i]));
+	if (s->n_first) {
+		cJSON *first = cJSON_AddArrayToObject(w, "first_nonfinite");
+		for (int i = 0; i < s->n_first; i++) {
+			cJSON *f = cJSON_CreateObject();
+			cJSON_AddStringToObject(f, "tensor", s->first_nonfinite[i].tensor);
+			bl_json_add_int(f, "row", s->first_nonfinite[i].row);
+			bl_json_add_int(f, "col", s->first_nonfinite[i].col);
+			cJSON_AddItemToArray(first, f);
+		}
+	}
+	cJSON_AddNullToObject(e, "input");
+}
+
+static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_weight_stats *s)
+{
+	bl_cli_line(c, "%4d %-8s %9.4g %9.4g %9.4g %9.4g %7.1f %7.3f %6.1f", u->block, bl_unit_kind_name(u->kind), (double)s->min, (double)s->max,
+		    (double)s->absmax, s->rms, s->kurtosis, 100 * s->outlier_share, s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0);
+	for (int i = 0; i < s->n_first; i++)
+		bl_cli_line(c, "       ! %s: not finite at [%lld,%lld]", s->first_nonfinite[i].tensor, (long long)s->first_nonfinite[i].row,
+			    (long long)s->first_nonfinite[i].col);
+	if (s->n_nonfinite > (uint64_t)s->n_first)
+		bl_cli_line(c, "       ! %llu NaN or Inf in all", (unsigned long long)s->n_nonfinite);
+}
+
+enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_model *m;
+	struct bl_pool *pool = NULL;
+	cJSON *list = NULL;
+	uint8_t *sel = NULL;
+
+	if (bl_model_open(&m, c->o.args[0], err))
+		return err->status;
+	sel = bl_xalloc((size_t)m->n_units + 1, 1);
+	if (bl_pattern_match(m, bl_given(&c->o, BL_OPT_UNIT) ? c->o.value[BL_OPT_UNIT] : "all", sel, NULL, err))
+		goto done;
+	if (m->n_units && !m->units[0].members[0].weight) {
+		bl_fail(err, BL_UNSUPPORTED, "%s: is already quantized (%s): it has no plain weights to look at", m->title, m->config.quant_method);
+		goto done;
+	}
+	pool = bl_pool_new(c->session.threads);
+	if (c->json)
+		list = cJSON_AddArrayToObject(c->json, "units");
+	else
+		bl_cli_line(c, " blk unit           min       max    |w|max       rms    kurt   outl%%   sprd");
+	for (int i = 0; i < m->n_units && !err->status; i++) {
+		struct bl_weight_stats *s = NULL;
+		if (!sel[i] || bl_weight_stats_run(&s, m, i, pool, bl_cli_interrupted(), err))
+			continue;
+		if (c->json)
+			to_json(list, &m->units[i], s);
+		else
+			to_text(c, &m->units[i], s);
+		bl_weight_stats_free(s);
+	}
+	if (err->status == BL_CANCELLED)
+		bl_cli_interruption(err);
+done:
+	bl_pool_free(pool);
+	bl_free(sel);
+	bl_model_close(m);
+	return err->status;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Help, manual page and shell completions: all from the tables of commands, options, actions, settings and the default keys. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/settings/settings.h"
+#include "tui/action.h"
+#include "tui/cli.h"
+
+static const struct { int code; const char *meaning; } exits[] = {
+	{0, "done and true"}, {1, "failed"}, {2, "wrong usage"}, {3, "refused: input invalid or not supported"}, {4, "the plan breaks a rule of the target"},
+	{5, "verification found a mismatch"}, {6, "not enough memory or disk"}, {7, "device lost or not available"}, {124, "time limit"}, {130, "interrupted"},
+	{143, "terminated"},
+};
+
+static void option_head(const struct bl_option_row *r, char *dst, size_t cap)
+{
+	snprintf(dst, cap, "%s%c%s--%s%s%s", r->letter ? "-" : "", r->letter ? r->letter : ' ', r->letter ? ", " : "   ", r->name, r->arg ? " " : "",
+		 r->arg ? r->arg : "");
+}
+
+static bool shown(int o)
+{
+	return strcmp(bl_option_row((enum bl_option)o)->commands, "-") != 0;
+}
+
+static void help_option(struct bl_str *out, int o)
+{
+	char head[96];
+
+	option_head(bl_option_row((enum bl_option)o), head, sizeof head);
+	bl_str_addf(out, "  %-26s %s%s\n", head, strlen(head) > 26 ? "\n                             " : "", bl_option_row((enum bl_option)o)->sentence);
+}
+
+void bl_docs_help(struct bl_str *out, int command)
+{
+	if (command >= 0) {
+		const struct bl_command_row *c = bl_command_row((enum bl_command)command);
+		bl_str_addf(out, "bitlathe %s %s\n  %s\n\nOptions of this command\n", c->name, c->args, c->sentence);
+		for (int pass = 0; pass < 2; pass++) {
+			if (pass)
+				bl_str_add(out, "\nOptions of every command\n");
+			for (int o = 0; o < BL_OPTION_COUNT; o++)
+				if (shown(o) && bl_option_fits((enum bl_option)o, (enum bl_command)command) &&
+				    (strcmp(bl_option_row((enum bl_option)o)->commands, "*") == 0) == (pass == 1))
+					help_option(out, o);
+		}
+		return;
+	}
+	bl_str_addf(out, "bitlathe %s: a terminal workbench for quantizing large language models\n\nbitlathe [MODEL or PLAN]     opens the workbench\n"
+		    "bitlathe COMMAND ...          does one thing:\n\n", BL_VERSION);
+	for (int i = 1; i < BL_COMMAND_COUNT; i++) {
+		const struct bl_command_row *c = bl_command_row((enum bl_command)i);
+		bl_str_addf(out, "  %-9s %-27s %s\n", c->name, c->args, c->sentence);
+	}
+	bl_str_add(out, "\n`bitlathe help COMMAND` lists its options. A MODEL is a folder, a .safetensors file or an id in\n"
+		   "the Hugging Face cache; a PLAN is a plan file, or a MODEL with --preset, --set or --recipe.\n");
+}
+
+/* ---- manual page ---- */
+
+static void man_text(struct bl_str *out, const char *s)
+{
+	for (; *s; s++)
+		if (*s == '\\')
+			bl_str_add(out, "\\e");
+		else if (*s == '-')
+			bl_str_add(out, "\\-");
+		else
+			bl_str_addc(out, *s);
+}
+
+static void man_item(struct bl_str *out, const char *head, const char *sentence)
+{
+	bl_str_add(out, ".TP\n.B ");
+	man_text(out, head);
+	bl_str_add(out, "\n");
+	if (sentence[0] == '.' || sentence[0] == '\'')
+		bl_str_add(out, "\\&");
+	man_text(out, sentence);
+	bl_str_add(out, "\n");
+}
+
+void bl_docs_man(struct bl_str *out)
+{
+	char head[300];
+	const char *group = "";
+
+	bl_str_addf(out, ".TH BITLATHE 1 \"\" \"bitlathe %s\" \"User Commands\"\n.SH NAME\nbitlathe \\- quantize large language models in a terminal\n.SH SYNOPSIS\n"
+		    ".B bitlathe\n[MODEL or PLAN]\n.br\n.B bitlathe\nCOMMAND [OPTION...] [ARGUMENT...]\n.SH COMMANDS\n", BL_VERSION);
+	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
+		const struct bl_command_row *c = bl_command_row((enum bl_command)i);
+		snprintf(head, sizeof head, "%s %s", c->name, c->args);
+		man_item(out, head, c->sentence);
+	}
+	bl_str_add(out, ".SH OPTIONS\n");
+	for (int o = 0; o < BL_OPTION_COUNT; o++)
+		if (shown(o)) {
+			char text[400];
+			option_head(bl_option_row((enum bl_option)o), head, sizeof head);
+			snprintf(text, sizeof text, "%s%s%s%s", bl_option_row((enum bl_option)o)->sentence, strcmp(bl_option_row((enum bl_option)o)->commands, "*") ? " (" : "",
+				 strcmp(bl_option_row((enum bl_option)o)->commands, "*") ? bl_option_row((enum bl_option)o)->commands : "",
+				 strcmp(bl_option_row((enum bl_option)o)->commands, "*") ? ")" : "");
+			man_item(out, head + (head[0] == ' ' ? 4 : 0), text);
+		}
+	bl_str_add(out, ".SH ACTIONS OF THE WORKBENCH\nTyped after a colon, or by key; ? lists the keys of a screen.\n");
+	for (int a = 0; a < BL_ACTION_COUNT; a++) {
+		const struct bl_action_row *r = bl_action_row((enum bl_action)a);
+		if (strcmp(group, r->group)) {
+			group = r->group;
+			bl_str_addf(out, ".SS %s\n", group);
+		}
+		snprintf(head, sizeof head, ":%s %s", r->name, r->args);
+		man_item(out, head, r->sentence);
+	}
+	bl_str_add(out, ".SH SETTINGS\nLines NAME = VALUE in $XDG_CONFIG_HOME/bitlathe/config.\n");
+	for (int i = 0; i < BL_SETTING_COUNT; i++) {
+		const struct bl_setting_row *r = bl_setting_row((enum bl_setting_id)i);
+		snprintf(head, sizeof head, "%s = %s", r->name, r->fallback);
+		man_item(out, head, r->sentence);
+	}
+	bl_str_add(out, ".SH EXIT STATUS\n");
+	for (size_t i = 0; i < sizeof exits / sizeof exits[0]; i++) {
+		snprintf(head, sizeof head, "%d", exits[i].code);
+		man_item(out, head, exits[i].meaning);
+	}
+}
+
+/* ---- completions ---- */
+
+static void bash(struct bl_str *out)
+{
+	bl_str_add(out, "# bash completion for bitlathe, made from its tables\n_bitlathe() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} cmd=${COMP_WORDS[1]} words=\n\tcase $cmd in\n");
+	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
+		bl_str_addf(out, "\t%s) words=\"", bl_command_row((enum bl_command)i)->name);
+		for (int o = 0; o < BL_OPTION_COUNT; o++)
+			if (shown(o) && bl_option_fits((enum bl_option)o, (enum bl_command)i))
+				bl_str_addf(out, "--%s ", bl_option_row((enum bl_option)o)->name);
+		bl_str_add(out, "\" ;;\n");
+	}
+	bl_str_add(out, "\tesac\n\tif [ \"$COMP_CWORD\" = 1 ]; then words=\"");
+	for (int i = 0; i < BL_COMMAND_COUNT; i++)
+		bl_str_addf(out, "%s ", bl_command_row((enum bl_command)i)->name);
+	bl_str_add(out, "\"; fi\n\tcase $cur in\n\t-*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n\t*) COMPREPLY=($([ \"$COMP_CWORD\" = 1 ] && compgen -W \"$words\" -- "
+			"\"$cur\"; compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _bitlathe bitlathe\n");
+}
+
+static void quoted(struct bl_str *out, const char *s)
+{
+	for (; *s; s++)
+		if (*s == '\'')
+			bl_str_add(out, "'\\''");
+		else if (*s == '[' || *s == ']' || *s == ':')
+			bl_str_addf(out, "\\%c", *s);
+		else
+			bl_str_addc(out, *s);
+}
+
+static void zsh(struct bl_str *out)
+{
+	bl_str_add(out, "#compdef bitlathe\n_bitlathe() {\n\tlocal -a commands\n\tcommands=(\n");
+	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
+		bl_str_addf(out, "\t\t'%s:", bl_command_row((enum bl_command)i)->name);
+		quoted(out, bl_command_row((enum bl_command)i)->sentence);
+		bl_str_add(out, "'\n");
+	}
+	bl_str_add(out, "\t)\n\tif (( CURRENT == 2 )); then _describe command commands; _files; return; fi\n\t_arguments \\\n");
+	for (int o = 0; o < BL_OPTION_COUNT; o++)
+		if (shown(o)) {
+			const struct bl_option_row *r = bl_option_row((enum bl_option)o);
+			bl_str_addf(out, "\t\t'%s--%s[", r->many ? "*" : "", r->name);
+			quoted(out, r->sentence);
+			bl_str_addf(out, "]%s' \\\n", r->arg ? ":value:_files" : "");
+		}
+	bl_str_add(out, "\t\t'*:file:_files'\n}\n_bitlathe \"$@\"\n");
+}
+
+static void fish(struct bl_str *out)
+{
+	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
+		bl_str_addf(out, "complete -c bitlathe -n __fish_use_subcommand -a %s -d '", bl_command_row((enum bl_command)i)->name);
+		quoted(out, bl_command_row((enum bl_command)i)->sentence);
+		bl_str_add(out, "'\n");
+	}
+	for (int o = 0; o < BL_OPTION_COUNT; o++)
+		if (shown(o)) {
+			const struct bl_option_row *r = bl_option_row((enum bl_option)o);
+			bl_str_addf(out, "complete -c bitlathe -l %s%s -d '", r->name, r->arg ? " -r" : "");
+			quoted(out, r->sentence);
+			bl_str_add(out, "'\n");
+		}
+}
+
+enum bl_status bl_docs_completion(struct bl_str *out, const char *shell, struct bl_err *err)
+{
+	if (!strcmp(shell, "bash"))
+		bash(out);
+	else if (!strcmp(shell, "zsh"))
+		zsh(out);
+	else if (!strcmp(shell, "fish"))
+		fish(out);
+	else
+		return bl_fail(err, BL_USAGE, "--dump-completion: must be bash, zsh or fish, is %s", shell);
+	return BL_OK;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bitlathe: parse the line, run one command, print its result, leave with its exit code. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "tui/cli.h"
+
+static enum bl_status (*const commands[BL_COMMAND_COUNT])(struct bl_cli *, struct bl_err *) = {
+#define BL_COMMAND(id, name, args, least, most, sentence) bl_cmd_##id,
+#include "tui/commands/command_list.h"
+#undef BL_COMMAND
+};
+
+static char *own_dir(void)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+
+	if (n <= 0)
+		return NULL;
+	path[n] = '\0';
+	return bl_path_dir(path);
+}
+
+static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
+{
+	long long n;
+
+	c->settings = bl_settings_new();
+	char *path = bl_given(&c->o, BL_OPT_SETTINGS) ? bl_xstrdup(c->o.value[BL_OPT_SETTINGS]) : bl_settings_path();
+	bl_settings_load(c->settings, path, &c->remarks);
+	bl_free(path);
+	c->quiet = bl_given(&c->o, BL_OPT_QUIET);
+	c->verbose = bl_given(&c->o, BL_OPT_VERBOSE);
+	c->session.program_dir = c->program_dir;
+	c->session.target = c->o.value[BL_OPT_TARGET];
+	if (bl_option_int(&c->o, BL_OPT_THREADS, 0, 1024, 0, &n, err))
+		return err->status;
+	c->session.threads = (int)n;
+	if (bl_option_int(&c->o, BL_OPT_SEED, 0, 1ll << 62, 42, &n, err))
+		return err->status;
+	c->session.seed = n;
+	const char *device = c->o.value[BL_OPT_DEVICE];
+	if (device && strcmp(device, "auto") && strcmp(device, "cpu") && strncmp(device, "cuda", 4))
+		return bl_fail(err, BL_USAGE, "--device: must be auto, cpu or cuda[:N], is %s", device);
+	if (device && !strncmp(device, "cuda", 4))
+		return bl_fail(err, BL_NO_DEVICE, "--device %s: nothing in this version runs on a GPU yet; cpu does everything", device);
+	return BL_OK;
+}
+
+static enum bl_status special(struct bl_cli *c, bool *done, struct bl_err *err)
+{
+	*done = true;
+	if (bl_given(&c->o, BL_OPT_VERSION)) {
+		bl_cli_line(c, "bitlathe %s", BL_VERSION);
+		if (c->json)
+			cJSON_AddStringToObject(c->json, "version", BL_VERSION);
+	} else if (bl_given(&c->o, BL_OPT_HELP)) {
+		bl_docs_help(&c->text, c->o.command == BL_CMD_workbench ? -1 : (int)c->o.command);
+		if (c->json)
+			cJSON_AddStringToObject(c->json, "help", bl_str_c(&c->text));
+	} else if (bl_given(&c->o, BL_OPT_DUMP_MAN)) {
+		bl_docs_man(&c->text);
+	} else if (bl_given(&c->o, BL_OPT_DUMP_COMPLETION)) {
+		return bl_docs_completion(&c->text, c->o.value[BL_OPT_DUMP_COMPLETION], err);
+	} else {
+		*done = false;
+	}
+	return BL_OK;
+}
+
+/* One JSON object, or the text; then everything must really have left the process. */
+static enum bl_status print(struct bl_cli *c, enum bl_status status, struct bl_err *err)
+{
+	struct bl_str out = {0};
+
+	if (c->json) {
+		if (status) {
+			cJSON *e = cJSON_CreateObject();
+			cJSON_AddStringToObject(e, "status", bl_status_name(status));
+			cJSON_AddStringToObject(e, "sentence", err->text);
+			cJSON_AddItemToObject(c->json, "error", e);
+		}
+		bl_json_print(&out, c->json, 2, false);
+		bl_str_addc(&out, '\n');
+	} else {
+		bl_str_addn(&out, c->text.s ? c->text.s : "", c->text.len);
+	}
+	if (out.len && (fwrite(out.s, 1, out.len, stdout) != out.len || fflush(stdout))) {
+		bl_err_clear(err);
+		status = bl_fail_sys(err, BL_IO, "standard output cannot be written");
+	}
+	bl_str_free(&out);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct bl_cli c = {.session = {.seed = 42}};
+	struct bl_err err = BL_ERR_INIT;
+	bool done = false;
+
+	bl_guard_install();
+	bl_cli_signals();
+	c.program_dir = own_dir();
+	enum bl_status status = bl_options_parse(&c.o, argc, argv, &err);
+	for (int i = 1; i < argc && status; i++) /* the line could not be parsed: was JSON asked for? */
+		if (!strcmp(argv[i], "--json"))
+			c.o.value[BL_OPT_JSON] = "";
+	if (bl_given(&c.o, BL_OPT_JSON)) {
+		c.json = cJSON_CreateObject();
+		bl_json_add_int(c.json, "schema", 1);
+	}
+	if (!status)
+		status = special(&c, &done, &err);
+	if (!status && !done && (status = prepare(&c, &err)) == BL_OK)
+		status = commands[c.o.command](&c, &err);
+	if (c.remarks.len && !c.quiet)
+		fputs(bl_str_c(&c.remarks), stderr);
+	status = print(&c, status, &err);
+	if (status)
+		fprintf(stderr, "bitlathe: %s\n", err.text[0] ? err.text : bl_status_text(status));
+	cJSON_Delete(c.json);
+	bl_str_free(&c.text);
+	bl_str_free(&c.remarks);
+	bl_settings_free(c.settings);
+	bl_free(c.program_dir);
+	return bl_status_exit(status);
+}

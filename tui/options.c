@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Parsing of the command line. */
+#include "tui/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct bl_option_row options[BL_OPTION_COUNT] = {
+#define BL_OPTION(id, name, letter, arg, many, commands, sentence) {name, letter, arg, many, commands, sentence},
+#include "tui/options_list.h"
+#undef BL_OPTION
+};
+static const struct bl_command_row commands[BL_COMMAND_COUNT] = {
+#define BL_COMMAND(id, name, args, least, most, sentence) {name, args, least, most, sentence},
+#include "tui/commands/command_list.h"
+#undef BL_COMMAND
+};
+
+const struct bl_option_row *bl_option_row(enum bl_option o) { return &options[o]; }
+const struct bl_command_row *bl_command_row(enum bl_command c) { return &commands[c]; }
+
+bool bl_option_fits(enum bl_option o, enum bl_command c)
+{
+	const char *list = options[o].commands, *name = commands[c].name;
+	size_t len = strlen(name);
+
+	if (!strcmp(list, "*"))
+		return true;
+	for (const char *at = list; (at = strstr(at, name)); at += len)
+		if ((at == list || at[-1] == ' ') && (!at[len] || at[len] == ' '))
+			return true;
+	return false;
+}
+
+/* Edits that turn a into b: insertions, removals, replacements. */
+static int distance(const char *a, const char *b)
+{
+	int row[65], n = (int)strlen(b);
+
+	if (n > 64 || strlen(a) > 64)
+		return 99;
+	for (int j = 0; j <= n; j++)
+		row[j] = j;
+	for (int i = 1; a[i - 1]; i++) {
+		int corner = row[0];
+		row[0] = i;
+		for (int j = 1; j <= n; j++) {
+			int was = row[j], best = corner + (a[i - 1] != b[j - 1]);
+			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+			row[j] = was + 1 < best ? was + 1 : best;
+			corner = was;
+		}
+	}
+	return row[n];
+}
+
+static int find_option(const char *name, size_t len)
+{
+	for (int i = 0; i < BL_OPTION_COUNT; i++)
+		if (strlen(options[i].name) == len && !strncmp(options[i].name, name, len))
+			return i;
+	return -1;
+}
+
+static enum bl_status unknown_option(const char *text, enum bl_command c, struct bl_err *err)
+{
+	int best = -1, least = 4;
+
+	for (int i = 0; i < BL_OPTION_COUNT; i++)
+		if (distance(text + 2, options[i].name) < least && strcmp(options[i].commands, "-")) {
+			best = i;
+			least = distance(text + 2, options[i].name);
+		}
+	return best >= 0 ? bl_fail(err, BL_USAGE, "unknown option %s: did you mean --%s?", text, options[best].name) :
+	       bl_fail(err, BL_USAGE, "unknown option %s: `bitlathe help %s` lists the options", text, commands[c].name);
+}
+
+static const char *const later[] = {"calibrate", "quantize", "evaluate", "tokenize", "forward", "generate", "search", "score", "run", "report", "surgery",
+				    "tune", "jobs", "attach"};
+
+static enum bl_status find_command(struct bl_options *o, const char *word, bool *is_command, struct bl_err *err)
+{
+	*is_command = true;
+	for (int i = 0; i < BL_COMMAND_COUNT; i++)
+		if (!strcmp(commands[i].name, word)) {
+			o->command = (enum bl_command)i;
+			return BL_OK;
+		}
+	for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+		if (!strcmp(later[i], word))
+			return bl_fail(err, BL_USAGE, "%s is not in this version (bitlathe help lists what is)", word);
+	*is_command = false;
+	if (strchr(word, '/') || strchr(word, '.'))
+		return BL_OK; /* a file or an id */
+	for (int i = 0; i < BL_COMMAND_COUNT; i++)
+		if (distance(word, commands[i].name) <= 2)
+			return bl_fail(err, BL_USAGE, "unknown command %s: did you mean %s?", word, commands[i].name);
+	return BL_OK;
+}
+
+static enum bl_status take(struct bl_options *o, enum bl_option k, const char *value, struct bl_err *err)
+{
+	o->value[k] = value;
+	if (!options[k].many)
+		return BL_OK;
+	if (o->n_many == BL_MANY_MAX)
+		return bl_fail(err, BL_USAGE, "--%s: given more than %d times", options[k].name, BL_MANY_MAX);
+	o->many[o->n_many] = value;
+	o->many_of[o->n_many++] = k;
+	return BL_OK;
+}
+
+static enum bl_status parse_one(struct bl_options *o, int argc, char **argv, int *i, struct bl_err *err)
+{
+	const char *text = argv[*i], *eq = strchr(text, '='), *value = "";
+	int k = -1;
+
+	if (text[1] == '-') {
+		size_t len = eq ? (size_t)(eq - text - 2) : strlen(text + 2);
+		if ((k = find_option(text + 2, len)) < 0)
+			return unknown_option(text, o->command, err);
+	} else {
+		for (int j = 0; j < BL_OPTION_COUNT; j++)
+			if (options[j].letter && options[j].letter == text[1])
+				k = j;
+		if (k < 0)
+			return bl_fail(err, BL_USAGE, "unknown option %s: `bitlathe help %s` lists the options", text, commands[o->command].name);
+		eq = NULL;
+		if (text[2] && !options[k].arg)
+			return bl_fail(err, BL_USAGE, "%s: -%c takes nothing behind it", text, text[1]);
+	}
+	if (options[k].arg) {
+		if (text[1] == '-' ? eq != NULL : text[2] != 0)
+			value = text[1] == '-' ? eq + 1 : text + 2;
+		else if (*i + 1 < argc)
+			value = argv[++*i];
+		else
+			return bl_fail(err, BL_USAGE, "--%s: needs %s", options[k].name, options[k].arg);
+	} else if (eq) {
+		return bl_fail(err, BL_USAGE, "--%s: takes no value", options[k].name);
+	}
+	return take(o, (enum bl_option)k, value, err);
+}
+
+enum bl_status bl_options_parse(struct bl_options *o, int argc, char **argv, struct bl_err *err)
+{
+	bool have_command = false, only_args = false;
+
+	memset(o, 0, sizeof *o);
+	for (int i = 1; i < argc; i++) {
+		bool is_command = false;
+		if (!only_args && !strcmp(argv[i], "--")) {
+			only_args = true;
+		} else if (!only_args && argv[i][0] == '-' && argv[i][1]) {
+			if (parse_one(o, argc, argv, &i, err))
+				return err->status;
+		} else if (!have_command && !only_args && (have_command = true, find_command(o, argv[i], &is_command, err))) {
+			return err->status;
+		} else if (!is_command) {
+			if (o->n_args == 16)
+				return bl_fail(err, BL_USAGE, "too many arguments, from %s on", argv[i]);
+			o->args[o->n_args++] = argv[i];
+		}
+	}
+	if (bl_given(o, BL_OPT_HELP) || bl_given(o, BL_OPT_VERSION))
+		return BL_OK;
+	for (int k = 0; k < BL_OPTION_COUNT; k++)
+		if (o->value[k] && !bl_option_fits((enum bl_option)k, o->command) && strcmp(options[k].commands, "-"))
+			return bl_fail(err, BL_USAGE, "--%s does not go with %s (it does with: %s)", options[k].name, commands[o->command].name, options[k].commands);
+	const struct bl_command_row *c = &commands[o->command];
+	if (o->n_args < c->least || o->n_args > c->most)
+		return bl_fail(err, BL_USAGE, "%s takes %s: bitlathe %s %s", c->name, o->n_args < c->least ? "more arguments" : "fewer arguments", c->name, c->args);
+	return BL_OK;
+}
+
+enum bl_status bl_option_int(const struct bl_options *o, enum bl_option k, long long min, long long max, long long fallback, long long *out, struct bl_err *err)
+{
+	char *end;
+
+	*out = fallback;
+	if (!o->value[k])
+		return BL_OK;
+	long long v = strtoll(o->value[k], &end, 10);
+	if (!*o->value[k] || *end || v < min || v > max)
+		return bl_fail(err, BL_USAGE, "--%s: must be a whole number in %lld .. %lld, is %s", options[k].name, min, max, o->value[k]);
+	*out = v;
+	return BL_OK;
+}
