@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Bytes from a hostile terminal: through the decoder into the workbench on the demo model, drawn at changing sizes. It runs in a folder
- * of its own, types no '/' into prompts and confirms nothing, so that it writes nowhere else.
- * First byte: size; the bytes 0xf8..0xff (no UTF-8) change it, make time pass, or deliver what came so far. */
+ * Bytes from a hostile terminal: through the decoder into the workbench on the demo model, drawn at changing sizes. It
+ * runs in a folder of its own, types no '/' into prompts and confirms nothing, so that it writes nowhere else. First
+ * byte: size; the bytes 0xf8..0xff (no UTF-8) change it, make time pass, or deliver what came so far. */
 #include <dlfcn.h>
 #include <glob.h>
 #include <stdio.h>
@@ -19,7 +19,8 @@ static struct bl_settings *settings;
 
 static void prepare(void)
 {
-	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+					   "XDG_DATA_HOME",   "HF_HOME",        "HOME" };
 	char folder[] = "/tmp/fuzz_keys.XXXXXX";
 	glob_t plugins = { 0 };
 

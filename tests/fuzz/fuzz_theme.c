@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Themes and keymaps from hostile files: never a crash, never a control character in a warning, always looks that can be printed. */
+ * Themes and keymaps from hostile files: never a crash, never a control character in a warning, always looks that can
+ * be printed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 			bl_theme_reduce(&r, colors);
 			for (int i = 0; i < BL_ROLE_COUNT; i++)
-				if (r.look[i].fg_index >= colors + (colors == 0) || r.look[i].bg_index >= colors + (colors == 0))
+				if (r.look[i].fg_index >= colors + (colors == 0) ||
+				    r.look[i].bg_index >= colors + (colors == 0))
 					abort();
 		}
 	check_text(&warnings);
@@ -40,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		char label[64];
 
 		bl_binding_label(label, &k.rows[i]);
-		bl_keymap_find(&k, k.rows[i].context, (const char (*)[BL_KEY_MAX])k.rows[i].keys, k.rows[i].n_keys, &b);
+		bl_keymap_find(&k, k.rows[i].context, (const char(*)[BL_KEY_MAX])k.rows[i].keys, k.rows[i].n_keys, &b);
 	}
 	bl_keymap_free(&k);
 	check_text(&warnings);

@@ -20,7 +20,11 @@
 #include "core/base/mem.h"
 #include "tui/script.h"
 
-struct play { const char *keys; char open[64], beside[64], variants[256]; bool update, sabotage; };
+struct play {
+	const char *keys;
+	char open[64], beside[64], variants[256];
+	bool update, sabotage;
+};
 
 static void die(const struct bl_err *err)
 {
@@ -40,10 +44,12 @@ static void heads(struct play *p, const char *text)
 	}
 }
 
-/* A place of our own: no settings, history or themes of whoever runs the tests; the model under a name that does not depend on paths. */
+/* A place of our own: no settings, history or themes of whoever runs the tests; the model under a name that does not
+ * depend on paths. */
 static void prepare(const struct play *p)
 {
-	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+					   "XDG_DATA_HOME",   "HF_HOME",        "HOME" };
 	char folder[64];
 	struct bl_err err = BL_ERR_INIT;
 	const char *model = p->open[0] ? p->open : p->beside;
@@ -103,7 +109,8 @@ static void show_difference(const char *name, const char *want, const char *got)
 		size_t a = strcspn(want, "\n"), b = strcspn(got, "\n");
 
 		if (a != b || memcmp(want, got, a)) {
-			fprintf(stderr, "%s, line %d\n  expected: %.*s\n  is:       %.*s\n", name, line, (int)a, want, (int)b, got);
+			fprintf(stderr, "%s, line %d\n  expected: %.*s\n  is:       %.*s\n", name, line, (int)a, want,
+				(int)b, got);
 			return;
 		}
 		want += a + (want[a] == '\n');
@@ -158,7 +165,8 @@ int main(int argc, char **argv)
 	int failed = 0, count = 0;
 
 	p.sabotage = argc == 3 && !strcmp(argv[1], "--sabotage");
-	if (argc != 2 + p.sabotage || !bl_ends_with(argv[argc - 1], ".keys") || !(path = realpath(argv[argc - 1], NULL))) {
+	if (argc != 2 + p.sabotage || !bl_ends_with(argv[argc - 1], ".keys") ||
+	    !(path = realpath(argv[argc - 1], NULL))) {
 		fprintf(stderr, "usage: screen_player [--sabotage] NAME.keys\n");
 		return 2;
 	}
@@ -180,7 +188,8 @@ int main(int argc, char **argv)
 			free(path);
 			exit(bad);
 		}
-		failed += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+		failed += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+			  WEXITSTATUS(status) != 0;
 	}
 	cleanup();
 	bl_free(text);

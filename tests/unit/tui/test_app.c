@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The workbench without a terminal, on the demo model: keys, sequences, prompts, questions, messages, every screen at every size. */
+ * The workbench without a terminal, on the demo model: keys, sequences, prompts, questions, messages, every screen at
+ * every size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,8 @@ static char folder[] = "/tmp/test_app.XXXXXX";
 
 static int enter_folder(void **state)
 {
-	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+					   "XDG_DATA_HOME",   "HF_HOME",        "HOME" };
 
 	(void)state;
 	if (!mkdtemp(folder) || chdir(folder))
@@ -103,7 +105,8 @@ static void test_stack(void **state)
 	assert_false(bl_app_should_quit(app));
 	for (int i = 0; i < 40; i++) /* round and round: no end of the stack */
 		press(app, "L J");
-	press(app, "<Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc>");
+	press(app, "<Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> "
+		   "<Esc> <Esc> <Esc> <Esc>");
 	assert_string_equal(bl_app_top(app)->name, "layers");
 	drop(app);
 }
@@ -222,7 +225,9 @@ static void test_messages(void **state)
 	press(app, "C-g L");
 	assert_true(shows(app, "there is no command :nonsense")); /* and are in the log */
 	press(app, "q");
-	bl_app_message(app, BL_MSG_ERROR, "a\x1b[31m sentence that is long enough to need more than one row of eighty columns, with the next step at its very end: do this");
+	bl_app_message(app, BL_MSG_ERROR,
+		       "a\x1b[31m sentence that is long enough to need more than one row of eighty columns, with the "
+		       "next step at its very end: do this");
 	assert_true(shows(app, "\\x1b[31m sentence"));
 	assert_true(shows(app, "do this"));
 	press(app, ": \"rename x\" <Enter>"); /* not here */
@@ -334,7 +339,10 @@ static void test_quantities(void **state)
 /* Every screen, prompt and question, from 1x1 up: drawing neither crashes nor leaves the grid. */
 static void test_every_size(void **state)
 {
-	static const char *const scripts[] = { "wait", "<Enter>", "<Enter> <Tab>", "S", "C", "p", "J", "L", "?", ": \"set do\"", "8 Q", ": \"zzz\" <Enter>", "G", "g" };
+	static const char *const scripts[] = {
+		"wait",         "<Enter>", "<Enter> <Tab>",     "S", "C", "p", "J", "L", "?",
+		": \"set do\"", "8 Q",     ": \"zzz\" <Enter>", "G", "g"
+	};
 	static const int sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20, 24, 40, 79, 80, 81, 120, 200, 300 };
 
 	(void)state;
@@ -357,8 +365,11 @@ static void test_every_size(void **state)
 
 static void test_script_errors(void **state)
 {
-	static const struct { const char *text, *says; } bad[] = {
-		{ "j\nk\nfoo", "line 3" }, { "\"open", "not closed" }, { "resize", "COLSxROWS" }, { "resize 0x0", "COLSxROWS" }, { "<Nope>", "<Nope>" },
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "j\nk\nfoo", "line 3" },     { "\"open", "not closed" }, { "resize", "COLSxROWS" },
+		{ "resize 0x0", "COLSxROWS" }, { "<Nope>", "<Nope>" },
 	};
 	int rows, cols;
 	struct bl_err err = BL_ERR_INIT;
@@ -388,7 +399,8 @@ static void test_history_text(void **state)
 	struct bl_str s = { 0 };
 
 	(void)state;
-	bl_history_parse(&h, "COMMAND\tsave\nbroken line\nCOMMAND\tundo\nKINDTHATISFARTOOLONG\tx\nCOMMAND\tsave\nSEARCH\t\xff\nSEARCH\tqkv");
+	bl_history_parse(&h, "COMMAND\tsave\nbroken "
+			     "line\nCOMMAND\tundo\nKINDTHATISFARTOOLONG\tx\nCOMMAND\tsave\nSEARCH\t\xff\nSEARCH\tqkv");
 	bl_history_print(&h, &s);
 	assert_string_equal(bl_str_c(&s), "COMMAND\tundo\nCOMMAND\tsave\nSEARCH\tqkv\n");
 	for (int i = 0; i < 2000; i++) {

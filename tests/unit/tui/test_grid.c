@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The cell grid: clipping on every side, widths, what may never be stored, the ASCII form of everything, widgets at every size. */
+ * The cell grid: clipping on every side, widths, what may never be stored, the ASCII form of everything, widgets at
+ * every size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,7 +100,9 @@ static void test_nothing_dangerous_is_stored(void **state)
 		}
 	}
 	/* C1 as UTF-8, right-to-left override, line separator */
-	bl_grid_text(&g, 0, 0, 40, BL_ROLE_TEXT, 0, "\xc2\x9b" "31m\xe2\x80\xae\xe2\x80\xa8");
+	bl_grid_text(&g, 0, 0, 40, BL_ROLE_TEXT, 0,
+		     "\xc2\x9b"
+		     "31m\xe2\x80\xae\xe2\x80\xa8");
 	for (int i = 0; i < 40; i++)
 		assert_false(g.cells[i].ch == 0x9b || g.cells[i].ch == 0x202e || g.cells[i].ch == 0x2028);
 	bl_grid_free(&g);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The decoder: every cut of every sequence gives the same keys, torn ones give none, replies and pastes never become keys. Also the line
- * editor, which eats what comes out. */
+ * The decoder: every cut of every sequence gives the same keys, torn ones give none, replies and pastes never become
+ * keys. Also the line editor, which eats what comes out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,20 +26,25 @@ static void collect(void *ctx, const struct bl_input_event *e)
 		bl_str_addf(out, "mouse(%d,%d,%d) ", (int)e->mouse, e->row, e->col);
 }
 
-static const struct { const char *bytes, *keys; } table[] = {
+static const struct {
+	const char *bytes, *keys;
+} table[] = {
 	{ "jk", "j k " },
 	{ "\x04\x15", "C-d C-u " },
 	{ "\r\n\t \x7f\x08", "<Enter> <Enter> <Tab> <Space> <Backspace> <Backspace> " },
 	{ "\x1b[A\x1b[B\x1b[C\x1b[D", "<Up> <Down> <Right> <Left> " },
 	{ "\x1bOA\x1bOP\x1bOR", "<Up> <F1> <F3> " },
-	{ "\x1b[H\x1b[F\x1b[1~\x1b[4~\x1b[5~\x1b[6~\x1b[3~", "<Home> <End> <Home> <End> <PageUp> <PageDown> <Delete> " },
+	{ "\x1b[H\x1b[F\x1b[1~\x1b[4~\x1b[5~\x1b[6~\x1b[3~",
+	  "<Home> <End> <Home> <End> <PageUp> <PageDown> <Delete> " },
 	{ "\x1b[Z\x1b[1;5A\x1b[1;3C\x1b[1;2B", "<S-Tab> C-<Up> M-<Right> <Down> " },
 	{ "\x1b[15~\x1b[24~\x1b[[A", "<F5> <F12> <F1> " },
 	{ "\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80", "é 日 😀 " },
-	{ "\xff\x80\xc3(\xe6\x97j", "( j " },                 /* broken UTF-8 */
-	{ "\xc2\x9b" "A", "A " },                              /* C1 as UTF-8 is no key */
+	{ "\xff\x80\xc3(\xe6\x97j", "( j " }, /* broken UTF-8 */
+	{ "\xc2\x9b"
+	  "A",
+	  "A " }, /* C1 as UTF-8 is no key */
 	{ "\x1bx\x1b\r", "M-x M-<Enter> " },
-	{ "\x1b[8;24;80tq", "q " },                            /* size report */
+	{ "\x1b[8;24;80tq", "q " },                             /* size report */
 	{ "\x1b[?1;2cq\x1b[>0;136;0cq\x1b[24;80Rq", "q q q " }, /* who are you, where is the cursor */
 	{ "\x1b[?2026;2$yq\x1b[Iq\x1b[Oq", "q q q " },
 	{ "\x1b]11;rgb:0000/0000/0000\x07q\x1b]4;1;x\x1b\\q\x1bP1$r0m\x1b\\q", "q q q " },
@@ -47,7 +52,7 @@ static const struct { const char *bytes, *keys; } table[] = {
 	{ "\x1b[200~a\x1b[Ab\x1b[201~", "paste(a\x1b[Ab) " },
 	{ "\x1b[200~\x1b[201~k", "k " },
 	{ "\x1b[<0;5;3M\x1b[<0;5;3m\x1b[<64;1;1M\x1b[<65;1;1M\x1b[<2;1;1M", "mouse(0,2,4) mouse(1,0,0) mouse(2,0,0) " },
-	{ "\x1b[M !!q", "q " },                                /* the old report */
+	{ "\x1b[M !!q", "q " }, /* the old report */
 	{ "\x1b[1;2;3;4;5;6;7;8;9;10;11;12;13;14;15;16;17;18~q", "q " },
 	{ "\x1b[27;5;9~q", "q " },
 	{ "\x1b[A\x18j", "<Up> C-x j " },
@@ -115,7 +120,8 @@ static void test_escape_alone(void **state)
 
 static void test_torn(void **state)
 {
-	static const char *const torn[] = { "\x1b[", "\x1b[1;", "\x1bO", "\x1b]11;rgb", "\x1b[200~rm -rf", "\xe6\x97", "\x1b[M!" };
+	static const char *const torn[] = { "\x1b[",           "\x1b[1;",  "\x1bO",  "\x1b]11;rgb",
+					    "\x1b[200~rm -rf", "\xe6\x97", "\x1b[M!" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof torn / sizeof torn[0]; i++) {
@@ -191,8 +197,12 @@ static void test_line_edit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole), cmocka_unit_test(test_any_cut),          cmocka_unit_test(test_escape_alone),
-		cmocka_unit_test(test_torn),  cmocka_unit_test(test_paste_is_bounded), cmocka_unit_test(test_line_edit),
+		cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_any_cut),
+		cmocka_unit_test(test_escape_alone),
+		cmocka_unit_test(test_torn),
+		cmocka_unit_test(test_paste_is_bounded),
+		cmocka_unit_test(test_line_edit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

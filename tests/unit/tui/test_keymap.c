@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keys: their names, the keymap parser on good and hostile text, and the built-in keys as a whole: no conflicts, everything reachable,
- * nothing that destroys on a key hands rest on. */
+ * Keys: their names, the keymap parser on good and hostile text, and the built-in keys as a whole: no conflicts,
+ * everything reachable, nothing that destroys on a key hands rest on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,8 @@
 #include "tui/keymap.h"
 #include "tui/screen.h"
 
-static enum bl_key_found find(const struct bl_keymap *k, const char *screen, const char *keys, const struct bl_binding **b)
+static enum bl_key_found find(const struct bl_keymap *k, const char *screen, const char *keys,
+			      const struct bl_binding **b)
 {
 	char list[BL_SEQUENCE_MAX][BL_KEY_MAX] = { "" };
 	char copy[64];
@@ -23,16 +24,40 @@ static enum bl_key_found find(const struct bl_keymap *k, const char *screen, con
 	snprintf(copy, sizeof copy, "%s", keys);
 	for (char *save = NULL, *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save))
 		snprintf(list[n++], BL_KEY_MAX, "%s", t);
-	return bl_keymap_find(k, screen, (const char (*)[BL_KEY_MAX])list, n, b);
+	return bl_keymap_find(k, screen, (const char(*)[BL_KEY_MAX])list, n, b);
 }
 
 static void test_key_names(void **state)
 {
-	static const struct { const char *in, *out; } good[] = {
-		{ "j", "j" }, { "J", "J" }, { "<enter>", "<Enter>" }, { "<S-TAB>", "<S-Tab>" }, { " ", "<Space>" }, { "C-d", "C-d" }, { "C-D", "C-d" },
-		{ "M-x", "M-x" }, { "C-<Up>", "C-<Up>" }, { "é", "é" }, { "<", "<" }, { "C-", NULL }, { "C-i", NULL }, { "C-m", NULL }, { "", NULL },
-		{ "ab", NULL }, { "<Nothing>", NULL }, { "\x1b", NULL }, { "\xff", NULL }, { "\xc2\x9b", NULL }, { "C-1", NULL }, { "<Up", NULL },
-		{ "<F12>", "<F12>" }, { "<F13>", NULL }, { "M-<Enter>", "M-<Enter>" }, { "C-é", NULL },
+	static const struct {
+		const char *in, *out;
+	} good[] = {
+		{ "j", "j" },
+		{ "J", "J" },
+		{ "<enter>", "<Enter>" },
+		{ "<S-TAB>", "<S-Tab>" },
+		{ " ", "<Space>" },
+		{ "C-d", "C-d" },
+		{ "C-D", "C-d" },
+		{ "M-x", "M-x" },
+		{ "C-<Up>", "C-<Up>" },
+		{ "é", "é" },
+		{ "<", "<" },
+		{ "C-", NULL },
+		{ "C-i", NULL },
+		{ "C-m", NULL },
+		{ "", NULL },
+		{ "ab", NULL },
+		{ "<Nothing>", NULL },
+		{ "\x1b", NULL },
+		{ "\xff", NULL },
+		{ "\xc2\x9b", NULL },
+		{ "C-1", NULL },
+		{ "<Up", NULL },
+		{ "<F12>", "<F12>" },
+		{ "<F13>", NULL },
+		{ "M-<Enter>", "M-<Enter>" },
+		{ "C-é", NULL },
 		{ "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL },
 	};
 
@@ -51,7 +76,8 @@ static void test_parse(void **state)
 	struct bl_keymap k = { 0 };
 	const struct bl_binding *b = NULL;
 	struct bl_str w = { 0 };
-	static const char text[] = "# comment\n[*]\nj = down\ng g = top\n= = set\n[ = block-prev\n[layers unit]\nj = scheme W4A16_g32\nx = none\n[*]\nx = export\n";
+	static const char text[] = "# comment\n[*]\nj = down\ng g = top\n= = set\n[ = block-prev\n[layers unit]\nj = "
+				   "scheme W4A16_g32\nx = none\n[*]\nx = export\n";
 
 	(void)state;
 	bl_keymap_parse(&k, text, strlen(text), "test", &w);
@@ -75,8 +101,18 @@ static void test_parse(void **state)
 
 static void test_bad_lines_are_warnings(void **state)
 {
-	static const char *const bad[] = { "j", "j =", "= down", "j = nothing", "[nowhere]\n", "<Foo> = down", "a b c d e = down", "j = down\x1b[2J x",
-					   "[help]]\n", "[]\n", "j k", "C-m = down" };
+	static const char *const bad[] = { "j",
+					   "j =",
+					   "= down",
+					   "j = nothing",
+					   "[nowhere]\n",
+					   "<Foo> = down",
+					   "a b c d e = down",
+					   "j = down\x1b[2J x",
+					   "[help]]\n",
+					   "[]\n",
+					   "j k",
+					   "C-m = down" };
 	struct bl_str w = { 0 };
 	static char big[300 * 1024];
 
@@ -124,14 +160,17 @@ static void test_default_has_no_warnings_and_no_conflicts(void **state)
 			for (int n = 0; n < a->n_keys && same; n++)
 				same = !strcmp(a->keys[n], b->keys[n]);
 			if (same)
-				fail_msg("%s: a key of %s hides a longer one", a->context, bl_action_row((enum bl_action)a->action)->name);
+				fail_msg("%s: a key of %s hides a longer one", a->context,
+					 bl_action_row((enum bl_action)a->action)->name);
 		}
 	/* every binding stands for an action that works there */
 	for (size_t i = 0; i < k.n; i++) {
 		const char *screens = bl_action_row((enum bl_action)k.rows[i].action)->screens;
 
-		if (strcmp(screens, "*") != 0 && (!strcmp(k.rows[i].context, "*") || !strstr(screens, k.rows[i].context)))
-			fail_msg("%s is bound on %s but works on %s", bl_action_row((enum bl_action)k.rows[i].action)->name, k.rows[i].context, screens);
+		if (strcmp(screens, "*") != 0 &&
+		    (!strcmp(k.rows[i].context, "*") || !strstr(screens, k.rows[i].context)))
+			fail_msg("%s is bound on %s but works on %s",
+				 bl_action_row((enum bl_action)k.rows[i].action)->name, k.rows[i].context, screens);
 	}
 	/* no line of the text binds a key twice on a screen: a second parse replaces, so it adds nothing */
 	before = k.n;
@@ -171,11 +210,18 @@ static void test_actions_are_complete(void **state)
 /* What people press without thinking must be safe everywhere, and vi hands must find their keys. */
 static void test_resting_keys(void **state)
 {
-	static const struct { const char *keys; enum bl_action a; } everywhere[] = {
-		{ "j", BL_ACT_DOWN }, { "k", BL_ACT_UP }, { "<Down>", BL_ACT_DOWN }, { "<Up>", BL_ACT_UP }, { "g g", BL_ACT_TOP }, { "G", BL_ACT_BOTTOM },
-		{ "C-d", BL_ACT_HALF_DOWN }, { "C-u", BL_ACT_HALF_UP }, { "C-f", BL_ACT_PAGE_DOWN }, { "C-b", BL_ACT_PAGE_UP }, { "/", BL_ACT_SEARCH },
-		{ "?", BL_ACT_HELP }, { "<F1>", BL_ACT_HELP }, { ":", BL_ACT_COMMAND }, { "<Esc>", BL_ACT_BACK }, { "<Enter>", BL_ACT_OPEN },
-		{ "u", BL_ACT_UNDO }, { "C-r", BL_ACT_REDO }, { "C-l", BL_ACT_REDRAW }, { "C-z", BL_ACT_SUSPEND }, { "Q", BL_ACT_QUIT }, { "C-c", BL_ACT_CANCEL },
+	static const struct {
+		const char *keys;
+		enum bl_action a;
+	} everywhere[] = {
+		{ "j", BL_ACT_DOWN },        { "k", BL_ACT_UP },        { "<Down>", BL_ACT_DOWN },
+		{ "<Up>", BL_ACT_UP },       { "g g", BL_ACT_TOP },     { "G", BL_ACT_BOTTOM },
+		{ "C-d", BL_ACT_HALF_DOWN }, { "C-u", BL_ACT_HALF_UP }, { "C-f", BL_ACT_PAGE_DOWN },
+		{ "C-b", BL_ACT_PAGE_UP },   { "/", BL_ACT_SEARCH },    { "?", BL_ACT_HELP },
+		{ "<F1>", BL_ACT_HELP },     { ":", BL_ACT_COMMAND },   { "<Esc>", BL_ACT_BACK },
+		{ "<Enter>", BL_ACT_OPEN },  { "u", BL_ACT_UNDO },      { "C-r", BL_ACT_REDO },
+		{ "C-l", BL_ACT_REDRAW },    { "C-z", BL_ACT_SUSPEND }, { "Q", BL_ACT_QUIT },
+		{ "C-c", BL_ACT_CANCEL },
 	};
 	static const enum bl_action harmful[] = { BL_ACT_QUIT_NOW, BL_ACT_SNAPSHOT_DROP, BL_ACT_ALLOW_NONFINITE };
 	struct bl_keymap k = { 0 };
@@ -186,11 +232,15 @@ static void test_resting_keys(void **state)
 		const struct bl_binding *b = NULL;
 
 		for (size_t i = 0; i < sizeof everywhere / sizeof everywhere[0]; i++) {
-			if (find(&k, bl_screens[s]->name, everywhere[i].keys, &b) != BL_KEY_FOUND || b->action != (int)everywhere[i].a)
-				fail_msg("%s: %s is not %s", bl_screens[s]->name, everywhere[i].keys, bl_action_row(everywhere[i].a)->name);
+			if (find(&k, bl_screens[s]->name, everywhere[i].keys, &b) != BL_KEY_FOUND ||
+			    b->action != (int)everywhere[i].a)
+				fail_msg("%s: %s is not %s", bl_screens[s]->name, everywhere[i].keys,
+					 bl_action_row(everywhere[i].a)->name);
 		}
 		/* h, l and the arrows move or lock: nothing that cannot be undone with one key */
-		for (const char *const *key = (const char *const[]){ "h", "l", "<Left>", "<Right>", "<Space>", "<Tab>", NULL }; *key; key++)
+		for (const char *const *key =
+			     (const char *const[]){ "h", "l", "<Left>", "<Right>", "<Space>", "<Tab>", NULL };
+		     *key; key++)
 			if (find(&k, bl_screens[s]->name, *key, &b) == BL_KEY_FOUND)
 				for (size_t i = 0; i < sizeof harmful / sizeof harmful[0]; i++)
 					assert_int_not_equal(b->action, harmful[i]);
@@ -208,7 +258,8 @@ static void test_footers(void **state)
 	for (int s = 0; bl_screens[s]; s++) {
 		char names[256];
 
-		assert_true(bl_screens[s]->title && bl_screens[s]->footer && strlen(bl_screens[s]->footer) < sizeof names);
+		assert_true(bl_screens[s]->title && bl_screens[s]->footer &&
+			    strlen(bl_screens[s]->footer) < sizeof names);
 		snprintf(names, sizeof names, "%s", bl_screens[s]->footer);
 		for (char *save = NULL, *n = strtok_r(names, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
 			int a = bl_action_find(n), keys = 0;
@@ -216,7 +267,8 @@ static void test_footers(void **state)
 			if (a < 0)
 				fail_msg("%s: the last line names \"%s\"", bl_screens[s]->name, n);
 			for (size_t i = 0; i < k.n; i++)
-				keys += k.rows[i].action == a && (!strcmp(k.rows[i].context, "*") || !strcmp(k.rows[i].context, bl_screens[s]->name));
+				keys += k.rows[i].action == a && (!strcmp(k.rows[i].context, "*") ||
+								  !strcmp(k.rows[i].context, bl_screens[s]->name));
 			if (!keys)
 				fail_msg("%s: \"%s\" in the last line has no key there", bl_screens[s]->name, n);
 		}

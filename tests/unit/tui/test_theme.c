@@ -25,7 +25,9 @@ static struct bl_theme parse(const char *text, struct bl_str *warnings)
 static void test_looks(void **state)
 {
 	struct bl_str w = { 0 };
-	struct bl_theme t = parse("sentence = For tests\n# a comment\n\n title = 17 on #102030 bold underline\ngood=brightgreen\nwarn = on red\n", &w);
+	struct bl_theme t = parse("sentence = For tests\n# a comment\n\n title = 17 on #102030 bold "
+				  "underline\ngood=brightgreen\nwarn = on red\n",
+				  &w);
 
 	(void)state;
 	assert_string_equal(t.sentence, "For tests");
@@ -45,15 +47,24 @@ static void test_fallback(void **state)
 	struct bl_theme t = parse("ramp1 = 33\ntext = 7\n", NULL);
 
 	(void)state;
-	assert_int_equal(t.look[BL_ROLE_RAMP4].fg_index, 33); /* 4 -> 3 -> 2 -> 1 */
-	assert_int_equal(t.look[BL_ROLE_RAMP0].fg_index, 7);  /* 0 -> text */
+	assert_int_equal(t.look[BL_ROLE_RAMP4].fg_index, 33);  /* 4 -> 3 -> 2 -> 1 */
+	assert_int_equal(t.look[BL_ROLE_RAMP0].fg_index, 7);   /* 0 -> text */
 	assert_int_equal(t.look[BL_ROLE_KEYTEXT].fg_index, 7); /* keytext -> dim -> text */
 }
 
 static void test_bad_lines_are_warnings(void **state)
 {
-	static const char *const bad[] = { "title", "title = 256", "title = #12345", "title = #12345g", "title = red blue", "title = on", "no.role = red",
-					   "title = on red on", "title = -1", "title = \x1b[31m", "title = 99999999999999999999" };
+	static const char *const bad[] = { "title",
+					   "title = 256",
+					   "title = #12345",
+					   "title = #12345g",
+					   "title = red blue",
+					   "title = on",
+					   "no.role = red",
+					   "title = on red on",
+					   "title = -1",
+					   "title = \x1b[31m",
+					   "title = 99999999999999999999" };
 	struct bl_str w = { 0 };
 
 	(void)state;
@@ -84,7 +95,10 @@ static void test_too_long(void **state)
 
 static void test_reduce(void **state)
 {
-	struct bl_theme t = parse("title = #ff0000 on #000000\ngood = #01fe02\nwarn = 200\nerror = #808080\nkey = #000010 on #000000\n", NULL), k = t;
+	struct bl_theme t = parse("title = #ff0000 on #000000\ngood = #01fe02\nwarn = 200\nerror = #808080\nkey = "
+				  "#000010 on #000000\n",
+				  NULL),
+			k = t;
 
 	(void)state;
 	bl_theme_reduce(&k, 256);
@@ -119,7 +133,8 @@ static void test_names_stay_inside(void **state)
 	}
 }
 
-/* Every theme that ships: no warnings, has its sentence, and what must differ differs (selected, error, tagged against text). */
+/* Every theme that ships: no warnings, has its sentence, and what must differ differs (selected, error, tagged against
+ * text). */
 static void test_shipped(void **state)
 {
 	struct bl_str list = { 0 }, w = { 0 };
@@ -130,7 +145,8 @@ static void test_shipped(void **state)
 	for (char *save = NULL, *l = strtok_r(list.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save), n++) {
 		struct bl_theme t;
 		struct bl_err err = BL_ERR_INIT;
-		static const enum bl_role must[] = { BL_ROLE_SELECTED, BL_ROLE_ERROR, BL_ROLE_TAGGED, BL_ROLE_KEY, BL_ROLE_TITLE, BL_ROLE_WARN };
+		static const enum bl_role must[] = { BL_ROLE_SELECTED, BL_ROLE_ERROR, BL_ROLE_TAGGED,
+						     BL_ROLE_KEY,      BL_ROLE_TITLE, BL_ROLE_WARN };
 
 		*strchr(l, '\t') = '\0';
 		assert_int_equal(bl_theme_load(&t, l, BL_SOURCE_DIR, &w, &err), BL_OK);
@@ -152,8 +168,12 @@ static void test_shipped(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_looks),       cmocka_unit_test(test_fallback),          cmocka_unit_test(test_bad_lines_are_warnings),
-		cmocka_unit_test(test_too_long),    cmocka_unit_test(test_reduce),            cmocka_unit_test(test_names_stay_inside),
+		cmocka_unit_test(test_looks),
+		cmocka_unit_test(test_fallback),
+		cmocka_unit_test(test_bad_lines_are_warnings),
+		cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_reduce),
+		cmocka_unit_test(test_names_stay_inside),
 		cmocka_unit_test(test_shipped),
 	};
 
