@@ -93,6 +93,7 @@ static struct places layout(const struct bl_app *app)
 	struct places l = { -1, -1, 0, -1, -1, -1, -1, { 0, 0, 0, 0 } };
 	int rows = app->grid.rows, cols = app->grid.cols, bottom = rows, top = 0;
 	bool totals = app->session && rows >= 8, message = app->priv->message.on;
+	bool job = bl_app_jobs_running(app, NULL) > 0;
 	char text[1100];
 
 	if (rows >= 2)
@@ -101,7 +102,8 @@ static struct places layout(const struct bl_app *app)
 		l.verdict = --bottom;
 		l.totals = --bottom;
 	}
-	if (rows >= 10 && bl_app_jobs_running(app, NULL))
+	/* a job takes the place of the rule, so that nothing jumps when it begins or ends; only a message needs a row besides */
+	if (message && rows >= 10 && job)
 		l.job = --bottom;
 	if (rows >= 6 || message) {
 		int want = 1;
@@ -114,6 +116,10 @@ static struct places layout(const struct bl_app *app)
 		l.n_rule = want > 0 ? want : 0;
 		bottom -= l.n_rule;
 		l.rule = l.n_rule ? bottom : -1;
+		if (!message && job && l.rule >= 0) {
+			l.job = l.rule;
+			l.rule = -1;
+		}
 	}
 	if (rows >= 5)
 		l.title = top++;

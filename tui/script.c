@@ -68,23 +68,25 @@ static bool busy(const struct bl_app *app, bool only_stats)
 	return bl_session_stats_running(app->session) || (!only_stats && bl_jobs_busy(app->session->jobs));
 }
 
-/* Drawing asks for what the screen shows, so wait, draw, and wait again until nothing new was asked for. */
+/* Drawing asks for what the screen shows, so: wait, draw, and again until a drawing asked for nothing new. Nothing is drawn while
+ * something runs: what is seen must not depend on how fast it is. */
 static enum bl_status wait_idle(struct player *pl, bool only_stats, struct bl_err *err)
 {
 	uint64_t limit = bl_now_ns() + WAIT_SECONDS * 1000000000ull;
 
-	for (int quiet = 0; quiet < 2;) {
-		bl_app_draw(pl->app);
-		quiet = busy(pl->app, only_stats) ? 0 : quiet + 1;
-		if (!quiet) {
+	for (int quiet = 0; quiet < 3; quiet++) {
+		while (busy(pl->app, only_stats)) {
 			struct pollfd wake = { bl_jobs_wake_fd(pl->app->session->jobs), POLLIN, 0 };
 
 			poll(&wake, 1, 20);
+			bl_app_tick(pl->app);
+			quiet = 0;
+			if (bl_now_ns() > limit)
+				return bl_fail(err, BL_TIMEOUT, "%s, line %d: still busy after %d seconds", pl->s->keys_path,
+					       pl->line, WAIT_SECONDS);
 		}
 		bl_app_tick(pl->app);
-		if (bl_now_ns() > limit)
-			return bl_fail(err, BL_TIMEOUT, "%s, line %d: still busy after %d seconds", pl->s->keys_path,
-				       pl->line, WAIT_SECONDS);
+		bl_app_draw(pl->app);
 	}
 	return BL_OK;
 }
