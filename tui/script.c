@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/file.h"
@@ -192,6 +193,29 @@ enum bl_status bl_script_play(struct bl_app *app, const struct bl_script *s, con
 	return status;
 }
 
+static enum bl_status read_keys(char **text, size_t *n, const char *path, struct bl_err *err)
+{
+	struct bl_str all = { 0 };
+	char part[4096];
+	ssize_t got;
+
+	if (strcmp(path, "-") != 0)
+		return bl_read_file(text, n, path, SCRIPT_MAX, true, err);
+	while ((got = read(STDIN_FILENO, part, sizeof part)) > 0 && all.len <= SCRIPT_MAX)
+		bl_str_addn(&all, part, (size_t)got);
+	if (got < 0) {
+		bl_str_free(&all);
+		return bl_fail_sys(err, BL_IO, "keys from stdin");
+	}
+	if (all.len > SCRIPT_MAX) {
+		bl_str_free(&all);
+		return bl_fail(err, BL_INVALID, "keys from stdin: more than %d bytes", SCRIPT_MAX);
+	}
+	*n = all.len;
+	*text = bl_str_take(&all);
+	return BL_OK;
+}
+
 enum bl_status bl_script_run(const struct bl_script *s, struct bl_settings *settings,
 			     const struct bl_session_options *o, const char *what, struct bl_str *out,
 			     struct bl_err *err)
@@ -199,8 +223,7 @@ enum bl_status bl_script_run(const struct bl_script *s, struct bl_settings *sett
 	struct bl_app *app = NULL;
 	char *text = NULL;
 	size_t n = 0;
-	const char *path = strcmp(s->keys_path, "-") ? s->keys_path : "/dev/stdin";
-	enum bl_status status = bl_read_file(&text, &n, path, SCRIPT_MAX, true, err);
+	enum bl_status status = read_keys(&text, &n, s->keys_path, err);
 
 	if (status)
 		return status;
