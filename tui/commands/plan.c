@@ -131,7 +131,7 @@ static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err
 	if (out && bl_session_save(s, out, err))
 		return err->status;
 	if (out)
-		bl_str_addf(&c->remarks, "saved %s\n", out);
+		bl_str_addf(&c->remarks, "saved %s\n", s->plan_path);
 	if (recipe) {
 		bl_recipe_print(&text, s->plan, s->model, "bitlathe " BL_VERSION);
 		bl_write_file(recipe, bl_str_c(&text), text.len, 0644, err);
