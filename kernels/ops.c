@@ -21,27 +21,20 @@ static const struct bk_ops ops_v4 = { .name = "avx512", OPS(v4) };
 
 const struct bk_ops *bk_ops_ref(void) { return &ops_ref; }
 
+#ifdef BK_HAVE_X86
 static int runs_v3(void)
 {
-#ifdef BK_HAVE_X86
 	__builtin_cpu_init();
 	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
 	       __builtin_cpu_supports("popcnt");
-#else
-	return 0;
-#endif
 }
 
 static int runs_v4(void)
 {
-#ifdef BK_HAVE_X86
 	return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-	       __builtin_cpu_supports("avx512vl");
-#else
-	return 0;
-#endif
+	       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+#endif
 
 const struct bk_ops *bk_ops_level(int i)
 {

@@ -8,7 +8,7 @@
 
 #define BK_BODY static inline __attribute__((always_inline))
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(BK_PORTABLE) /* BK_PORTABLE: as on other processors */
 #define BK_HAVE_X86 1
 #define BK_TARGET_V3 __attribute__((target("avx2,bmi,bmi2,popcnt")))
 #define BK_TARGET_V4 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi,bmi2,popcnt")))
