@@ -52,6 +52,8 @@ void bl_app_message_err(struct bl_app *app, const struct bl_err *err);
 void bl_app_prompt(struct bl_app *app, const char *label, const char *initial, const char *complete, enum bl_action then);
 /* y/n question on the last lines. */
 void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, const char *arg);
+/* After a change of app->settings that is to be remembered (scripts remember nothing). */
+void bl_app_save_settings(struct bl_app *app);
 /* After any edit of session->plan. */
 void bl_app_edited(struct bl_app *app);
 /* "measured 0.41 / ~0.41 / ·": with decimals, right place for the decimal point; dst >= 24 bytes */

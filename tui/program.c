@@ -302,7 +302,7 @@ enum bl_status bl_app_set_theme(struct bl_app *app, const char *name, struct bl_
 	return status;
 }
 
-static void save_settings(struct bl_app *app)
+void bl_app_save_settings(struct bl_app *app)
 {
 	struct bl_err err = BL_ERR_INIT;
 	char *path;
@@ -334,7 +334,7 @@ static unsigned do_setting(struct bl_app *app, const char *arg)
 		if (!strcmp(name, "glyphs") && strcmp(equals + 1, "auto") != 0)
 			app->grid.ascii = !strcmp(equals + 1, "ascii");
 		app->priv->redraw = true;
-		save_settings(app);
+		bl_app_save_settings(app);
 		bl_app_message(app, BL_MSG_INFO, "%s", arg);
 	}
 	bl_free(name);
@@ -349,7 +349,7 @@ static unsigned do_theme(struct bl_app *app, const char *arg)
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
 	}
-	save_settings(app);
+	bl_app_save_settings(app);
 	bl_app_message(app, BL_MSG_INFO, "theme %s: %s", app->theme.name, app->theme.sentence);
 	return BL_REACT_REDRAW;
 }

@@ -359,6 +359,8 @@ static unsigned columns(struct bl_app *app, const char *names)
 		}
 	if (bl_settings_set(app->settings, "columns", names, &err))
 		bl_app_message_err(app, &err);
+	else
+		bl_app_save_settings(app);
 	return BL_REACT_REDRAW;
 }
 
