@@ -135,19 +135,23 @@ static enum bl_status read_all(struct bl_session *s, struct bl_bench_times *t, s
 	return err->status;
 }
 
+static void drop(void *ctx, int unit, struct bl_weight_stats *st, const struct bl_err *why)
+{
+	(void)ctx, (void)unit, (void)why;
+	bl_weight_stats_free(st);
+}
+
 static enum bl_status stats_all(struct bl_session *s, struct bl_bench_times *t, struct bl_err *err)
 {
 	uint64_t start = bl_now_ns();
+	int *units = bl_xalloc((size_t)s->model->n_units + 1, sizeof *units);
 
-	for (int i = 0; i < s->model->n_units; i++) {
-		struct bl_weight_stats *st = NULL;
-		if (bl_weight_stats_run(&st, s->model, i, s->pool, NULL, err))
-			return err->status;
-		bl_weight_stats_free(st);
-	}
-	if (t)
+	for (int i = 0; i < s->model->n_units; i++)
+		units[i] = i;
+	if (bl_weight_stats_each(s->model, units, (size_t)s->model->n_units, s->pool, drop, NULL, NULL, err) == BL_OK && t)
 		add(t, start);
-	return BL_OK;
+	bl_free(units);
+	return err->status;
 }
 
 static void begin(struct bl_bench_row *r, const char *name, const char *baseline)

@@ -115,32 +115,51 @@ void bl_session_close(struct bl_session *s)
 
 /* ---- statistics ---- */
 
-/* The next unit without statistics: wanted ones first, then in order. -1: all done. */
-static int next_unit(const struct bl_session *s)
+/* The next batch of units without statistics: wanted ones first, then in order. Small enough that a change of mind soon counts. */
+#define STATS_BATCH 16
+
+static size_t next_units(const struct bl_session *s, int units[STATS_BATCH])
 {
 	struct bl_session_private *p = s->priv;
-	int n = s->model->n_units, first = atomic_load(&p->want_first), last = atomic_load(&p->want_last);
+	int total = s->model->n_units, first = atomic_load(&p->want_first), last = atomic_load(&p->want_last);
+	size_t n = 0;
 
-	for (int i = first; i >= 0 && i <= last && i < n; i++)
+	for (int i = first < 0 ? 0 : first; i <= last && i < total && n < STATS_BATCH; i++)
 		if (!atomic_load(&p->stats[i]))
-			return i;
-	for (int i = 0; i < n; i++)
-		if (!atomic_load(&p->stats[i]))
-			return i;
-	return -1;
+			units[n++] = i;
+	for (int i = 0; i < total && n < STATS_BATCH; i++)
+		if (!atomic_load(&p->stats[i]) && (i < first || i > last))
+			units[n++] = i;
+	return n;
+}
+
+struct stats_run { struct bl_session *s; struct bl_job *j; atomic_int done; };
+
+/* From any thread. A unit that cannot be read is reported once and shown as unknown. */
+static void stats_done(void *ctx, int unit, struct bl_weight_stats *st, const struct bl_err *why)
+{
+	struct stats_run *r = ctx;
+
+	if (!st) {
+		bl_log(BL_LOG_ERROR, "weights of %s: %s", r->s->model->units[unit].name, why ? why->text : "unknown");
+		return;
+	}
+	atomic_store(&r->s->priv->stats[unit], st);
+	bl_job_progress(r->j, "units", atomic_fetch_add(&r->done, 1) + 1, r->s->model->n_units, "units");
 }
 
 static enum bl_status stats_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct bl_session *s = ctx;
-	int n = s->model->n_units, done = 0;
+	struct stats_run run = {s, j, 0};
+	int units[STATS_BATCH], before;
 
-	for (int unit; (unit = next_unit(s)) >= 0; done++) {
-		struct bl_weight_stats *st = NULL;
-		if (bl_weight_stats_run(&st, s->model, unit, s->pool, bl_job_cancel_flag(j), err))
+	for (size_t n; (n = next_units(s, units)) > 0;) {
+		before = atomic_load(&run.done);
+		if (bl_weight_stats_each(s->model, units, n, s->pool, stats_done, &run, bl_job_cancel_flag(j), err))
 			return err->status;
-		atomic_store(&s->priv->stats[unit], st);
-		bl_job_progress(j, "units", done + 1, n, "units");
+		if (atomic_load(&run.done) == before)
+			return bl_fail(err, BL_INVALID, "the weights of %s and others cannot be read", s->model->units[units[0]].name);
 	}
 	return BL_OK;
 }
@@ -168,7 +187,9 @@ const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int u
 
 bool bl_session_stats_running(const struct bl_session *s)
 {
-	return s->priv->stats_started && next_unit(s) >= 0 && bl_jobs_lane_busy(s->jobs, BL_LANE_LIGHT);
+	int units[STATS_BATCH];
+
+	return s->priv->stats_started && next_units(s, units) > 0 && bl_jobs_lane_busy(s->jobs, BL_LANE_LIGHT);
 }
 
 /* ---- caches by revision ---- */

@@ -62,12 +62,24 @@ static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_w
 		bl_cli_line(c, "       ! %llu NaN or Inf in all", (unsigned long long)s->n_nonfinite);
 }
 
+struct found { struct bl_weight_stats **stats; int *units; size_t n; struct bl_err why; atomic_flag said; };
+
+static void keep(void *ctx, int unit, struct bl_weight_stats *s, const struct bl_err *why)
+{
+	struct found *f = ctx;
+
+	f->stats[unit] = s; /* one thread per unit */
+	if (!s && why && !atomic_flag_test_and_set(&f->said))
+		f->why = *why;
+}
+
 enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_model *m;
 	struct bl_pool *pool = NULL;
 	cJSON *list = NULL;
 	uint8_t *sel = NULL;
+	struct found found = {.said = ATOMIC_FLAG_INIT};
 
 	if (bl_model_open(&m, c->o.args[0], err))
 		return err->status;
@@ -83,16 +95,24 @@ enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 		list = cJSON_AddArrayToObject(c->json, "units");
 	else
 		bl_cli_line(c, " blk unit           min       max    |w|max       rms    kurt   outl%%   sprd");
-	for (int i = 0; i < m->n_units && !err->status; i++) {
-		struct bl_weight_stats *s = NULL;
-		if (!sel[i] || bl_weight_stats_run(&s, m, i, pool, bl_cli_interrupted(), err))
-			continue;
-		if (c->json)
-			to_json(list, &m->units[i], s);
-		else
-			to_text(c, &m->units[i], s);
+	found.stats = bl_xalloc((size_t)m->n_units + 1, sizeof *found.stats);
+	found.units = bl_xalloc((size_t)m->n_units + 1, sizeof *found.units);
+	for (int i = 0; i < m->n_units; i++)
+		if (sel[i])
+			found.units[found.n++] = i;
+	bl_weight_stats_each(m, found.units, found.n, pool, keep, &found, bl_cli_interrupted(), err);
+	for (size_t k = 0; k < found.n; k++) {
+		struct bl_weight_stats *s = found.stats[found.units[k]];
+		if (s && !err->status && c->json)
+			to_json(list, &m->units[found.units[k]], s);
+		else if (s && !err->status)
+			to_text(c, &m->units[found.units[k]], s);
 		bl_weight_stats_free(s);
 	}
+	bl_free(found.stats);
+	bl_free(found.units);
+	if (found.why.status && !err->status)
+		*err = found.why;
 	if (err->status == BL_CANCELLED)
 		bl_cli_interruption(err);
 done:
