@@ -29,8 +29,7 @@ static void refresh(struct bl_app *app, struct export_state *st)
 
 	if (st->previewed == bl_plan_revision(s->plan) + 1)
 		return;
-	if (st->previewed)
-		bl_export_result_free(&st->preview);
+	bl_export_result_free(&st->preview); /* nothing of it is fine too */
 	memset(&st->preview, 0, sizeof st->preview);
 	bl_err_clear(&st->err);
 	st->ok = bl_export_preview(&st->preview, &rq, &st->err) == BL_OK;
@@ -203,8 +202,7 @@ static void export_leave(struct bl_app *app, void *state)
 	struct export_state *st = state;
 
 	(void)app;
-	if (st->previewed)
-		bl_export_result_free(&st->preview);
+	bl_export_result_free(&st->preview); /* nothing of it is fine too */
 }
 
 static unsigned start(struct bl_app *app, struct export_state *st, bool sure)
