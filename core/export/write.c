@@ -3,6 +3,7 @@
  * reading is sequential; each worker borrows one set of buffers. CRCs are made piece by piece and combined in file order at the end. */
 #include "core/export/write.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +93,12 @@ static enum bl_status copy_piece(struct writer *w, const struct piece *p, struct
 {
 	const struct bl_out_tensor *o = &w->l->tensors[p->index];
 
-	return put(w, o->file, o->t.offset + (uint64_t)p->from, (const uint8_t *)o->copy->data + p->from, (uint64_t)p->n, err);
+	if (put(w, o->file, o->t.offset + (uint64_t)p->from, (const uint8_t *)o->copy->data + p->from, (uint64_t)p->n, err) && err->sys == EFAULT) {
+		struct bl_err why = BL_ERR_INIT; /* the kernel met the end of a source that was cut short: say that, not "bad address" */
+		if (bl_map_unchanged(&w->rq->model->files[o->copy->file].st.map, &why))
+			*err = why;
+	}
+	return err->status;
 }
 
 static enum bl_status need(struct buffers *b, size_t bytes, struct bl_err *err)

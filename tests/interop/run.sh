@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Loads exports with the real clients: transformers 4.57.3 + compressed-tensors 0.13.0 (what vLLM 0.14.1 pins) and, for what only newer ones load,
+# transformers 5.17.0 + compressed-tensors 0.19.0. Every export must load without a missing or unexpected key and give the logits that an independent decoding of
+# the same files gives. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
+set -uo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${1:-$top/build}/bitlathe
+shared=${BL_SHARED:-$top/../shared}
+cache=${BL_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bitlathe-interop}
+check=$shared/tools/check_export.py
+[ -f "$check" ] || { echo "interop: skipped: $shared/tools is not there"; exit 0; }
+[ -x "$bin" ] || { echo "interop: $bin is not built"; exit 1; }
+python3 -m venv --help >/dev/null 2>&1 || { echo "interop: skipped: python3-venv is not installed"; exit 0; }
+mkdir -p "$cache"
+
+old=$cache/v457 new=$cache/v517
+if ! "$old/bin/python" -c 'import torch, transformers, compressed_tensors, accelerate' 2>/dev/null; then
+	rm -rf "$old"
+	python3 -m venv "$old" && "$old/bin/pip" install -q 'torch==2.10.*' numpy safetensors transformers==4.57.3 compressed-tensors==0.13.0 accelerate ||
+		{ echo "interop: skipped: the packages of the older client cannot be installed"; exit 0; }
+fi
+if ! "$new/bin/python" -c 'import transformers; assert transformers.__version__.startswith("5.17")' 2>/dev/null; then
+	rm -rf "$new"
+	python3 -m venv "$new"
+	# the large packages are shared with the first environment
+	(cd "$old"/lib/python3*/site-packages && pwd) >"$(echo "$new"/lib/python3*/site-packages)/shared.pth"
+	"$new/bin/pip" install -q transformers==5.17.0 compressed-tensors==0.19.0 || rm -rf "$new"
+fi
+
+work=$(mktemp -d) fails=0 passed=0 skipped=0
+trap 'rm -rf "$work"' EXIT
+export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error CUDA_VISIBLE_DEVICES=
+one() { # model, label, tolerance, python, options of check, then plan options
+	local model=$1 label=$2 tol=$3 env=$4 extra=$5; shift 5
+	local dir=$work/$model-$label
+	if [ ! -x "$env/bin/python" ]; then echo "skip  $model $label: that client is not installed"; skipped=$((skipped + 1)); return; fi
+	if "$bin" export "$shared/models/$model" -q -o "$dir" "$@" >/dev/null && "$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/$model" "$dir.expect" >/dev/null &&
+		"$env/bin/python" "$check" "$dir" --dtype float32 --expect "$dir.expect" --tol "$tol" $extra >"$dir.log" 2>&1; then
+		echo "ok    $model $label: $(grep -o 'relative [0-9.e+-]*' "$dir.log" | head -n 1)"; passed=$((passed + 1))
+	else
+		echo "FAIL  $model $label"; tail -n 8 "$dir.log" 2>/dev/null; fails=$((fails + 1))
+	fi
+	rm -rf "$dir"
+}
+for model in tiny-exaone4 hybrid-exaone4; do
+	one $model w8a8 0.02 "$old" "" --preset W8A8
+	one $model w8a16 0.001 "$old" "" --preset W8A16
+	one $model w4a16-g128 0.001 "$old" "" --preset W4A16
+	one $model w4a16-channel 0.001 "$old" "" --preset W4A16_channel
+	one $model w4a16-asym 0.001 "$new" "" --preset W4A16_ASYM
+	one $model fp8-dynamic 0.02 "$old" "" --preset FP8_DYNAMIC
+	one $model mixed 0.02 "$old" "--decompress" --preset W8A8 --set 're:.*(gate|up)_proj$=W4A16' --set first=BF16
+	one $model same-format 0.001 "$old" "" --preset W8A16 --set down=W4A16_g64 --set last.qkv=BF16
+done
+echo "$passed passed, $fails failed, $skipped skipped"
+[ $fails = 0 ]
