@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 sed -n '/^<!-- screen: /,/^<!-- end of screen -->/p' README.md | sed '1,2d' | sed '$d' | sed '$d' >"$work/picture"
 golden=$(sed -n 's/^<!-- screen: \(.*\) -->/\1/p' README.md)
 diff "$golden" "$work/picture" || { echo "README.md: the picture is not $golden"; exit 1; }
-grep '^build/bitlathe [a-z]' README.md | sed "s|build/bitlathe|$BL_BIN|; s|tests/models|$BL_SOURCE_DIR/tests/models|g" >"$work/tour"
+grep -E '^build/bitlathe (inspect|stats|plan|check|export|verify|diff|snapshot) ' README.md | sed "s|build/bitlathe|$BL_BIN|; s|tests/models|$BL_SOURCE_DIR/tests/models|g" >"$work/tour"
 [ -s "$work/tour" ] || { echo "README.md: no tour found"; exit 1; }
 cd "$work"
 while read -r line; do
