@@ -141,8 +141,9 @@ static enum bl_status read_unit(const struct reader *r, struct bl_state *s, cons
 		r->err->status = BL_INVALID;
 		return bl_err_prefix(r->err, "%s: %s", r->label, where);
 	}
-	snprintf(c->method, sizeof c->method, "%s", method ? method : c->scheme.number == BL_NUM_FULL ? "" : "rtn");
-	c->params = bl_plan_intern(r->p, params ? params : "");
+	bool full = c->scheme.number == BL_NUM_FULL; /* takes no method, the others always have one */
+	snprintf(c->method, sizeof c->method, "%s", full ? "" : method && *method ? method : "rtn");
+	c->params = bl_plan_intern(r->p, params && !full ? params : "");
 	c->locked = locked;
 	return BL_OK;
 }
