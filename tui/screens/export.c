@@ -90,7 +90,7 @@ static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *
 		line(p, BL_ROLE_ERROR, st->err.text);
 		return;
 	}
-	snprintf(text, sizeof text, "files: weights, config, tokenizer, template (Tab lists them)");
+	snprintf(text, sizeof text, "files, companions copied (Tab lists)");
 	snprintf(size, sizeof size, "%d files", st->preview.n_files);
 	step(p, 3, true, false, text, size);
 	const char *edits = bl_str_c(&st->preview.edits);
@@ -181,7 +181,7 @@ static void export_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 		bl_grid_hline(g, p.y++, v.col, v.cols, BL_ROLE_RULE);
 	draw_result(app, st, &p);
 	if (!st->job)
-		line(&p, BL_ROLE_HINT, "Enter writes, reads everything back, proves it against the source, and only then gives it its name.");
+		line(&p, BL_ROLE_HINT, "Enter writes, reads back, proves, and only then gives it its name.");
 }
 
 static void set_out(struct export_state *st, const char *name)

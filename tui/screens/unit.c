@@ -118,7 +118,7 @@ static void draw_channels(struct bl_app *app, struct unit_state *st, const float
 	int bars = v.rows - 3 > 4 ? 4 : v.rows - 3;
 	if (bars > 0)
 		bl_histogram(g, (struct bl_grid_view){v.row, v.col + 2, bars, cols}, bucket, cols, false);
-	bl_grid_textf(g, v.row + bars, v.col + 2, cols, BL_ROLE_DIM, 0, "largest |w| of each %s, 0 .. %lld; median %.4g, largest %.4g", what,
+	bl_grid_textf(g, v.row + bars, v.col + 2, cols, BL_ROLE_DIM, 0, "largest |w| per %s 0..%lld: median %.4g, top %.4g", what,
 		      (long long)n - 1, (double)all[n / 2].value, (double)all[0].value);
 	for (int k = 0, y = v.row + bars + 1, x = v.col + 2; k < n && y < v.row + v.rows; k++) {
 		char text[64];
@@ -196,7 +196,7 @@ static void draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_
 		      c->locked ? "  locked" : "");
 	if (s)
 		bl_grid_textf(g, v.row + 1, v.col, v.cols, BL_ROLE_TEXT, 0,
-			      "weights  %.4g %s %.4g   rms %.4g   kurtosis %.1f   outliers %.3f %%   spread %.1f", (double)s->min,
+			      "weights  %.4g %s %.4g  rms %.4g  kurt %.1f  outl %.3f %%  spread %.1f", (double)s->min,
 			      bl_app_glyph(app, "…", ".."), (double)s->max, s->rms, s->kurtosis, 100 * s->outlier_share,
 			      s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0);
 	if (s && s->n_nonfinite)
@@ -214,8 +214,8 @@ static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid
 	int n = n_candidates(app, st), rows = v.rows - 1;
 
 	bl_grid_text(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0,
-		     bl_app_glyph(app, "  scheme            MB  w-err dB  ~µs L4  served by", "  scheme            MB  w-err dB  ~us L4  served by"));
-	bl_grid_textf(g, v.row, v.col + 35, 6, BL_ROLE_HEADING, 0, "%-6.6s", app->session->target->gpu.name);
+		     bl_app_glyph(app, "  scheme            MB  w-err dB     ~µs  ", "  scheme            MB  w-err dB     ~us  "));
+	bl_grid_textf(g, v.row, v.col + 42, v.cols - 42, BL_ROLE_HEADING, 0, "served by (%s)", app->session->target->title);
 	if (rows < 1)
 		return;
 	bl_list_fit(&st->list, n, rows);
