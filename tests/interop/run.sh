@@ -5,20 +5,20 @@
 # the same files gives. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${1:-$top/build}/bitlathe
+bin=$(cd "${1:-$top/build}" && pwd)/bitlathe
 shared=${BL_SHARED:-$top/../shared}
 cache=${BL_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bitlathe-interop}
 check=$shared/tools/check_export.py
-[ -f "$check" ] || { echo "interop: skipped: $shared/tools is not there"; exit 0; }
+[ -f "$check" ] || { echo "interop: skipped: $shared/tools is not there"; exit 77; }
 [ -x "$bin" ] || { echo "interop: $bin is not built"; exit 1; }
-python3 -m venv --help >/dev/null 2>&1 || { echo "interop: skipped: python3-venv is not installed"; exit 0; }
+python3 -m venv --help >/dev/null 2>&1 || { echo "interop: skipped: python3-venv is not installed"; exit 77; }
 mkdir -p "$cache"
 
 old=$cache/v457 new=$cache/v517
 if ! "$old/bin/python" -c 'import torch, transformers, compressed_tensors, accelerate' 2>/dev/null; then
 	rm -rf "$old"
 	python3 -m venv "$old" && "$old/bin/pip" install -q 'torch==2.10.*' numpy safetensors transformers==4.57.3 compressed-tensors==0.13.0 accelerate ||
-		{ echo "interop: skipped: the packages of the older client cannot be installed"; exit 0; }
+		{ echo "interop: skipped: the packages of the older client cannot be installed"; exit 77; }
 fi
 if ! "$new/bin/python" -c 'import transformers; assert transformers.__version__.startswith("5.17")' 2>/dev/null; then
 	rm -rf "$new"
