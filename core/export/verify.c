@@ -197,6 +197,11 @@ static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 	else if (n && bl_model_open_parts(&v->model, v->rq->path, (const char *)config->data, config->bytes, parts, n, &inner))
 		bl_finding_add(v->r, true, "model", "%s", inner.text);
 	bl_free(parts);
+	if (inner.status && inner.status != BL_INVALID && inner.status != BL_UNSUPPORTED && inner.status != BL_NOT_FOUND) {
+		bl_file_list_free(&list); /* not the checkpoint's fault: no memory, a failing disk */
+		*err = inner;
+		return err->status;
+	}
 	if (v->model) {
 		v->r->tensors = v->model->n_tensors;
 		v->is_ct = v->model->config.quantized && !strcmp(v->model->config.quant_method, "compressed-tensors");
