@@ -87,6 +87,7 @@ static void check_member(struct bl_verifier *v, struct bl_stored *s, struct bl_n
 	if (s->ct && (why = promise(&l, s->ct, s->member->rows, s->member->cols))) {
 		bl_finding_add(v->r, true, s->member->name, "format %.60s: %s", s->ct->format, why);
 		s->bad = true;
+		s->understood = false;
 		return;
 	}
 	if (!s->ct)
