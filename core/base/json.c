@@ -71,18 +71,67 @@ static enum bl_status check_keys(const cJSON *v, const char *file, struct bl_err
 	return s;
 }
 
+/* The next number behind *at, which lies inside the checked text; *at moves behind it. Returns its length. */
+static size_t next_number(const char **at, const char **start)
+{
+	const char *p = *at;
+
+	while (*p != '-' && (*p < '0' || *p > '9'))
+		if (*p++ == '"') {
+			while (*p != '"')
+				p += *p == '\\' ? 2 : 1;
+			p++;
+		}
+	*start = p;
+	while (*p && strchr("+-.eE0123456789", *p))
+		p++;
+	*at = p;
+	return (size_t)(p - *start);
+}
+
+/* A double does not know whether it was spelled 16 or 16.0, and readers of config.json do mind: numbers whose spelling would be lost
+ * carry it in valuestring (which cJSON leaves NULL for numbers, copies and frees). Values stand in the tree in the order of the text. */
+static bool keep_spellings(cJSON *v, const char **at)
+{
+	for (cJSON *c = v->child; c; c = c->next) {
+		if (c->child && !keep_spellings(c, at))
+			return false;
+		if (!cJSON_IsNumber(c))
+			continue;
+		const char *start;
+		size_t n = next_number(at, &start);
+		bool whole = c->valuedouble == floor(c->valuedouble);
+		bool spelled = memchr(start, '.', n) || memchr(start, 'e', n) || memchr(start, 'E', n);
+		if (!whole || (!spelled && fabs(c->valuedouble) < EXACT))
+			continue;
+		if (!(c->valuestring = bl_try_malloc(n + 1)))
+			return false;
+		memcpy(c->valuestring, start, n);
+		c->valuestring[n] = '\0';
+	}
+	return true;
+}
+
 enum bl_status bl_json_parse(cJSON **out, const char *text, size_t n, size_t max_values, const char *file, struct bl_err *err)
 {
 	cJSON *root;
+	size_t reals = 0;
 
 	if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) { /* a byte order mark, as some editors leave it */
 		text += 3;
 		n -= 3;
 	}
-	if (bl_json_scan(text, n, max_values, file, err))
+	if (bl_json_scan(text, n, max_values, &reals, file, err))
 		return err->status;
 	use_our_allocator();
 	root = cJSON_ParseWithLength(text, n);
+	if (root && reals) {
+		const char *at = text;
+		if (!keep_spellings(root, &at)) {
+			cJSON_Delete(root);
+			root = NULL;
+		}
+	}
 	if (!root) /* the text is good, so only memory can have been missing */
 		return bl_fail(err, BL_NO_MEMORY, "%s: not enough memory for its %zu bytes of JSON", file, n);
 	if (check_keys(root, file, err)) {
@@ -280,7 +329,9 @@ static void print_children(struct bl_str *b, const cJSON *v, int indent, bool so
 
 static void print_value(struct bl_str *b, const cJSON *v, int indent, bool sort_keys, int depth)
 {
-	if (cJSON_IsNumber(v))
+	if (cJSON_IsNumber(v) && v->valuestring)
+		bl_str_add(b, v->valuestring);
+	else if (cJSON_IsNumber(v))
 		print_number(b, v->valuedouble);
 	else if (cJSON_IsString(v))
 		bl_str_add_json(b, v->valuestring);

@@ -32,7 +32,7 @@ enum bl_status bl_json_str(const cJSON *o, const char *key, size_t max_bytes, bo
 bool bl_json_is_null_or_missing(const cJSON *o, const char *key);
 
 /* Deterministic printing: indent spaces (0 = compact), keys in stored order or sorted; numbers as shortest round trip,
- * integers without exponent. Appends to b. */
+ * integers without exponent; whole numbers that were read as 16.0 stay 16.0. Appends to b. */
 void bl_json_print(struct bl_str *b, const cJSON *v, int indent, bool sort_keys);
 /* Exact integers above 2^53 are not representable in cJSON; use this for byte counts when building output. */
 cJSON *bl_json_add_int(cJSON *o, const char *key, int64_t v);

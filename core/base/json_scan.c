@@ -13,11 +13,12 @@
 #include "core/base/str.h"
 
 #define DEPTH_MAX 64
+#define EXACT_DIGITS 15 /* integers of so many digits are exact in a double */
 #define NUMBER_MAX 60 /* cJSON copies a number into 63 bytes and cuts what is longer */
 
 struct scan {
 	const char *text, *at, *end;
-	size_t values, max_values;
+	size_t values, max_values, reals;
 	const char *file;
 	struct bl_err *err;
 };
@@ -132,7 +133,7 @@ static size_t digits(struct scan *s)
 static bool number(struct scan *s)
 {
 	const char *start = s->at;
-	bool exponent = false, ok;
+	bool exponent = false, point = false, ok;
 
 	if (*s->at == '-')
 		s->at++;
@@ -143,6 +144,7 @@ static bool number(struct scan *s)
 		ok = digits(s) > 0;
 	}
 	if (ok && s->at < s->end && *s->at == '.') {
+		point = true;
 		s->at++;
 		ok = digits(s) > 0;
 	}
@@ -164,6 +166,7 @@ static bool number(struct scan *s)
 		if (!isfinite(strtod(copy, NULL)))
 			return refuse(s, start, "a number is too large");
 	}
+	s->reals += exponent || point || s->at - start > EXACT_DIGITS;
 	return true;
 }
 
@@ -233,7 +236,7 @@ static bool after_value(struct scan *s, const char *stack, int *depth)
 	return true;
 }
 
-enum bl_status bl_json_scan(const char *text, size_t n, size_t max_values, const char *file, struct bl_err *err)
+enum bl_status bl_json_scan(const char *text, size_t n, size_t max_values, size_t *reals, const char *file, struct bl_err *err)
 {
 	struct scan s = { .text = text, .at = text, .end = text + n, .max_values = max_values, .file = file, .err = err };
 	char stack[DEPTH_MAX];
@@ -276,5 +279,6 @@ enum bl_status bl_json_scan(const char *text, size_t n, size_t max_values, const
 		refuse(&s, s.at, "something follows the object");
 		return BL_INVALID;
 	}
+	*reals = s.reals;
 	return BL_OK;
 }

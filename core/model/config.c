@@ -194,9 +194,8 @@ cJSON *bl_config_v457(const struct bl_config *c, struct bl_str *edits)
 	const cJSON *params = cJSON_GetObjectItemCaseSensitive(o, "rope_parameters");
 
 	if (c->v5_spelling && cJSON_IsObject(params)) {
-		cJSON *scaling = cJSON_Duplicate(params, true);
-		cJSON_DeleteItemFromObjectCaseSensitive(scaling, "rope_theta");
-		put(o, "rope_theta", cJSON_CreateNumber(c->rope.theta));
+		cJSON *scaling = cJSON_Duplicate(params, true), *theta = cJSON_DetachItemFromObjectCaseSensitive(scaling, "rope_theta");
+		put(o, "rope_theta", theta ? theta : cJSON_CreateNumber(c->rope.theta));
 		if (c->rope.kind == BL_ROPE_DEFAULT) {
 			cJSON_Delete(scaling);
 			scaling = cJSON_CreateNull();

@@ -302,6 +302,24 @@ static void printing(void **state)
 	bl_str_free(&b);
 }
 
+/* 16.0 is not 16 for a reader of config.json that asks for a float. */
+static void spelling_is_kept(void **state)
+{
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_str b = { 0 };
+	cJSON *o, *copy;
+	const char *text = "{\"a \\\" 1.5\":16.0,\"b\":[0.0,-1e3,1,{\"c\":2.50},10000000000000000001],\"d 7.0\":\"3.0\",\"e\":1E6,\"f\":[],\"g\":8.0}";
+
+	(void)state;
+	assert_int_equal(bl_json_parse(&o, text, strlen(text), 100, "f", &err), BL_OK);
+	copy = cJSON_Duplicate(o, true);
+	cJSON_Delete(o);
+	bl_json_print(&b, copy, 0, false);
+	assert_string_equal(b.s, "{\"a \\\" 1.5\":16.0,\"b\":[0.0,-1e3,1,{\"c\":2.5},10000000000000000001],\"d 7.0\":\"3.0\",\"e\":1E6,\"f\":[],\"g\":8.0}");
+	cJSON_Delete(copy);
+	bl_str_free(&b);
+}
+
 static void numbers_round_trip(void **state)
 {
 	struct bl_rng r;
@@ -353,7 +371,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accepted), cmocka_unit_test(refused), cmocka_unit_test(depth), cmocka_unit_test(hundred_megabytes),
 		cmocka_unit_test(many_keys), cmocka_unit_test(value_limit), cmocka_unit_test(allocation_failures),
-		cmocka_unit_test(getters), cmocka_unit_test(printing), cmocka_unit_test(numbers_round_trip),
+		cmocka_unit_test(getters), cmocka_unit_test(printing), cmocka_unit_test(spelling_is_kept), cmocka_unit_test(numbers_round_trip),
 		cmocka_unit_test_setup_teardown(loading, scratch_make, scratch_drop),
 	};
 
