@@ -44,6 +44,9 @@ struct bl_session_private {
 	bool autosave;
 	char *autosave_path;
 	uint64_t autosaved_at, edited_ns;
+	pthread_t saver; bool has_saver;       /* writes `saving`; sets `saved` when it has */
+	struct bl_str saving;
+	atomic_bool saved;
 
 	/* export */
 	pthread_mutex_t result_lock;
@@ -52,6 +55,8 @@ struct bl_session_private {
 
 void bl_session_errors_fini(struct bl_session *s);
 void bl_session_export_fini(struct bl_session *s);
-enum bl_status bl_session_recover(struct bl_session *s, struct bl_err *err);
+void bl_session_autosave_drop(struct bl_session *s);  /* the plan is saved: removes it */
+void bl_session_autosave_close(struct bl_session *s); /* removes it, or writes what is unsaved, and waits */
+enum bl_status bl_session_recover(struct bl_session *s, bool *taken, struct bl_err *err);
 
 #endif

@@ -10,9 +10,8 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/plan/recipe.h"
 #include "core/session/private.h"
-
-#define AUTOSAVE_NS 1000000000ull
 
 /* ---- open ---- */
 
@@ -73,14 +72,15 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	if (o->autosave) {
 		s->priv->autosave_path = bl_plan_autosave_path(s->model);
 		struct bl_err ignored = BL_ERR_INIT;
-		if (bl_session_recover(s, &ignored))
+		bool taken;
+		if (bl_session_recover(s, &taken, &ignored))
 			notice(s, bl_xstrdup(ignored.text));
+		else if (taken)
+			notice(s, bl_xstrdup("the unsaved plan of an earlier run was taken up again (u takes it back, w saves it)"));
 	}
 	*out = s;
 	return BL_OK;
 }
-
-static void autosave(struct bl_session *s);
 
 void bl_session_close(struct bl_session *s)
 {
@@ -88,10 +88,7 @@ void bl_session_close(struct bl_session *s)
 		return;
 	struct bl_session_private *p = s->priv;
 	bl_jobs_free(s->jobs);
-	if (p->autosave_path && s->plan && !bl_plan_dirty(s->plan))
-		unlink(p->autosave_path);
-	else if (p->autosave_path && s->plan && bl_plan_revision(s->plan) != p->autosaved_at)
-		autosave(s); /* an edit of the last second; whatever ends the program, it is not lost */
+	bl_session_autosave_close(s);
 	for (int i = 0; p->stats && i < s->model->n_units; i++)
 		bl_weight_stats_free(atomic_load(&p->stats[i]));
 	bl_session_errors_fini(s);
@@ -259,75 +256,8 @@ enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl
 		char *copy = bl_xstrdup(path);
 		bl_free(s->plan_path);
 		s->plan_path = copy;
-		if (s->priv->autosave_path)
-			unlink(s->priv->autosave_path);
-		s->priv->autosaved_at = bl_plan_revision(s->plan);
-		s->priv->edited_ns = 0;
+		bl_session_autosave_drop(s);
 	}
 	bl_str_free(&name);
 	return err->status;
-}
-
-static void autosave(struct bl_session *s)
-{
-	struct bl_session_private *p = s->priv;
-	struct bl_err err = BL_ERR_INIT;
-	struct bl_str text = {0};
-	char *dir = bl_path_dir(p->autosave_path);
-
-	bl_plan_print(&text, s->plan);
-	if (bl_mkdirs(dir, 0700, &err) || bl_write_file(p->autosave_path, bl_str_c(&text), text.len, 0600, &err))
-		bl_log(BL_LOG_WARN, "the plan could not be saved automatically: %s", err.text);
-	bl_str_free(&text);
-	bl_free(dir);
-	p->autosaved_at = bl_plan_revision(s->plan);
-	p->edited_ns = 0;
-}
-
-void bl_session_tick(struct bl_session *s)
-{
-	struct bl_session_private *p = s->priv;
-
-	if (!p->autosave || !p->edited_ns || bl_now_ns() - p->edited_ns < AUTOSAVE_NS)
-		return;
-	if (bl_plan_revision(s->plan) != p->autosaved_at)
-		autosave(s);
-	p->edited_ns = 0;
-}
-
-/* An autosave that differs from what was opened becomes one undoable step. */
-enum bl_status bl_session_recover(struct bl_session *s, struct bl_err *err)
-{
-	struct bl_plan *found = NULL;
-	char a[65], b[65];
-
-	if (!bl_is_file(s->priv->autosave_path))
-		return BL_OK;
-	if (bl_plan_load(&found, s->model, s->priv->autosave_path, NULL, err))
-		return bl_err_prefix(err, "an unsaved plan of an earlier run could not be read");
-	bl_plan_digest(found, a);
-	bl_plan_digest(s->plan, b);
-	if (strcmp(a, b)) {
-		bl_plan_begin(s->plan, "recovered autosave");
-		bl_plan_set_target(s->plan, bl_plan_target(found));
-		bl_plan_set_format(s->plan, bl_plan_format(found));
-		bl_plan_set_zero_nonfinite(s->plan, bl_plan_zero_nonfinite(found));
-		for (int i = 0; i < s->model->n_units; i++) {
-			const struct bl_choice *c = bl_plan_choice(found, i);
-			bl_plan_set_lock(s->plan, i, false);
-			bl_plan_set_scheme(s->plan, i, &c->scheme);
-			if (c->method[0])
-				bl_plan_set_method(s->plan, i, c->method, c->params);
-			bl_plan_set_lock(s->plan, i, c->locked);
-		}
-		while (bl_plan_n_edits(s->plan))
-			bl_plan_set_edit(s->plan, bl_plan_edit(s->plan, 0)->key, NULL, err);
-		for (int i = 0; i < bl_plan_n_edits(found); i++)
-			bl_plan_set_edit(s->plan, bl_plan_edit(found, i)->key, bl_plan_edit(found, i)->value, err);
-		bl_plan_end(s->plan);
-		bl_session_edited(s);
-		notice(s, bl_xstrdup("the unsaved plan of an earlier run was taken up again (u takes it back, w saves it)"));
-	}
-	bl_plan_free(found);
-	return BL_OK;
 }

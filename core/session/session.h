@@ -55,6 +55,9 @@ enum bl_known { BL_KNOWN_NO, BL_KNOWN_COMPUTING, BL_KNOWN_YES, BL_KNOWN_REFUSED 
 enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const struct bl_choice *c, double *rel, char why[160]); /* why: when REFUSED */
 void bl_session_wait_errors(struct bl_session *s); /* blocks (command line): all requested errors are known */
 
+/* A recipe onto the plan, with the methods that the plugins bring. notes: appended. */
+enum bl_status bl_session_recipe(struct bl_session *s, const char *path, struct bl_str *notes, struct bl_err *err);
+
 /* Legality and totals of the current plan; recomputed when the revision changed. Borrowed until the next edit. */
 const struct bl_verdict *bl_session_verdict(struct bl_session *s, int unit);
 const struct bl_problem *bl_session_problems(struct bl_session *s, int *n, int *n_fatal);

@@ -178,6 +178,7 @@ static void a_killed_process_loses_a_second_at_most(void **state)
 		bl_session_edited(s);
 		usleep(1100000);
 		bl_session_tick(s);
+		usleep(300000); /* written by a thread of its own */
 		raise(SIGKILL);
 	}
 	waitpid(pid, &status, 0);
