@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +22,9 @@ struct bl_job {
 	void *ctx;
 	struct bl_job_view view;
 	atomic_int cancel;
+	bool kept;                /* cancels are not taken any more */
+	int waiters;              /* while there are any it is not forgotten */
+	uint64_t ended;           /* number in the order of ending, 0: not yet */
 	uint64_t started_ns, rate_ns;
 	double rate_done;
 };
@@ -33,7 +35,7 @@ struct bl_jobs {
 	pthread_t lanes[BL_LANE_COUNT];
 	bool has_lane[BL_LANE_COUNT], closing;
 	struct bl_job *jobs;
-	uint64_t next_id;
+	uint64_t next_id, n_ended;
 	int pipe[2];
 	atomic_bool awake;
 };
@@ -46,13 +48,15 @@ void bl_jobs_wake(struct bl_jobs *js)
 		(void)!write(js->pipe[1], "", 1); /* full pipe: the reader is awake anyway */
 }
 
+/* First the byte, then the flag: the other way round a wake between the two would lose its byte and leave the flag set, and nobody
+ * would ever be woken again. Now a wake between the two writes nothing, and its change is seen by whoever looks after this. */
 void bl_jobs_drain(struct bl_jobs *js)
 {
 	char buf[16];
 
-	atomic_store(&js->awake, false);
 	while (read(js->pipe[0], buf, sizeof buf) > 0)
 		;
+	atomic_exchange(&js->awake, false);
 }
 
 int bl_jobs_wake_fd(const struct bl_jobs *js)
@@ -71,27 +75,41 @@ static struct bl_job *next_queued(struct bl_jobs *js, enum bl_job_lane lane)
 	return found;
 }
 
+/* Keeps the jobs that ended last: a long one that was added before many short ones is news when it ends. */
 static void forget_old(struct bl_jobs *js)
 {
-	int kept = 0;
-
-	for (struct bl_job **at = &js->jobs; *at;) {
-		struct bl_job *j = *at;
-		if (j->view.state >= BL_JOB_DONE && ++kept > ENDED_KEPT) {
-			*at = j->next;
-			bl_free(j);
-		} else {
-			at = &j->next;
+	for (;;) {
+		struct bl_job **oldest = NULL;
+		int ended = 0;
+		for (struct bl_job **at = &js->jobs; *at; at = &(*at)->next) {
+			ended += (*at)->ended > 0;
+			if ((*at)->ended && !(*at)->waiters && (!oldest || (*at)->ended < (*oldest)->ended))
+				oldest = at;
 		}
+		if (ended <= ENDED_KEPT || !oldest)
+			return;
+		struct bl_job *j = *oldest;
+		*oldest = j->next;
+		bl_free(j);
 	}
+}
+
+static void end(struct bl_job *j, enum bl_job_state state)
+{
+	j->view.state = state;
+	j->view.seconds_left = 0;
+	j->ended = ++j->all->n_ended;
+	forget_old(j->all); /* never this one: it is the newest */
+	pthread_cond_broadcast(&j->all->changed);
 }
 
 static void finish(struct bl_job *j, enum bl_status status, const struct bl_err *err)
 {
+	bool cancelled = status == BL_CANCELLED || atomic_load(&j->cancel);
+
 	j->view.seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
-	j->view.seconds_left = 0;
-	j->view.state = status == BL_OK ? BL_JOB_DONE : status == BL_CANCELLED || atomic_load(&j->cancel) ? BL_JOB_CANCELLED : BL_JOB_FAILED;
 	j->view.err = *err;
+	end(j, cancelled ? BL_JOB_CANCELLED : status == BL_OK ? BL_JOB_DONE : BL_JOB_FAILED);
 }
 
 static void run_one(struct bl_jobs *js, struct bl_job *j)
@@ -109,8 +127,6 @@ static void run_one(struct bl_jobs *js, struct bl_job *j)
 		j->ops.drop(j->ctx);
 	pthread_mutex_lock(&js->lock);
 	finish(j, status, &err);
-	forget_old(js);
-	pthread_cond_broadcast(&js->changed);
 }
 
 static void *lane_main(void *arg)
@@ -208,22 +224,40 @@ static struct bl_job *find(struct bl_jobs *js, uint64_t id)
 
 void bl_jobs_cancel(struct bl_jobs *js, uint64_t id)
 {
-	struct bl_job *drop = NULL;
+	void (*drop)(void *ctx) = NULL;
+	void *ctx = NULL;
 
 	pthread_mutex_lock(&js->lock);
 	struct bl_job *j = find(js, id);
-	if (j && j->view.state < BL_JOB_DONE) {
+	if (j && j->view.state < BL_JOB_DONE && !j->kept) {
 		atomic_store(&j->cancel, 1);
 		if (j->view.state == BL_JOB_QUEUED) {
-			j->view.state = BL_JOB_CANCELLED;
-			drop = j;
+			drop = j->ops.drop;
+			ctx = j->ctx;
+			end(j, BL_JOB_CANCELLED);
 		}
 	}
-	pthread_cond_broadcast(&js->changed);
-	if (drop && drop->ops.drop)
-		drop->ops.drop(drop->ctx); /* under the lock: nobody else may free it meanwhile; drop only frees */
 	pthread_mutex_unlock(&js->lock);
+	if (drop)
+		drop(ctx);
 	bl_jobs_wake(js);
+}
+
+static void look(const struct bl_job *j, struct bl_job_view *out)
+{
+	*out = j->view;
+	if (j->view.state == BL_JOB_RUNNING)
+		out->seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
+}
+
+bool bl_jobs_view(struct bl_jobs *js, uint64_t id, struct bl_job_view *out)
+{
+	pthread_mutex_lock(&js->lock);
+	const struct bl_job *j = find(js, id);
+	if (j)
+		look(j, out);
+	pthread_mutex_unlock(&js->lock);
+	return j != NULL;
 }
 
 int bl_jobs_list(struct bl_jobs *js, struct bl_job_view *out, int cap)
@@ -232,11 +266,8 @@ int bl_jobs_list(struct bl_jobs *js, struct bl_job_view *out, int cap)
 
 	pthread_mutex_lock(&js->lock);
 	for (struct bl_job *j = js->jobs; j; j = j->next, n++)
-		if (n < cap) {
-			out[n] = j->view;
-			if (j->view.state == BL_JOB_RUNNING)
-				out[n].seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
-		}
+		if (n < cap)
+			look(j, &out[n]);
 	pthread_mutex_unlock(&js->lock);
 	return n;
 }
@@ -267,20 +298,30 @@ enum bl_status bl_jobs_wait(struct bl_jobs *js, uint64_t id, struct bl_err *err)
 	enum bl_status status = BL_OK;
 
 	pthread_mutex_lock(&js->lock);
-	struct bl_job *j;
-	while ((j = find(js, id)) && j->view.state < BL_JOB_DONE)
-		pthread_cond_wait(&js->changed, &js->lock);
+	struct bl_job *j = find(js, id);
 	if (!j) {
-		status = bl_fail(err, BL_NOT_FOUND, "job %llu is not known any more", (unsigned long long)id);
-	} else if (j->view.state == BL_JOB_FAILED) {
+		pthread_mutex_unlock(&js->lock);
+		return bl_fail(err, BL_NOT_FOUND, "job %llu is not known any more", (unsigned long long)id);
+	}
+	j->waiters++;
+	while (j->view.state < BL_JOB_DONE)
+		pthread_cond_wait(&js->changed, &js->lock);
+	j->waiters--;
+	if (j->view.state == BL_JOB_FAILED) {
 		if (!err->status)
 			*err = j->view.err;
 		status = j->view.err.status;
 	} else if (j->view.state == BL_JOB_CANCELLED) {
 		status = bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
 	}
+	forget_old(js);
 	pthread_mutex_unlock(&js->lock);
 	return status;
+}
+
+uint64_t bl_job_id(const struct bl_job *j)
+{
+	return j->view.id;
 }
 
 const atomic_int *bl_job_cancel_flag(struct bl_job *j)
@@ -288,30 +329,47 @@ const atomic_int *bl_job_cancel_flag(struct bl_job *j)
 	return &j->cancel;
 }
 
+void bl_job_keep(struct bl_job *j)
+{
+	pthread_mutex_lock(&j->all->lock);
+	j->kept = true;
+	atomic_store(&j->cancel, 0);
+	pthread_mutex_unlock(&j->all->lock);
+}
+
+/* A new phase starts anew: its amounts and speed have nothing to do with those before. */
+static void enter_phase(struct bl_job *j, const char *phase, double done, uint64_t now)
+{
+	memcpy(j->view.phase, phase, sizeof j->view.phase);
+	j->view.rate = 0;
+	j->view.done = done;
+	j->rate_ns = now;
+	j->rate_done = done;
+}
+
 void bl_job_progress(struct bl_job *j, const char *phase, double done, double total, const char *unit)
 {
 	struct bl_jobs *js = j->all;
+	struct bl_job_view *v = &j->view;
 	uint64_t now = bl_now_ns();
+	char name[sizeof v->phase] = "";
 
+	bl_printable(name, sizeof name, phase);
 	pthread_mutex_lock(&js->lock);
-	bool new_phase = strcmp(j->view.phase, phase) != 0;
-	if (new_phase) {
-		snprintf(j->view.phase, sizeof j->view.phase, "%s", phase);
-		j->view.rate = 0;
-		j->rate_ns = now;
-		j->rate_done = done;
-	}
-	double dt = (double)(now - j->rate_ns) / 1e9;
+	if (strcmp(v->phase, name) != 0)
+		enter_phase(j, name, done, now);
+	if (done > v->done)
+		v->done = done;
+	v->total = total;
+	bl_printable(v->unit, sizeof v->unit, unit);
+	double dt = now > j->rate_ns ? (double)(now - j->rate_ns) / 1e9 : 0;
 	if (dt > 0.1) {
-		double rate = (done - j->rate_done) / dt;
-		j->view.rate = j->view.rate > 0 ? (1 - SMOOTH) * j->view.rate + SMOOTH * rate : rate;
+		double rate = (v->done - j->rate_done) / dt;
+		v->rate = v->rate > 0 ? (1 - SMOOTH) * v->rate + SMOOTH * rate : rate;
 		j->rate_ns = now;
-		j->rate_done = done;
+		j->rate_done = v->done;
 	}
-	j->view.done = done;
-	j->view.total = total;
-	snprintf(j->view.unit, sizeof j->view.unit, "%s", unit);
-	j->view.seconds_left = j->view.rate > 0 && total > 0 ? (total - done) / j->view.rate : -1;
+	v->seconds_left = !(v->rate > 0) || !(total > 0) ? -1 : total > v->done ? (total - v->done) / v->rate : 0;
 	pthread_mutex_unlock(&js->lock);
 	bl_jobs_wake(js);
 }

@@ -35,20 +35,26 @@ struct bl_job_ops {
 
 struct bl_jobs;
 struct bl_jobs *bl_jobs_new(void);
-void bl_jobs_free(struct bl_jobs *js);              /* cancels, waits */
+void bl_jobs_free(struct bl_jobs *js);              /* cancels, waits; nobody may be inside bl_jobs_wait */
 uint64_t bl_jobs_add(struct bl_jobs *js, const struct bl_job_ops *ops, void *ctx, const char *title);
 void bl_jobs_cancel(struct bl_jobs *js, uint64_t id);
 int bl_jobs_wake_fd(const struct bl_jobs *js);      /* readable when something changed; drain with bl_jobs_drain */
 void bl_jobs_drain(struct bl_jobs *js);
 void bl_jobs_wake(struct bl_jobs *js);
+/* A copy of one job; false when it is not known (any more). */
+bool bl_jobs_view(struct bl_jobs *js, uint64_t id, struct bl_job_view *out);
 /* Newest first; fills at most cap, returns the number that exist (the last 64 ended ones are kept). */
 int bl_jobs_list(struct bl_jobs *js, struct bl_job_view *out, int cap);
 bool bl_jobs_busy(struct bl_jobs *js);              /* queued or running in any lane */
 bool bl_jobs_lane_busy(struct bl_jobs *js, enum bl_job_lane lane);
 enum bl_status bl_jobs_wait(struct bl_jobs *js, uint64_t id, struct bl_err *err); /* outcome of the job */
 
-/* inside run */
+/* inside run; a job that ends with the cancel flag set is CANCELLED, whatever it returned */
+uint64_t bl_job_id(const struct bl_job *j);
 const atomic_int *bl_job_cancel_flag(struct bl_job *j);
+/* The work stands: a cancel that came too late is forgotten, later ones are not taken. */
+void bl_job_keep(struct bl_job *j);
+/* From any thread of the job. Within a phase `done` only grows: the report of a slower thread changes nothing. */
 void bl_job_progress(struct bl_job *j, const char *phase, double done, double total, const char *unit);
 
 #endif
