@@ -1,50 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which units a text means. Regular expressions go through PCRE2 with a match limit: a hostile pattern ends, it does not hang. */
+ * Which units a text means, and "PATTERN=SCHEME" applied to them. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include "core/base/mem.h"
 #include "core/base/str.h"
-#include "core/plan/plan.h"
+#include "core/plan/regex.h"
+#include "core/plan/state.h"
 
-#define MATCH_LIMIT 100000
-
-static enum bl_status match_regex(const struct bl_model *m, const char *regex, uint8_t *selected, int *n, struct bl_err *err)
+static enum bl_status match_regex(const struct bl_model *m, const char *text, uint8_t *selected, int *n, struct bl_err *err)
 {
-	int code = 0;
-	PCRE2_SIZE at = 0;
-	PCRE2_UCHAR text[160];
-	pcre2_code *re = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED, &code, &at, NULL);
+	int64_t budget = BL_REGEX_BUDGET_NS;
+	struct bl_regex *re = NULL;
 
-	if (!re) {
-		pcre2_get_error_message(code, text, sizeof text);
-		return bl_fail(err, BL_USAGE, "pattern re:%s: at byte %zu: %s", regex, (size_t)at, (char *)text);
-	}
-	pcre2_match_context *mc = pcre2_match_context_create(NULL);
-	pcre2_match_data *md = pcre2_match_data_create_from_pattern(re, NULL);
-	pcre2_set_match_limit(mc, MATCH_LIMIT);
-	pcre2_set_depth_limit(mc, 1000);
+	if (bl_regex_open(&re, text, "pattern ", BL_USAGE, err))
+		return err->status;
 	for (int i = 0; i < m->n_units && !err->status; i++) {
 		const struct bl_unit *u = &m->units[i];
-		for (int j = -1; j < u->n_members && !selected[i] && !err->status; j++) {
-			const char *name = j < 0 ? u->name : u->members[j].name;
-			int rc = pcre2_match(re, (PCRE2_SPTR)name, strlen(name), 0, 0, md, mc);
-			if (rc >= 0) {
-				selected[i] = 1;
-				++*n;
-			} else if (rc != PCRE2_ERROR_NOMATCH) {
-				bl_fail(err, BL_USAGE, "pattern re:%s: takes too long to match (rule out nested repetition)", regex);
-			}
-		}
+		for (int j = -1; j < u->n_members && !selected[i] && !err->status; j++)
+			selected[i] = bl_regex_match(re, j < 0 ? u->name : u->members[j].name, &budget, err);
+		*n += selected[i];
 	}
-	pcre2_match_data_free(md);
-	pcre2_match_context_free(mc);
-	pcre2_code_free(re);
+	bl_regex_free(re);
 	return err->status;
 }
 
@@ -119,54 +98,70 @@ enum bl_status bl_pattern_match(const struct bl_model *m, const char *pattern, u
 	return err->status;
 }
 
+/* "SCHEME[:METHOD[,key=value...]]" taken apart. */
+struct setting { struct bl_scheme scheme; char method[BL_METHOD_NAME_MAX]; char *params; };
+
+static enum bl_status parse_setting(struct setting *out, const char *text, struct bl_err *err)
+{
+	const char *colon = strchr(text, ':'), *comma = colon ? strchr(colon, ',') : NULL;
+	size_t len = !colon ? 0 : comma ? (size_t)(comma - colon - 1) : strlen(colon + 1);
+	char *scheme = bl_xstrndup(text, colon ? (size_t)(colon - text) : strlen(text));
+	enum bl_status status = bl_scheme_parse(&out->scheme, scheme, err);
+
+	bl_free(scheme);
+	if (status)
+		return status;
+	if (!bl_text_is_plain(text, BL_PARAMS_TEXT_MAX))
+		return bl_fail(err, BL_USAGE, "%.100s: must be at most %d bytes of text", text, BL_PARAMS_TEXT_MAX);
+	if (colon && (!len || len >= sizeof out->method))
+		return bl_fail(err, BL_USAGE, "%s: the method's name must be 1 to %zu bytes long", text, sizeof out->method - 1);
+	memset(out->method, 0, sizeof out->method);
+	if (colon)
+		memcpy(out->method, colon + 1, len);
+	out->params = comma ? bl_xstrdup(comma + 1) : NULL;
+	return BL_OK;
+}
+
+/* The first '=' that is followed by a scheme (a regular expression may hold '=' too), else the last one; NULL: none. */
+static const char *find_equals(const char *text)
+{
+	for (const char *c = strchr(text, '='); c; c = strchr(c + 1, '=')) {
+		struct bl_err ignored = BL_ERR_INIT;
+		struct bl_scheme scheme;
+		size_t len = strcspn(c + 1, ":");
+		char name[BL_SCHEME_NAME_MAX];
+		if (len >= sizeof name)
+			continue;
+		memcpy(name, c + 1, len);
+		name[len] = '\0';
+		if (bl_scheme_parse(&scheme, name, &ignored) == BL_OK)
+			return c;
+	}
+	return strrchr(text, '=');
+}
+
 enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
 {
-	const char *eq = NULL, *rest;
-	struct bl_scheme scheme;
-	char *pattern, *name, method[BL_METHOD_NAME_MAX] = "", *params = NULL;
+	const char *eq = find_equals(text);
+	struct setting set = {.params = NULL};
 	int changed = 0, locked = 0;
 
-	/* the last '=' that is followed by a scheme: a regular expression may hold '=' too */
-	for (const char *c = text; *c; c++) {
-		struct bl_err ignored = BL_ERR_INIT;
-		if (*c != '=')
-			continue;
-		name = bl_xstrndup(c + 1, strcspn(c + 1, ":"));
-		if (bl_scheme_parse(&scheme, name, &ignored) == BL_OK)
-			eq = c;
-		bl_free(name);
-		if (eq)
-			break;
-	}
-	if (!eq) {
-		eq = strrchr(text, '=');
-		if (!eq)
-			return bl_fail(err, BL_USAGE, "%s: must be PATTERN=SCHEME[:METHOD[,key=value]]", text);
-		return bl_scheme_parse(&scheme, eq + 1, err);
-	}
-	rest = strchr(eq + 1, ':');
-	if (rest) {
-		const char *comma = strchr(rest + 1, ',');
-		size_t len = comma ? (size_t)(comma - rest - 1) : strlen(rest + 1);
-		if (!len || len >= sizeof method)
-			return bl_fail(err, BL_USAGE, "%s: the method's name must be 1 to %zu bytes long", text, sizeof method - 1);
-		memcpy(method, rest + 1, len);
-		params = comma ? bl_xstrdup(comma + 1) : NULL;
-	}
-	pattern = bl_xstrndup(text, (size_t)(eq - text));
-	uint8_t *sel = bl_xalloc((size_t)m->n_units + 1, 1);
-	if (bl_pattern_match(m, pattern, sel, NULL, err) == BL_OK) {
+	if (!eq || eq == text)
+		return bl_fail(err, BL_USAGE, "%s: must be PATTERN=SCHEME[:METHOD[,key=value]]", text);
+	if (parse_setting(&set, eq + 1, err))
+		return err->status;
+	char *pattern = bl_xstrndup(text, (size_t)(eq - text));
+	uint8_t *selected = bl_xalloc((size_t)m->n_units + 1, 1);
+	if (bl_pattern_match(m, pattern, selected, NULL, err) == BL_OK) {
 		bl_plan_begin(p, text);
 		for (int i = 0; i < m->n_units; i++) {
-			if (!sel[i])
+			if (!selected[i])
 				continue;
-			if (!bl_plan_set_scheme(p, i, &scheme)) {
-				locked++;
-				continue;
-			}
-			if (*method && scheme.number != BL_NUM_FULL)
-				bl_plan_set_method(p, i, method, params);
-			changed++;
+			bool done = bl_plan_set_scheme(p, i, &set.scheme);
+			if (done && *set.method)
+				bl_plan_set_method(p, i, set.method, set.params);
+			changed += done;
+			locked += !done;
 		}
 		bl_plan_end(p);
 		if (n_changed)
@@ -174,9 +169,9 @@ enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, con
 		if (n_locked)
 			*n_locked = locked;
 	}
-	bl_free(sel);
+	bl_free(selected);
 	bl_free(pattern);
-	bl_free(params);
+	bl_free(set.params);
 	return err->status;
 }
 
@@ -190,7 +185,8 @@ enum bl_status bl_plan_preset(struct bl_plan *p, const struct bl_model *m, const
 	snprintf(label, sizeof label, "preset %s", name);
 	bl_plan_begin(p, label);
 	for (int i = 0; i < m->n_units; i++)
-		bl_plan_set_scheme(p, i, &s);
+		if (bl_plan_set_scheme(p, i, &s))
+			bl_plan_set_method(p, i, "rtn", "");
 	bl_plan_end(p);
 	return BL_OK;
 }

@@ -17,11 +17,11 @@
 
 char *bl_plan_intern(struct bl_plan *p, const char *params)
 {
-	for (size_t i = 0; i < p->n_interned; i++)
-		if (!strcmp(p->interned[i], params))
-			return p->interned[i];
-	bl_xgrow(&p->interned, &p->cap_interned, p->n_interned + 1);
-	return p->interned[p->n_interned++] = bl_xstrdup(params);
+	int64_t i = bl_names_find(&p->interned, params);
+
+	if (i < 0)
+		i = bl_names_add(&p->interned, bl_xstrdup(params));
+	return (char *)(uintptr_t)p->interned.names[i];
 }
 
 struct bl_plan *bl_plan_new(const struct bl_model *m, const char *target)
@@ -79,7 +79,8 @@ struct bl_plan *bl_plan_copy(const struct bl_plan *p)
 static void drop_steps(struct bl_step *steps, size_t *n)
 {
 	for (size_t i = 0; i < *n; i++) {
-		bl_state_free(steps[i].state);
+		bl_state_free(steps[i].rest);
+		bl_free(steps[i].changes);
 		bl_free(steps[i].label);
 	}
 	*n = 0;
@@ -98,9 +99,9 @@ void bl_plan_free(struct bl_plan *p)
 	bl_state_free(p->saved);
 	bl_free(p->label);
 	bl_free(p->model_id);
-	for (size_t i = 0; i < p->n_interned; i++)
-		bl_free(p->interned[i]);
-	bl_free(p->interned);
+	for (size_t i = 0; i < p->interned.n; i++)
+		bl_free((char *)(uintptr_t)p->interned.names[i]);
+	bl_names_free(&p->interned);
 	bl_free(p);
 }
 
@@ -157,10 +158,52 @@ void bl_plan_digest(const struct bl_plan *p, char out[65])
 
 /* ---- steps ---- */
 
-static void push(struct bl_step **steps, size_t *n, size_t *cap, struct bl_state *s, char *label)
+static void push(struct bl_step **steps, size_t *n, size_t *cap, struct bl_step s)
 {
 	bl_xgrow(steps, cap, *n + 1);
-	(*steps)[(*n)++] = (struct bl_step){s, label};
+	(*steps)[(*n)++] = s;
+}
+
+/* The way back from `now` to `before`, which is used up. */
+static struct bl_step make_step(struct bl_state *before, const struct bl_state *now, char *label)
+{
+	struct bl_step step = {.label = label};
+
+	for (int i = 0; i < now->n; i++)
+		step.n += !bl_choice_equal(&before->choice[i], &now->choice[i]);
+	step.changes = bl_xalloc((size_t)step.n + 1, sizeof *step.changes);
+	step.n = 0;
+	for (int i = 0; i < now->n; i++)
+		if (!bl_choice_equal(&before->choice[i], &now->choice[i]))
+			step.changes[step.n++] = (struct bl_change){i, before->choice[i]};
+	if (bl_state_rest_equal(before, now)) {
+		bl_state_free(before);
+		return step;
+	}
+	bl_free(before->choice);
+	before->choice = NULL;
+	before->n = 0;
+	step.rest = before;
+	return step;
+}
+
+/* Afterwards the step leads the other way. */
+static void swap_step(struct bl_state *now, struct bl_step *step)
+{
+	for (int i = 0; i < step->n; i++) {
+		struct bl_choice *c = &now->choice[step->changes[i].unit], old = *c;
+		*c = step->changes[i].choice;
+		step->changes[i].choice = old;
+	}
+	if (step->rest) {
+		struct bl_state old = *now;
+		*now = *step->rest;
+		*step->rest = old;
+		now->choice = old.choice;
+		now->n = old.n;
+		step->rest->choice = NULL;
+		step->rest->n = 0;
+	}
 }
 
 void bl_plan_begin(struct bl_plan *p, const char *label)
@@ -177,7 +220,7 @@ bool bl_plan_end(struct bl_plan *p)
 		return !bl_state_equal(p->before, p->now);
 	bool changed = !bl_state_equal(p->before, p->now);
 	if (changed) {
-		push(&p->undo, &p->n_undo, &p->cap_undo, p->before, p->label);
+		push(&p->undo, &p->n_undo, &p->cap_undo, make_step(p->before, p->now, p->label));
 		drop_steps(p->redo, &p->n_redo);
 		p->revision++;
 	} else {
@@ -189,19 +232,29 @@ bool bl_plan_end(struct bl_plan *p)
 	return changed;
 }
 
-static bool step_back(struct bl_plan *p, struct bl_step **from, size_t *n_from, struct bl_step **to, size_t *n_to, size_t *cap_to)
+/* Ends an edit of one thing: inside somebody's larger step nobody asks whether it changed anything. */
+static void end_edit(struct bl_plan *p)
 {
-	if (!*n_from)
+	if (p->depth > 1)
+		p->depth--;
+	else
+		bl_plan_end(p);
+}
+
+/* Within an open step there is nothing to go back to yet. */
+static bool step_over(struct bl_plan *p, struct bl_step **from, size_t *n_from, struct bl_step **to, size_t *n_to, size_t *cap_to)
+{
+	if (!*n_from || p->depth)
 		return false;
 	struct bl_step s = (*from)[--*n_from];
-	push(to, n_to, cap_to, p->now, s.label);
-	p->now = s.state;
+	swap_step(p->now, &s);
+	push(to, n_to, cap_to, s);
 	p->revision++;
 	return true;
 }
 
-bool bl_plan_undo(struct bl_plan *p) { return step_back(p, &p->undo, &p->n_undo, &p->redo, &p->n_redo, &p->cap_redo); }
-bool bl_plan_redo(struct bl_plan *p) { return step_back(p, &p->redo, &p->n_redo, &p->undo, &p->n_undo, &p->cap_undo); }
+bool bl_plan_undo(struct bl_plan *p) { return step_over(p, &p->undo, &p->n_undo, &p->redo, &p->n_redo, &p->cap_redo); }
+bool bl_plan_redo(struct bl_plan *p) { return step_over(p, &p->redo, &p->n_redo, &p->undo, &p->n_undo, &p->cap_undo); }
 const char *bl_plan_undo_label(const struct bl_plan *p) { return p->n_undo ? p->undo[p->n_undo - 1].label : NULL; }
 const char *bl_plan_redo_label(const struct bl_plan *p) { return p->n_redo ? p->redo[p->n_redo - 1].label : NULL; }
 
@@ -216,26 +269,29 @@ bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s)
 	bl_plan_begin(p, "scheme");
 	c->scheme = *s;
 	if (s->number == BL_NUM_FULL) {
-		c->method[0] = '\0';
+		memset(c->method, 0, sizeof c->method);
 		c->params = bl_plan_intern(p, "");
 	} else if (!c->method[0]) {
 		snprintf(c->method, sizeof c->method, "rtn");
 	}
-	bl_plan_end(p);
+	end_edit(p);
 	return true;
 }
 
+/* Full precision takes no method; everything else has one. */
 bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const char *params)
 {
 	struct bl_choice *c = &p->now->choice[unit];
 
 	if (c->locked)
 		return false;
+	if (c->scheme.number == BL_NUM_FULL)
+		return true;
 	bl_plan_begin(p, "method");
 	memset(c->method, 0, sizeof c->method);
-	snprintf(c->method, sizeof c->method, "%s", method);
+	snprintf(c->method, sizeof c->method, "%s", *method ? method : "rtn");
 	c->params = bl_plan_intern(p, params ? params : "");
-	bl_plan_end(p);
+	end_edit(p);
 	return true;
 }
 
@@ -243,19 +299,17 @@ void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked)
 {
 	bl_plan_begin(p, locked ? "lock" : "unlock");
 	p->now->choice[unit].locked = locked;
-	bl_plan_end(p);
+	end_edit(p);
 }
 
 static void set_text(struct bl_plan *p, char **field, const char *label, const char *value)
 {
-	size_t at = (size_t)((char *)field - (char *)p->now);
+	char *copy = bl_xstrdup(value); /* value may be the field itself */
 
 	bl_plan_begin(p, label);
-	field = (char **)((char *)p->now + at);
-	char *copy = bl_xstrdup(value);
 	bl_free(*field);
 	*field = copy;
-	bl_plan_end(p);
+	end_edit(p);
 }
 
 void bl_plan_set_target(struct bl_plan *p, const char *target) { set_text(p, &p->now->target, "target", target); }
@@ -265,43 +319,93 @@ void bl_plan_set_zero_nonfinite(struct bl_plan *p, bool on)
 {
 	bl_plan_begin(p, on ? "store NaN and Inf as zero" : "refuse NaN and Inf");
 	p->now->zero_nonfinite = on;
-	bl_plan_end(p);
+	end_edit(p);
+}
+
+/* ---- config edits ---- */
+
+bool bl_text_is_plain(const char *s, size_t max_bytes)
+{
+	size_t n = strlen(s);
+
+	if (n > max_bytes || !bl_utf8_valid(s, n))
+		return false;
+	for (const char *c = s; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			return false;
+	return true;
+}
+
+static enum bl_status check_key(const char *key, struct bl_err *err)
+{
+	static const char *const refused[] = {"quantization_config", "model_type", "architectures", "num_hidden_layers", "hidden_size",
+		"intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings", "layer_types"};
+
+	if (!*key || !bl_text_is_plain(key, 100))
+		return bl_fail(err, BL_USAGE, "config key: must be 1 to 100 bytes of text");
+	if (strpbrk(key, " \"\\"))
+		return bl_fail(err, BL_USAGE, "config key %s: must be plain characters", key);
+	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+		if (!strcmp(key, refused[i]))
+			return bl_fail(err, BL_USAGE, "config key %s: describes the weights and cannot be edited", key);
+	return BL_OK;
+}
+
+/* JSON text without blanks between tokens: one line, and equal values are equal texts. Numbers keep their spelling. */
+static void squeeze(struct bl_str *out, const char *json)
+{
+	bool quoted = false;
+
+	for (const char *c = json; *c; c++) {
+		if (!quoted && strchr(" \t\r\n", *c))
+			continue;
+		bl_str_addc(out, *c);
+		if (*c == '"')
+			quoted = !quoted;
+		else if (quoted && *c == '\\')
+			bl_str_addc(out, *++c);
+	}
+}
+
+enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *canonical, struct bl_err *err)
+{
+	struct bl_str wrapped = {0};
+	cJSON *json = NULL;
+	char where[128];
+
+	if (check_key(key, err) || !value || !*value)
+		return err->status;
+	if (strlen(value) > 65536)
+		return bl_fail(err, BL_USAGE, "config key %s: its value is longer than 65536 bytes", key);
+	snprintf(where, sizeof where, "config key %s", key);
+	bl_str_addf(&wrapped, "{\"v\":%s}", value);
+	if (bl_json_parse(&json, bl_str_c(&wrapped), wrapped.len, 10000, where, err) == BL_OK && cJSON_GetArraySize(json) != 1)
+		bl_fail(err, BL_USAGE, "config key %s: its value must be one JSON value", key);
+	cJSON_Delete(json);
+	bl_str_free(&wrapped);
+	if (err->status)
+		return err->status = BL_USAGE;
+	squeeze(canonical, value);
+	return BL_OK;
 }
 
 enum bl_status bl_plan_set_edit(struct bl_plan *p, const char *key, const char *value, struct bl_err *err)
 {
-	static const char *const refused[] = {"quantization_config", "model_type", "architectures", "num_hidden_layers", "hidden_size",
-		"intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings", "layer_types"};
-	struct bl_str wrapped = {0};
+	struct bl_str canonical = {0};
 	char label[128];
-	cJSON *json = NULL;
 
-	if (!*key || strlen(key) > 100)
-		return bl_fail(err, BL_USAGE, "config key: must be 1 to 100 bytes long");
-	for (const char *c = key; *c; c++)
-		if ((unsigned char)*c <= ' ' || *c == 0x7f || *c == '"' || *c == '\\')
-			return bl_fail(err, BL_USAGE, "config key %s: must be plain characters", key);
-	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
-		if (!strcmp(key, refused[i]))
-			return bl_fail(err, BL_USAGE, "config key %s: describes the weights and cannot be edited", key);
-	if (value && *value) {
-		bl_str_addf(&wrapped, "{\"v\":%s}", value);
-		enum bl_status s = strlen(value) > 65536 ? bl_fail(err, BL_USAGE, "config key %s: its value is longer than 65536 bytes", key) :
-			bl_json_parse(&json, bl_str_c(&wrapped), wrapped.len, 10000, key, err);
-		if (!s && cJSON_GetArraySize(json) != 1)
-			s = bl_fail(err, BL_USAGE, "config key %s: its value must be one JSON value", key);
-		bl_str_free(&wrapped);
-		cJSON_Delete(json);
-		if (s) {
-			err->status = BL_USAGE;
-			return BL_USAGE;
+	if (bl_edit_check(key, value, &canonical, err) == BL_OK) {
+		snprintf(label, sizeof label, "config %s", key);
+		bl_plan_begin(p, label);
+		bl_state_put_edit(p->now, key, value ? bl_str_c(&canonical) : NULL);
+		if (p->now->n_edits > BL_EDITS_MAX) {
+			bl_state_put_edit(p->now, key, NULL);
+			bl_fail(err, BL_USAGE, "config key %s: more than %d edits", key, BL_EDITS_MAX);
 		}
+		end_edit(p);
 	}
-	snprintf(label, sizeof label, "config %s", key);
-	bl_plan_begin(p, label);
-	bl_state_put_edit(p->now, key, value);
-	bl_plan_end(p);
-	return BL_OK;
+	bl_str_free(&canonical);
+	return err->status;
 }
 
 /* ---- snapshots ---- */
@@ -320,13 +424,8 @@ int bl_plan_find_snapshot(const struct bl_plan *p, const char *name)
 
 static enum bl_status check_name(const struct bl_plan *p, const char *name, struct bl_err *err)
 {
-	size_t len = strlen(name);
-
-	if (!len || len > SNAPSHOT_NAME_MAX || !bl_utf8_valid(name, len))
-		return bl_fail(err, BL_USAGE, "snapshot name: must be 1 to %d bytes of text", SNAPSHOT_NAME_MAX);
-	for (const char *c = name; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			return bl_fail(err, BL_USAGE, "snapshot name: must not hold control characters");
+	if (!*name || !bl_text_is_plain(name, SNAPSHOT_NAME_MAX))
+		return bl_fail(err, BL_USAGE, "snapshot name: must be 1 to %d bytes of text without control characters", SNAPSHOT_NAME_MAX);
 	if (bl_plan_find_snapshot(p, name) >= 0)
 		return bl_fail(err, BL_USAGE, "a snapshot called \"%s\" exists: rename or drop it, or choose another name", name);
 	return BL_OK;
@@ -338,6 +437,10 @@ enum bl_status bl_plan_snapshot_save(struct bl_plan *p, const char *name, const 
 
 	if (check_name(p, name, err))
 		return err->status;
+	if (note && !bl_text_is_plain(note, BL_PARAMS_TEXT_MAX))
+		return bl_fail(err, BL_USAGE, "snapshot %s: its note must be at most %d bytes of text on one line", name, BL_PARAMS_TEXT_MAX);
+	if (p->now->n_snapshots >= BL_SNAPSHOTS_MAX)
+		return bl_fail(err, BL_USAGE, "snapshot %s: there are %d already: drop some", name, BL_SNAPSHOTS_MAX);
 	snprintf(label, sizeof label, "snapshot %s", name);
 	bl_plan_begin(p, label);
 	struct bl_state *s = p->now;
@@ -347,7 +450,7 @@ enum bl_status bl_plan_snapshot_save(struct bl_plan *p, const char *name, const 
 	memmove(s->snapshots + 1, s->snapshots, (size_t)s->n_snapshots * sizeof *s->snapshots);
 	s->snapshots[0] = n;
 	s->n_snapshots++;
-	bl_plan_end(p);
+	end_edit(p);
 	return BL_OK;
 }
 
@@ -368,7 +471,7 @@ enum bl_status bl_plan_snapshot_restore(struct bl_plan *p, int i, struct bl_err 
 	old->n_snapshots = 0;
 	p->now = s;
 	bl_state_free(old);
-	bl_plan_end(p);
+	end_edit(p);
 	return BL_OK;
 }
 
@@ -382,9 +485,9 @@ enum bl_status bl_plan_snapshot_rename(struct bl_plan *p, int i, const char *nam
 	const struct bl_snapshot *from = bl_plan_snapshot(p, i);
 	struct bl_shared_snapshot *n = bl_xalloc(1, sizeof *n);
 	*n = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(from->note), from->wall_s, bl_state_copy_document(from->state)}};
-	p->now->snapshots[i]->refs--; /* the state before this step holds it too */
+	bl_snapshot_release(p->now->snapshots[i]);
 	p->now->snapshots[i] = n;
-	bl_plan_end(p);
+	end_edit(p);
 	return BL_OK;
 }
 
@@ -395,8 +498,8 @@ void bl_plan_snapshot_drop(struct bl_plan *p, int i)
 	snprintf(label, sizeof label, "drop snapshot %s", bl_plan_snapshot(p, i)->name);
 	bl_plan_begin(p, label);
 	struct bl_state *s = p->now;
-	s->snapshots[i]->refs--; /* the state before this step holds it too */
+	bl_snapshot_release(s->snapshots[i]);
 	memmove(&s->snapshots[i], &s->snapshots[i + 1], (size_t)(s->n_snapshots - i - 1) * sizeof *s->snapshots);
 	s->n_snapshots--;
-	bl_plan_end(p);
+	end_edit(p);
 }

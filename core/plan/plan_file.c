@@ -13,7 +13,7 @@
 
 #define PLAN_MAX_BYTES (64u << 20)
 #define PLAN_VALUES_MAX 4000000
-#define SNAPSHOTS_MAX 10000
+#define UNKNOWN_SHOWN 3 /* keys named in the note; the others are counted */
 
 /* ---- writing ---- */
 
@@ -100,46 +100,53 @@ enum bl_status bl_plan_save(struct bl_plan *p, const char *path, struct bl_err *
 
 /* ---- reading ---- */
 
-struct reader { struct bl_plan *p; const struct bl_model *m; const char *label; struct bl_err *err; };
+struct reader {
+	struct bl_plan *p;
+	const struct bl_model *m;
+	struct bl_names units;           /* name -> index */
+	struct bl_str unknown; int n_unknown;
+	struct bl_err *err;
+};
 
-static enum bl_status refuse_unknown(const struct reader *r, const cJSON *o, const char *where, const char *const *known)
+/* Keys of another version are left out, and said so: what they meant is lost when this plan is saved. */
+static void note_unknown(struct reader *r, const cJSON *o, const char *where, const char *const *known)
 {
 	for (const cJSON *f = o->child; f; f = f->next) {
 		int k = 0;
 		while (known[k] && strcmp(known[k], f->string))
 			k++;
-		if (!known[k])
-			return bl_fail(r->err, BL_INVALID, "%s: %s: unknown field %s", r->label, where, f->string);
+		if (known[k])
+			continue;
+		char shown[64];
+		if (r->n_unknown++ < UNKNOWN_SHOWN)
+			bl_str_addf(&r->unknown, "%s%s: %s", r->n_unknown > 1 ? ", " : "", where, bl_printable(shown, sizeof shown, f->string));
 	}
-	return BL_OK;
 }
 
-static enum bl_status read_unit(const struct reader *r, struct bl_state *s, const cJSON *o, int index, uint8_t *seen)
+/* where: "FILE: units[3]", for every message about it. */
+static enum bl_status read_unit(struct reader *r, struct bl_state *s, const cJSON *o, const char *where, uint8_t *seen)
 {
 	static const char *const known[] = {"name", "scheme", "method", "params", "locked", NULL};
 	const char *name, *scheme, *method = NULL, *params = NULL;
-	char where[64];
 	bool locked = false;
 
-	snprintf(where, sizeof where, "units[%d]", index);
 	if (!cJSON_IsObject(o))
-		return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object", r->label, where);
-	if (refuse_unknown(r, o, where, known) || bl_json_str(o, "name", 512, true, &name, r->label, r->err) ||
-	    bl_json_str(o, "scheme", BL_SCHEME_NAME_MAX, true, &scheme, r->label, r->err) ||
-	    bl_json_str(o, "method", BL_METHOD_NAME_MAX - 1, false, &method, r->label, r->err) ||
-	    bl_json_str(o, "params", 4096, false, &params, r->label, r->err) || bl_json_bool(o, "locked", false, &locked, r->label, r->err)) {
+		return bl_fail(r->err, BL_INVALID, "%s: must be an object", where);
+	if (bl_json_str(o, "name", 512, true, &name, where, r->err) || bl_json_str(o, "scheme", BL_SCHEME_NAME_MAX, true, &scheme, where, r->err) ||
+	    bl_json_str(o, "method", BL_METHOD_NAME_MAX - 1, false, &method, where, r->err) ||
+	    bl_json_str(o, "params", BL_PARAMS_TEXT_MAX, false, &params, where, r->err) || bl_json_bool(o, "locked", false, &locked, where, r->err))
 		return r->err->status;
-	}
-	int unit = bl_model_unit(r->m, name);
-	if (unit < 0 || strcmp(r->m->units[unit].name, name))
-		return bl_fail(r->err, BL_INVALID, "%s: %s: the model has no unit called %s", r->label, where, name);
+	note_unknown(r, o, where, known);
+	int64_t unit = bl_names_find(&r->units, name);
+	if (unit < 0)
+		return bl_fail(r->err, BL_INVALID, "%s: the model has no unit called %s", where, name);
 	if (seen[unit])
-		return bl_fail(r->err, BL_INVALID, "%s: %s: %s is listed twice", r->label, where, name);
+		return bl_fail(r->err, BL_INVALID, "%s: %s is listed twice", where, name);
 	seen[unit] = 1;
 	struct bl_choice *c = &s->choice[unit];
 	if (bl_scheme_parse(&c->scheme, scheme, r->err)) {
 		r->err->status = BL_INVALID;
-		return bl_err_prefix(r->err, "%s: %s", r->label, where);
+		return bl_err_prefix(r->err, "%s", where);
 	}
 	bool full = c->scheme.number == BL_NUM_FULL; /* takes no method, the others always have one */
 	snprintf(c->method, sizeof c->method, "%s", full ? "" : method && *method ? method : "rtn");
@@ -148,56 +155,67 @@ static enum bl_status read_unit(const struct reader *r, struct bl_state *s, cons
 	return BL_OK;
 }
 
-static enum bl_status read_units(const struct reader *r, struct bl_state *s, const cJSON *units)
+static enum bl_status read_units(struct reader *r, struct bl_state *s, const cJSON *units, const char *label)
 {
+	struct bl_str where = {0};
 	int index = 0;
 
 	if (!cJSON_IsArray(units))
-		return bl_fail(r->err, BL_INVALID, "%s: units: must be a list", r->label);
+		return bl_fail(r->err, BL_INVALID, "%s: units: must be a list", label);
 	uint8_t *seen = bl_xalloc((size_t)r->m->n_units + 1, 1);
-	for (const cJSON *u = units->child; u && !r->err->status; u = u->next)
-		read_unit(r, s, u, index++, seen);
+	for (const cJSON *u = units->child; u && !r->err->status; u = u->next) {
+		bl_str_clear(&where);
+		bl_str_addf(&where, "%s: units[%d]", label, index++);
+		read_unit(r, s, u, bl_str_c(&where), seen);
+	}
 	for (int i = 0; i < r->m->n_units && !r->err->status; i++)
 		if (!seen[i])
-			bl_fail(r->err, BL_INVALID, "%s: units: %s is missing", r->label, r->m->units[i].name);
+			bl_fail(r->err, BL_INVALID, "%s: units: %s is missing", label, r->m->units[i].name);
 	bl_free(seen);
+	bl_str_free(&where);
 	return r->err->status;
 }
 
-static enum bl_status read_document(const struct reader *r, struct bl_state *s, const cJSON *o)
+static enum bl_status read_edits(struct reader *r, struct bl_state *s, const cJSON *edits, const char *label)
+{
+	struct bl_str value = {0};
+
+	if (!edits || cJSON_IsNull(edits))
+		return BL_OK;
+	if (!cJSON_IsObject(edits))
+		return bl_fail(r->err, BL_INVALID, "%s: config_edits: must be an object", label);
+	for (const cJSON *e = edits->child; e && !r->err->status; e = e->next) {
+		bl_str_clear(&value);
+		if (!cJSON_IsString(e))
+			bl_fail(r->err, BL_INVALID, "%s: config_edits.%.100s: must be JSON as text", label, e->string);
+		else if (s->n_edits >= BL_EDITS_MAX)
+			bl_fail(r->err, BL_INVALID, "%s: config_edits: more than %d", label, BL_EDITS_MAX);
+		else if (bl_edit_check(e->string, e->valuestring, &value, r->err) == BL_OK)
+			bl_state_put_edit(s, e->string, bl_str_c(&value));
+		else
+			bl_err_prefix(r->err, "%s: config_edits", label);
+	}
+	bl_str_free(&value);
+	if (r->err->status)
+		r->err->status = BL_INVALID; /* nobody's typing error: the file's */
+	return r->err->status;
+}
+
+static enum bl_status read_document(struct reader *r, struct bl_state *s, const cJSON *o, const char *label)
 {
 	const char *target = NULL, *format = NULL;
-	const cJSON *edits = cJSON_GetObjectItemCaseSensitive(o, "config_edits");
 
-	if (bl_json_str(o, "target", 64, true, &target, r->label, r->err) || bl_json_str(o, "format", 64, false, &format, r->label, r->err) ||
-	    bl_json_bool(o, "zero_nonfinite", false, &s->zero_nonfinite, r->label, r->err))
+	if (bl_json_str(o, "target", 64, true, &target, label, r->err) || bl_json_str(o, "format", 64, false, &format, label, r->err) ||
+	    bl_json_bool(o, "zero_nonfinite", false, &s->zero_nonfinite, label, r->err))
 		return r->err->status;
 	s->target = bl_xstrdup(target);
 	s->format = bl_xstrdup(format ? format : "compressed-tensors");
-	if (edits && !cJSON_IsObject(edits))
-		return bl_fail(r->err, BL_INVALID, "%s: config_edits: must be an object", r->label);
-	for (const cJSON *e = edits ? edits->child : NULL; e; e = e->next) {
-		if (!cJSON_IsString(e))
-			return bl_fail(r->err, BL_INVALID, "%s: config_edits.%.100s: must be JSON as text", r->label, e->string);
-		/* the plan's own check, on a plan that is thrown away if it refuses */
-		struct bl_state *keep = r->p->now;
-		r->p->now = s;
-		r->p->depth++; /* no undo step */
-		struct bl_state *before = r->p->before;
-		r->p->before = s;
-		enum bl_status status = bl_plan_set_edit(r->p, e->string, e->valuestring, r->err);
-		r->p->before = before;
-		r->p->depth--;
-		r->p->now = keep;
-		if (status) {
-			r->err->status = BL_INVALID;
-			return bl_err_prefix(r->err, "%s: config_edits", r->label);
-		}
-	}
-	return read_units(r, s, cJSON_GetObjectItemCaseSensitive(o, "units"));
+	if (read_edits(r, s, cJSON_GetObjectItemCaseSensitive(o, "config_edits"), label))
+		return r->err->status;
+	return read_units(r, s, cJSON_GetObjectItemCaseSensitive(o, "units"), label);
 }
 
-static struct bl_state *empty_state(const struct reader *r)
+static struct bl_state *empty_state(struct reader *r)
 {
 	struct bl_state *s = bl_xalloc(1, sizeof *s);
 
@@ -210,45 +228,70 @@ static struct bl_state *empty_state(const struct reader *r)
 	return s;
 }
 
-static enum bl_status read_snapshots(const struct reader *r, struct bl_state *s, const cJSON *list)
+static enum bl_status read_snapshot(struct reader *r, struct bl_state *s, const cJSON *o, struct bl_names *taken, const char *where)
 {
 	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "units", NULL};
+	const char *name, *note = NULL;
+	int64_t when = 0;
+
+	if (!cJSON_IsObject(o))
+		return bl_fail(r->err, BL_INVALID, "%s: must be an object", where);
+	if (bl_json_str(o, "name", 64, true, &name, where, r->err) || bl_json_str(o, "note", BL_PARAMS_TEXT_MAX, false, &note, where, r->err) ||
+	    bl_json_int(o, "time", 0, (int64_t)1 << 48, false, &when, where, r->err))
+		return r->err->status;
+	if (!*name)
+		return bl_fail(r->err, BL_INVALID, "%s: name: is empty", where);
+	note_unknown(r, o, where, known);
+	if (bl_names_add(taken, name) < 0)
+		return bl_fail(r->err, BL_INVALID, "%s: name %s is used twice", where, name);
+	struct bl_shared_snapshot *sn = bl_xalloc(1, sizeof *sn);
+	*sn = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), when, empty_state(r)}};
+	s->snapshots[s->n_snapshots++] = sn;
+	return read_document(r, sn->s.state, o, where);
+}
+
+static enum bl_status read_snapshots(struct reader *r, struct bl_state *s, const cJSON *list, const char *label)
+{
 	int n = cJSON_GetArraySize(list), index = 0;
+	struct bl_names taken = {0};
+	struct bl_str where = {0};
 
 	if (!list)
 		return BL_OK;
-	if (!cJSON_IsArray(list) || n > SNAPSHOTS_MAX)
-		return bl_fail(r->err, BL_INVALID, "%s: snapshots: must be a list of at most %d", r->label, SNAPSHOTS_MAX);
+	if (!cJSON_IsArray(list) || n > BL_SNAPSHOTS_MAX)
+		return bl_fail(r->err, BL_INVALID, "%s: snapshots: must be a list of at most %d", label, BL_SNAPSHOTS_MAX);
 	s->snapshots = bl_xrealloc(s->snapshots, (size_t)n + 1, sizeof *s->snapshots);
-	for (const cJSON *o = list->child; o; o = o->next, index++) {
-		const char *name, *note = NULL;
-		int64_t when = 0;
-		char where[64];
-
-		snprintf(where, sizeof where, "snapshots[%d]", index);
-		if (!cJSON_IsObject(o))
-			return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object", r->label, where);
-		if (refuse_unknown(r, o, where, known) || bl_json_str(o, "name", 64, true, &name, r->label, r->err) ||
-		    bl_json_str(o, "note", 4096, false, &note, r->label, r->err) ||
-		    bl_json_int(o, "time", 0, (int64_t)1 << 48, false, &when, r->label, r->err))
-			return r->err->status;
-		for (int k = 0; k < s->n_snapshots; k++)
-			if (!strcmp(s->snapshots[k]->s.name, name))
-				return bl_fail(r->err, BL_INVALID, "%s: %s: name %s is used twice", r->label, where, name);
-		struct bl_shared_snapshot *sn = bl_xalloc(1, sizeof *sn);
-		*sn = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), when, empty_state(r)}};
-		s->snapshots[s->n_snapshots++] = sn;
-		if (read_document(r, sn->s.state, o))
-			return bl_err_prefix(r->err, "%s", where);
+	for (const cJSON *o = list->child; o && !r->err->status; o = o->next) {
+		bl_str_clear(&where);
+		bl_str_addf(&where, "%s: snapshots[%d]", label, index++);
+		read_snapshot(r, s, o, &taken, bl_str_c(&where));
 	}
-	return BL_OK;
+	bl_names_free(&taken);
+	bl_str_free(&where);
+	return r->err->status;
+}
+
+/* What the user should know although the plan could be read. */
+static char *remarks(struct reader *r, const char *digest, const char *label)
+{
+	struct bl_str b = {0};
+
+	if (digest && strcmp(digest, r->m->digest))
+		bl_str_addf(&b, "%s was made for another state of %s: the checkpoint's files changed since", label, r->m->title);
+	if (r->n_unknown) {
+		bl_str_addf(&b, "%s%s", b.len ? "; " : "", bl_str_c(&r->unknown));
+		if (r->n_unknown > UNKNOWN_SHOWN)
+			bl_str_addf(&b, " and %d more", r->n_unknown - UNKNOWN_SHOWN);
+		bl_str_add(&b, ": not known to this version, left out");
+	}
+	return b.len ? bl_str_take(&b) : NULL;
 }
 
 enum bl_status bl_plan_parse(struct bl_plan **out, const struct bl_model *m, const char *text, size_t n, const char *label, char **note,
 			     struct bl_err *err)
 {
 	static const char *const known[] = {"bitlathe_plan", "model", "target", "format", "zero_nonfinite", "config_edits", "units", "snapshots", NULL};
-	struct reader r = {NULL, m, label, err};
+	struct reader r = {.m = m, .err = err};
 	struct bl_state *s = NULL;
 	cJSON *root = NULL;
 	int64_t version;
@@ -257,22 +300,22 @@ enum bl_status bl_plan_parse(struct bl_plan **out, const struct bl_model *m, con
 	if (bl_json_parse(&root, text, n, PLAN_VALUES_MAX, label, err))
 		return err->status;
 	r.p = bl_plan_new(m, "");
+	for (int i = 0; i < m->n_units; i++)
+		bl_names_add(&r.units, m->units[i].name);
 	s = empty_state(&r);
 	const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
-	if (refuse_unknown(&r, root, "plan", known) || bl_json_int(root, "bitlathe_plan", 1, 1, true, &version, label, err))
+	if (bl_json_int(root, "bitlathe_plan", 1, 1, true, &version, label, err))
 		goto done;
+	note_unknown(&r, root, label, known);
 	if (!cJSON_IsObject(model)) {
 		bl_fail(err, BL_INVALID, "%s: model: must be an object with id and digest", label);
 		goto done;
 	}
 	if (bl_json_str(model, "id", 4096, true, &id, label, err) || bl_json_str(model, "digest", 64, false, &digest, label, err) ||
-	    read_document(&r, s, root) || read_snapshots(&r, s, cJSON_GetObjectItemCaseSensitive(root, "snapshots")))
+	    read_document(&r, s, root, label) || read_snapshots(&r, s, cJSON_GetObjectItemCaseSensitive(root, "snapshots"), label))
 		goto done;
-	if (note && digest && strcmp(digest, m->digest)) {
-		struct bl_str b = {0};
-		bl_str_addf(&b, "%s was made for another state of %s: the checkpoint's files changed since", label, m->title);
-		*note = bl_str_take(&b);
-	}
+	if (note)
+		*note = remarks(&r, digest, label);
 	bl_plan_adopt(r.p, s);
 	s = NULL;
 	bl_plan_mark_saved(r.p);
@@ -281,6 +324,8 @@ enum bl_status bl_plan_parse(struct bl_plan **out, const struct bl_model *m, con
 done:
 	bl_state_free(s);
 	bl_plan_free(r.p);
+	bl_names_free(&r.units);
+	bl_str_free(&r.unknown);
 	cJSON_Delete(root);
 	return err->status;
 }
@@ -299,19 +344,17 @@ enum bl_status bl_plan_load(struct bl_plan **out, const struct bl_model *m, cons
 
 bool bl_plan_is_file(const char *path)
 {
-	struct bl_err ignored = BL_ERR_INIT;
-	char *text = NULL;
-	bool yes = false;
+	char head[256];
+	FILE *f = bl_is_file(path) ? fopen(path, "rbe") : NULL;
 
-	if (bl_is_file(path) && !bl_ends_with(path, ".safetensors") && bl_read_file(&text, NULL, path, PLAN_MAX_BYTES, true, &ignored) == BL_OK) {
-		const char *c = text + strspn(text, " \t\r\n");
-		if (*c == '{') {
-			c += 1 + strspn(c + 1, " \t\r\n");
-			yes = bl_starts_with(c, "\"bitlathe_plan\"");
-		}
-	}
-	bl_free(text);
-	return yes;
+	if (!f)
+		return false;
+	head[fread(head, 1, sizeof head - 1, f)] = '\0';
+	fclose(f);
+	const char *c = head + strspn(head, " \t\r\n");
+	if (*c++ != '{')
+		return false;
+	return bl_starts_with(c + strspn(c, " \t\r\n"), "\"bitlathe_plan\"");
 }
 
 enum bl_status bl_plan_file_model(char **out, const char *path, struct bl_err *err)

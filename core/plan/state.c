@@ -36,17 +36,22 @@ struct bl_state *bl_state_copy(const struct bl_state *s)
 	return c;
 }
 
+void bl_snapshot_release(struct bl_shared_snapshot *s)
+{
+	if (--s->refs)
+		return;
+	bl_free(s->s.name);
+	bl_free(s->s.note);
+	bl_state_free(s->s.state); /* holds no snapshots itself: one level deep */
+	bl_free(s);
+}
+
 void bl_state_free(struct bl_state *s)
 {
 	if (!s)
 		return;
 	for (int i = 0; i < s->n_snapshots; i++)
-		if (!--s->snapshots[i]->refs) {
-			bl_free(s->snapshots[i]->s.name);
-			bl_free(s->snapshots[i]->s.note);
-			bl_state_free(s->snapshots[i]->s.state);
-			bl_free(s->snapshots[i]);
-		}
+		bl_snapshot_release(s->snapshots[i]);
 	for (int i = 0; i < s->n_edits; i++) {
 		bl_free(s->edits[i].key);
 		bl_free(s->edits[i].value);
@@ -59,21 +64,32 @@ void bl_state_free(struct bl_state *s)
 	bl_free(s);
 }
 
-bool bl_state_equal(const struct bl_state *a, const struct bl_state *b)
+bool bl_choice_equal(const struct bl_choice *a, const struct bl_choice *b)
 {
-	if (a->n != b->n || a->zero_nonfinite != b->zero_nonfinite || a->n_edits != b->n_edits || a->n_snapshots != b->n_snapshots ||
+	return bl_scheme_equal(&a->scheme, &b->scheme) && a->locked == b->locked && !strcmp(a->method, b->method) &&
+	       (a->params == b->params || !strcmp(a->params, b->params));
+}
+
+bool bl_state_rest_equal(const struct bl_state *a, const struct bl_state *b)
+{
+	if (a->zero_nonfinite != b->zero_nonfinite || a->n_edits != b->n_edits || a->n_snapshots != b->n_snapshots ||
 	    strcmp(a->target, b->target) || strcmp(a->format, b->format))
 		return false;
-	for (int i = 0; i < a->n; i++) {
-		const struct bl_choice *x = &a->choice[i], *y = &b->choice[i];
-		if (!bl_scheme_equal(&x->scheme, &y->scheme) || x->locked != y->locked || strcmp(x->method, y->method) || strcmp(x->params, y->params))
-			return false;
-	}
 	for (int i = 0; i < a->n_edits; i++)
 		if (strcmp(a->edits[i].key, b->edits[i].key) || strcmp(a->edits[i].value, b->edits[i].value))
 			return false;
 	for (int i = 0; i < a->n_snapshots; i++)
 		if (a->snapshots[i] != b->snapshots[i])
+			return false;
+	return true;
+}
+
+bool bl_state_equal(const struct bl_state *a, const struct bl_state *b)
+{
+	if (a->n != b->n || !bl_state_rest_equal(a, b))
+		return false;
+	for (int i = 0; i < a->n; i++)
+		if (!bl_choice_equal(&a->choice[i], &b->choice[i]))
 			return false;
 	return true;
 }

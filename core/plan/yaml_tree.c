@@ -2,15 +2,18 @@
  * YAML as a small tree. */
 #include "core/plan/yaml_tree.h"
 
-#include <stdbool.h>
+#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
 #include "core/base/mem.h"
+#include "core/base/str.h"
 
 #define BYTES_MAX (1u << 20)
 #define DEPTH_MAX 32
 #define NODES_MAX 100000
+#define KEYS_MAX 1000 /* of one map: looking for duplicates is quadratic */
 
 struct builder { struct bl_yaml *stack[DEPTH_MAX]; int depth; struct bl_yaml *root; char *key; int n; const char *label; };
 
@@ -26,13 +29,43 @@ void bl_yaml_free(struct bl_yaml *y)
 	}
 }
 
+bool bl_yaml_is_null(const struct bl_yaml *y)
+{
+	return y->kind == BL_YAML_SCALAR && y->plain && (bl_ieq(y->text, "null") || !strcmp(y->text, "~") || !*y->text);
+}
+
+bool bl_yaml_int(const struct bl_yaml *y, int64_t *out)
+{
+	char *end;
+
+	if (y->kind != BL_YAML_SCALAR || !*y->text || strlen(y->text) > 18 || isspace((unsigned char)*y->text))
+		return false;
+	long long v = strtoll(y->text, &end, 10);
+	if (*end || end == y->text)
+		return false;
+	*out = v;
+	return true;
+}
+
+bool bl_yaml_bool(const struct bl_yaml *y, bool *out)
+{
+	static const char *const words[] = {"false", "true", "no", "yes", "off", "on"};
+
+	for (size_t i = 0; y->kind == BL_YAML_SCALAR && i < sizeof words / sizeof words[0]; i++)
+		if (bl_ieq(y->text, words[i])) {
+			*out = i % 2;
+			return true;
+		}
+	return false;
+}
+
 const struct bl_yaml *bl_yaml_get(const struct bl_yaml *map, const char *key)
 {
 	if (!map || map->kind != BL_YAML_MAP)
 		return NULL;
 	for (const struct bl_yaml *c = map->child; c; c = c->next)
 		if (!strcmp(c->key, key))
-			return c->kind == BL_YAML_SCALAR && c->plain && (!strcmp(c->text, "null") || !strcmp(c->text, "~") || !*c->text) ? NULL : c;
+			return bl_yaml_is_null(c) ? NULL : c;
 	return NULL;
 }
 
@@ -42,16 +75,20 @@ static enum bl_status attach(struct builder *b, struct bl_yaml *y, struct bl_err
 
 	if (!parent) {
 		if (b->root) {
+			bl_fail(err, BL_INVALID, "%s: line %d: more than one document", b->label, y->line);
 			bl_yaml_free(y);
-			return bl_fail(err, BL_INVALID, "%s: line %d: more than one document", b->label, y->line);
+			return err->status;
 		}
 		b->root = y;
 		return BL_OK;
 	}
 	if (parent->kind == BL_YAML_MAP) {
-		for (const struct bl_yaml *c = parent->child; c; c = c->next)
-			if (!strcmp(c->key, b->key)) {
-				bl_fail(err, BL_INVALID, "%s: line %d: key %s is there twice", b->label, y->line, b->key);
+		int n = 0;
+		for (const struct bl_yaml *c = parent->child; c; c = c->next, n++)
+			if (n >= KEYS_MAX || !strcmp(c->key, b->key)) {
+				if (n >= KEYS_MAX)
+					bl_fail(err, BL_INVALID, "%s: line %d: more than %d keys in one map", b->label, y->line, KEYS_MAX);
+				bl_fail(err, BL_INVALID, "%s: line %d: key %.100s is there twice", b->label, y->line, b->key);
 				bl_yaml_free(y);
 				return err->status;
 			}

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct bl_str notes = {0};
 	char *text = bl_xstrndup((const char *)data, n < 4096 ? n : 4096);
 
-	bl_recipe_apply(p, m, (const char *)data, n, "fuzz", &notes, &err);
+	bl_recipe_apply(p, m, (const char *)data, n, "fuzz", NULL, &notes, &err);
 	bl_err_clear(&err);
 	bl_plan_set_text(p, m, text, NULL, NULL, &err);
 	bl_free(text);

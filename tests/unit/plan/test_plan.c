@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The document: undo against a list of states, locks, snapshots, patterns, the file and its damages, recipes, rules. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+ * The document: edits, locks, steps, snapshots. The heart is a random walk of edits, undos and redos that is compared with
+ * a plain list of printed documents after every step. */
+#include "tests/unit/plan/support.h"
 
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/plan/plan_file.h"
-#include "core/plan/recipe.h"
-#include "core/plan/target.h"
-#include "tests/fuzz/demo_model.h"
+#include "core/plan/state.h"
 
-static struct bl_model *m;
-static char dir[64];
+#define TARGET "l4-vllm-0.14.1"
 
-static char *text_of(const struct bl_plan *p)
+static struct bl_scheme scheme(const char *name)
+{
+	struct bl_scheme s = {0};
+	struct bl_err err = BL_ERR_INIT;
+
+	assert_int_equal(bl_scheme_parse(&s, name, &err), BL_OK);
+	return s;
+}
+
+static char *printed(const struct bl_plan *p)
 {
 	struct bl_str b = {0};
 
@@ -30,453 +32,458 @@ static char *text_of(const struct bl_plan *p)
 	return bl_str_take(&b);
 }
 
-static struct bl_plan *fresh(void)
+static void new_plan(void **state)
 {
-	return bl_plan_new(m, "l4-vllm-0.14.1");
+	struct bl_model *m = model_make(&exaone_1b);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	char name[BL_SCHEME_NAME_MAX];
+
+	(void)state;
+	assert_int_equal(bl_plan_n_units(p), 120);
+	assert_string_equal(bl_plan_target(p), TARGET);
+	assert_string_equal(bl_plan_format(p), "compressed-tensors");
+	assert_string_equal(bl_plan_summary(name, p), "BF16");
+	assert_false(bl_plan_dirty(p));
+	assert_null(bl_plan_undo_label(p));
+	assert_null(bl_plan_redo_label(p));
+	assert_false(bl_plan_undo(p));
+	assert_false(bl_plan_redo(p));
+	for (int i = 0; i < 120; i++) {
+		assert_string_equal(scheme_of(p, i), "BF16");
+		assert_string_equal(bl_plan_choice(p, i)->method, "");
+	}
+	bl_plan_free(p);
+	model_drop(m);
 }
 
-/* ---- undo ---- */
+static void an_edit_is_one_step(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_scheme w8 = scheme("W8A8"), w4 = scheme("W4A16"), full = BL_SCHEME_FULL;
+	char name[BL_SCHEME_NAME_MAX];
+
+	(void)state;
+	bl_plan_begin(p, "outer");
+	bl_plan_begin(p, "inner");
+	assert_true(bl_plan_set_scheme(p, 0, &w8));
+	assert_true(bl_plan_end(p));
+	assert_true(bl_plan_set_scheme(p, 3, &w4));
+	assert_true(bl_plan_set_method(p, 3, "gptq", "block_size=64"));
+	assert_false(bl_plan_undo(p)); /* not in the middle of a step */
+	assert_true(bl_plan_end(p));
+	assert_string_equal(bl_plan_undo_label(p), "outer");
+	assert_string_equal(bl_plan_choice(p, 0)->method, "rtn");
+	assert_string_equal(bl_plan_choice(p, 3)->method, "gptq");
+	assert_string_equal(bl_plan_choice(p, 3)->params, "block_size=64");
+	assert_string_equal(bl_plan_summary(name, p), "mixed");
+	assert_true(bl_plan_dirty(p));
+	assert_true(bl_plan_undo(p));
+	assert_string_equal(bl_plan_redo_label(p), "outer");
+	assert_false(bl_plan_dirty(p));
+	assert_string_equal(scheme_of(p, 0), "BF16");
+	assert_true(bl_plan_redo(p));
+	assert_string_equal(scheme_of(p, 3), "W4A16");
+	/* nothing changes: no step, and the way forward stays open */
+	uint64_t revision = bl_plan_revision(p);
+	bl_plan_undo(p);
+	bl_plan_begin(p, "nothing");
+	bl_plan_set_scheme(p, 0, &w8);
+	bl_plan_set_scheme(p, 0, &full);
+	assert_false(bl_plan_end(p));
+	assert_string_equal(bl_plan_redo_label(p), "outer");
+	assert_true(bl_plan_revision(p) > revision);
+	/* an edit closes it */
+	bl_plan_set_scheme(p, 1, &w8);
+	assert_null(bl_plan_redo_label(p));
+	/* full precision takes method and parameters away, and takes none */
+	bl_plan_set_method(p, 1, "gptq", "a=1");
+	bl_plan_set_scheme(p, 1, &full);
+	assert_string_equal(bl_plan_choice(p, 1)->method, "");
+	assert_string_equal(bl_plan_choice(p, 1)->params, "");
+	assert_true(bl_plan_set_method(p, 1, "gptq", "a=1"));
+	assert_string_equal(bl_plan_choice(p, 1)->method, "");
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+static void locks(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_scheme w8 = scheme("W8A8");
+	struct bl_err err = BL_ERR_INIT;
+	int changed = -1, locked = -1;
+	char before[65], after[65];
+
+	(void)state;
+	bl_plan_digest(p, before);
+	bl_plan_set_lock(p, 2, true);
+	bl_plan_digest(p, after);
+	assert_string_equal(before, after); /* a lock says nothing about the result */
+	assert_true(bl_plan_dirty(p));
+	assert_false(bl_plan_set_scheme(p, 2, &w8));
+	assert_false(bl_plan_set_method(p, 2, "rtn", "observer=mse"));
+	assert_string_equal(scheme_of(p, 2), "BF16");
+	assert_int_equal(bl_plan_set_text(p, m, "all=W8A8", &changed, &locked, &err), BL_OK);
+	assert_int_equal(changed, m->n_units - 1);
+	assert_int_equal(locked, 1);
+	assert_string_equal(scheme_of(p, 2), "BF16");
+	assert_int_equal(bl_plan_preset(p, m, "W4A16", &err), BL_OK);
+	assert_string_equal(scheme_of(p, 2), "BF16");
+	assert_string_equal(scheme_of(p, 3), "W4A16");
+	/* a snapshot is a whole: restoring it goes past locks and brings its own */
+	assert_int_equal(bl_plan_snapshot_save(p, "locked", NULL, &err), BL_OK);
+	bl_plan_set_lock(p, 2, false);
+	assert_true(bl_plan_set_scheme(p, 2, &w8));
+	bl_plan_set_lock(p, 3, true);
+	assert_int_equal(bl_plan_snapshot_restore(p, 0, &err), BL_OK);
+	assert_string_equal(scheme_of(p, 2), "BF16");
+	assert_true(bl_plan_choice(p, 2)->locked);
+	assert_false(bl_plan_choice(p, 3)->locked);
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+/* ---- the random walk ---- */
+
+static const char *const schemes[] = {"BF16", "W8A8", "W4A16", "W4A16_ASYM_g64", "W8A16", "FP8_DYNAMIC", "W3A16"};
+static const char *const params[] = {"", "observer=mse", "grid=50", "observer=mse,grid=20"};
+static const char *const keys[] = {"max_position_embeddings", "rope_theta", "note", "use_cache"};
 
 static void random_edit(struct bl_plan *p, struct bl_rng *r)
 {
-	static const char *const sets[] = {"all=W8A8", "down=W4A16", "0=BF16", "1.qkv=W4A16_ASYM_g64:rtn,observer=mse", "o=FP8_DYNAMIC", "last=W3A16"};
 	struct bl_err err = BL_ERR_INIT;
+	int unit = (int)(bl_rng_u64(r) % (uint64_t)bl_plan_n_units(p)), n = bl_plan_n_snapshots(p);
+	struct bl_scheme s = scheme(schemes[bl_rng_u64(r) % 7]);
 	char name[32];
-	int n = bl_plan_n_snapshots(p), unit = (int)(bl_rng_u64(r) % (uint64_t)m->n_units);
 
-	switch (bl_rng_u64(r) % 9) {
-	case 0: case 1: case 2: bl_plan_set_text(p, m, sets[bl_rng_u64(r) % 6], NULL, NULL, &err); break;
-	case 3: bl_plan_set_lock(p, unit, bl_rng_u64(r) % 2); break;
-	case 4: bl_plan_set_edit(p, "max_position_embeddings", bl_rng_u64(r) % 2 ? "16384" : NULL, &err); break;
-	case 5:
-		snprintf(name, sizeof name, "s%d", (int)(bl_rng_u64(r) % 1000));
-		bl_plan_snapshot_save(p, name, "", &err);
-		break;
-	case 6:
-		if (n)
-			bl_plan_snapshot_restore(p, (int)(bl_rng_u64(r) % (uint64_t)n), &err);
-		break;
-	case 7:
-		if (n)
-			bl_plan_snapshot_drop(p, (int)(bl_rng_u64(r) % (uint64_t)n));
-		break;
-	case 8: bl_plan_set_zero_nonfinite(p, bl_rng_u64(r) % 2); break;
+	snprintf(name, sizeof name, "s%d", (int)(bl_rng_u64(r) % 12));
+	switch (bl_rng_u64(r) % 12) {
+	case 0: case 1: case 2: bl_plan_set_scheme(p, unit, &s); break;
+	case 3: bl_plan_set_method(p, unit, bl_rng_u64(r) % 2 ? "rtn" : "gptq", params[bl_rng_u64(r) % 4]); break;
+	case 4: bl_plan_set_lock(p, unit, bl_rng_u64(r) % 2); break;
+	case 5: bl_plan_set_target(p, bl_rng_u64(r) % 2 ? TARGET : "a100-vllm-0.14.1"); break;
+	case 6: bl_plan_set_zero_nonfinite(p, bl_rng_u64(r) % 2); break;
+	case 7: bl_plan_set_edit(p, keys[bl_rng_u64(r) % 4], bl_rng_u64(r) % 3 ? bl_rng_u64(r) % 2 ? "17" : "" : NULL, &err); break;
+	case 8: bl_plan_snapshot_save(p, name, "a note", &err); break;
+	case 9: if (n) bl_plan_snapshot_drop(p, (int)(bl_rng_u64(r) % (uint64_t)n)); break;
+	case 10: if (n) bl_plan_snapshot_rename(p, (int)(bl_rng_u64(r) % (uint64_t)n), name, &err); break;
+	default: if (n) bl_plan_snapshot_restore(p, (int)(bl_rng_u64(r) % (uint64_t)n), &err); break;
 	}
 }
 
-static void undo_is_a_walk_through_states(void **state)
-{
-	struct bl_rng r;
-	char *states[400];
-	int at = 0, top = 0;
-	struct bl_plan *p = fresh();
+/* A list of documents with a position in it is all that undo and redo mean. */
+struct reference { char **doc; size_t n, at, cap; };
 
-	(void)state;
-	setenv("BL_TEST_CLOCK", "1000000", 1);
-	bl_rng_seed(&r, 42);
-	states[0] = text_of(p);
-	for (int i = 0; i < 3000; i++) {
-		uint64_t what = bl_rng_u64(&r) % 10;
-		if (what < 5 && at < 398) {
-			random_edit(p, &r);
-			char *now = text_of(p);
-			if (strcmp(now, states[at])) {
-				while (top > at)
-					bl_free(states[top--]);
-				states[++at] = now;
-				top = at;
-			} else {
-				bl_free(now); /* changed nothing: no step */
-			}
-		} else if (what < 8) {
-			assert_int_equal(bl_plan_undo(p), at > 0);
-			at -= at > 0;
-		} else {
-			assert_int_equal(bl_plan_redo(p), at < top);
-			at += at < top;
-		}
-		char *now = text_of(p);
-		assert_string_equal(now, states[at]);
+static void went(struct reference *f, struct bl_plan *p)
+{
+	char *now = printed(p);
+
+	if (!strcmp(now, f->doc[f->at])) { /* no change, no step */
 		bl_free(now);
+		return;
 	}
-	while (top >= 0)
-		bl_free(states[top--]);
-	bl_plan_free(p);
+	while (f->n > f->at + 1)
+		bl_free(f->doc[--f->n]);
+	bl_xgrow(&f->doc, &f->cap, f->n + 1);
+	f->doc[f->n++] = now;
+	f->at++;
 }
 
-static void steps_locks_digests(void **state)
+static void undo_is_a_list_of_states(void **state)
 {
-	struct bl_plan *p = fresh(), *copy;
-	struct bl_err err = BL_ERR_INIT;
-	char a[65], b[65], name[BL_SCHEME_NAME_MAX];
-	int changed, locked;
+	struct bl_model *m = model_make(&tiny_shape);
 
 	(void)state;
+	setenv("BL_TEST_CLOCK", "1700000000", 1);
+	for (uint64_t seed = 1; seed <= 8; seed++) {
+		struct bl_plan *p = bl_plan_new(m, TARGET);
+		struct reference f = {0};
+		struct bl_rng r;
+
+		bl_rng_seed(&r, seed);
+		bl_xgrow(&f.doc, &f.cap, 1);
+		f.doc[f.n++] = printed(p);
+		for (int step = 0; step < 500; step++) {
+			uint64_t what = bl_rng_u64(&r) % 10, revision = bl_plan_revision(p);
+			if (what < 2) {
+				bool could = f.at > 0;
+				assert_int_equal(bl_plan_undo_label(p) != NULL, could);
+				assert_int_equal(bl_plan_undo(p), could);
+				f.at -= could;
+			} else if (what < 4) {
+				bool could = f.at + 1 < f.n;
+				assert_int_equal(bl_plan_redo(p), could);
+				f.at += could;
+			} else {
+				bl_plan_begin(p, "edit");
+				for (uint64_t k = bl_rng_u64(&r) % 4; k + 1 > 0; k--) /* 1 to 4 edits in a step */
+					random_edit(p, &r);
+				bl_plan_end(p);
+				went(&f, p);
+			}
+			char *now = printed(p);
+			assert_string_equal(now, f.doc[f.at]);
+			assert_int_equal(bl_plan_dirty(p), strcmp(now, f.doc[0]) != 0);
+			assert_true(bl_plan_revision(p) >= revision);
+			bl_free(now);
+		}
+		while (bl_plan_undo(p))
+			f.at--;
+		assert_int_equal(f.at, 0);
+		char *start = printed(p);
+		assert_string_equal(start, f.doc[0]);
+		bl_free(start);
+		while (bl_plan_redo(p))
+			f.at++;
+		assert_int_equal(f.at, f.n - 1);
+		char *end = printed(p);
+		assert_string_equal(end, f.doc[f.n - 1]);
+		bl_free(end);
+		for (size_t i = 0; i < f.n; i++)
+			bl_free(f.doc[i]);
+		bl_free(f.doc);
+		bl_plan_free(p);
+	}
+	unsetenv("BL_TEST_CLOCK");
+	model_drop(m);
+}
+
+/* 20,000 steps on 256 units: a step is what it changed, not a copy of the plan. */
+static void undo_stays_small(void **state)
+{
+	struct shape s = tiny_shape;
+	s.layers = 64;
+	struct bl_model *m = model_make(&s);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_scheme a = scheme("W8A8"), b = scheme("W4A16");
+	size_t bytes = 0;
+
+	(void)state;
+	for (int i = 0; i < 20000; i++)
+		bl_plan_set_scheme(p, i % 256, (i / 256) % 2 ? &a : &b);
+	assert_int_equal(p->n_undo, 20000);
+	for (size_t i = 0; i < p->n_undo; i++) {
+		bytes += sizeof p->undo[i] + (size_t)(p->undo[i].n + 1) * sizeof *p->undo[i].changes + strlen(p->undo[i].label) + 1;
+		assert_null(p->undo[i].rest);
+	}
+	assert_true(bytes < 20000 * 256);
+	assert_int_equal(p->interned.n, 1);
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+/* ---- the rest ---- */
+
+static void copies_are_apart(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_err err = BL_ERR_INIT;
+	char a[65], b[65];
+
+	(void)state;
+	assert_int_equal(bl_plan_set_text(p, m, "down=W4A16:rtn,observer=mse", NULL, NULL, &err), BL_OK);
+	assert_int_equal(bl_plan_snapshot_save(p, "one", "first", &err), BL_OK);
+	struct bl_plan *c = bl_plan_copy(p);
+	char *now = printed(p), *copy = printed(c);
+	assert_string_equal(now, copy);
+	assert_null(bl_plan_undo_label(c));
 	bl_plan_digest(p, a);
-	bl_plan_set_lock(p, 1, true);
-	bl_plan_digest(p, b);
-	assert_string_equal(a, b); /* a lock is not part of what is made */
-	assert_int_equal(bl_plan_set_text(p, m, "all=W8A8", &changed, &locked, &err), BL_OK);
-	assert_int_equal(locked, 1);
-	assert_int_equal(changed, m->n_units - 1);
-	assert_int_equal(bl_plan_choice(p, 1)->scheme.number, BL_NUM_FULL);
-	assert_string_equal(bl_plan_choice(p, 0)->method, "rtn");
-	bl_plan_digest(p, b);
-	assert_string_not_equal(a, b);
-	assert_string_equal(bl_plan_undo_label(p), "all=W8A8");
-	copy = bl_plan_copy(p);
-	bl_plan_undo(p);
-	assert_string_equal(bl_plan_summary(name, p), "BF16");
-	assert_string_equal(bl_plan_summary(name, copy), "mixed");
-	assert_null(bl_plan_undo_label(copy));
-	bl_plan_free(copy);
-	bl_plan_begin(p, "outer");
-	bl_plan_begin(p, "inner");
-	bl_plan_set_zero_nonfinite(p, true);
-	bl_plan_end(p);
-	bl_plan_set_zero_nonfinite(p, false);
-	assert_false(bl_plan_end(p)); /* back where it was */
-	static const char *const refused[] = {"vocab_size", "quantization_config", "model_type", "", "a b", "x\n"};
-	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-		bl_err_clear(&err);
-		assert_int_equal(bl_plan_set_edit(p, refused[i], "1", &err), BL_USAGE);
-	}
-	static const char *const not_json[] = {"{", "1,\"y\":2", "nul", "[1", "\"\\u0000\""};
-	for (size_t i = 0; i < sizeof not_json / sizeof not_json[0]; i++) {
-		bl_err_clear(&err);
-		assert_int_equal(bl_plan_set_edit(p, "key", not_json[i], &err), BL_USAGE);
-	}
-	assert_int_equal(bl_plan_n_edits(p), 0);
-	bl_err_clear(&err);
-	assert_int_equal(bl_plan_snapshot_save(p, "one", NULL, &err), BL_OK);
-	assert_int_equal(bl_plan_snapshot_save(p, "one", NULL, &err), BL_USAGE);
-	bl_err_clear(&err);
-	assert_int_equal(bl_plan_snapshot_save(p, "esc\033", NULL, &err), BL_USAGE);
-	bl_err_clear(&err);
-	assert_int_equal(bl_plan_snapshot_rename(p, 0, "two", &err), BL_OK);
-	assert_int_equal(bl_plan_find_snapshot(p, "two"), 0);
-	bl_plan_undo(p);
-	assert_int_equal(bl_plan_find_snapshot(p, "one"), 0);
-	bl_plan_free(p);
-}
-
-/* ---- patterns ---- */
-
-static void patterns(void **state)
-{
-	static const struct { const char *pattern; int n, first; } rows[] = {
-		{"all", 8, 0}, {"down", 2, 3}, {"qkv", 2, 0}, {"1", 4, 4}, {"0-1", 8, 0}, {"0-1.down", 2, 3}, {"first", 4, 0}, {"last.o", 1, 5}, {"1.gate_up", 1, 6},
-		{"model.layers.1.self_attn.qkv_proj", 1, 4}, {"model.layers.1.self_attn.k_proj", 1, 4}, {"re:.*down_proj", 2, 3}, {"re:.*k_proj", 2, 0},
-		{"re:model\\.layers\\.0\\.", 4, 0}, {"re:.*layers.1", 4, 4}, {"nothing", 0, 0}, {"re:down_proj", 0, 0}, {"re:(", 0, 0}, {"9", 0, 0}, {"", 0, 0}, {"1.", 0, 0},
-		{"re:(.+)+x$", 0, 0},
-	};
-	uint8_t sel[64];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct bl_err err = BL_ERR_INIT;
-		int n = 0, first = -1;
-		uint64_t start = bl_now_ns();
-		memset(sel, 0, sizeof sel);
-		enum bl_status s = bl_pattern_match(m, rows[i].pattern, sel, &n, &err);
-		assert_true(bl_now_ns() - start < 3000000000u);
-		if ((s == BL_OK) != (rows[i].n > 0) || (s && s != BL_USAGE))
-			fail_msg("%s: %d %s", rows[i].pattern, s, err.text);
-		for (int k = m->n_units - 1; k >= 0; k--)
-			first = sel[k] ? k : first;
-		if (!s && (n != rows[i].n || first != rows[i].first))
-			fail_msg("%s: %d units from %d", rows[i].pattern, n, first);
-	}
-	struct bl_plan *p = fresh();
-	struct bl_err err = BL_ERR_INIT;
-	assert_int_equal(bl_plan_set_text(p, m, "re:(?=model)model.*down_proj=W4A16", NULL, NULL, &err), BL_OK); /* '=' inside the expression */
-	assert_int_equal(bl_plan_choice(p, 3)->scheme.bits, 4);
-	bl_plan_free(p);
-}
-
-/* ---- the file ---- */
-
-static char *sample(void)
-{
-	struct bl_plan *p = fresh();
-	struct bl_err err = BL_ERR_INIT;
-
-	bl_plan_set_text(p, m, "down=W4A16_g64:rtn,observer=mse", NULL, NULL, &err);
-	bl_plan_snapshot_save(p, "one", "note", &err);
-	bl_plan_set_text(p, m, "qkv=W8A8", NULL, NULL, &err);
-	bl_plan_set_edit(p, "max_position_embeddings", "16384", &err);
-	bl_plan_set_lock(p, 2, true);
-	char *t = text_of(p);
-	bl_plan_free(p);
-	return t;
-}
-
-static enum bl_status parse(const char *text, size_t n, struct bl_err *err)
-{
-	struct bl_plan *p = NULL;
-	enum bl_status s = bl_plan_parse(&p, m, text, n, "p.json", NULL, err);
-
-	bl_plan_free(p);
-	return s;
-}
-
-static void file_round_trip_and_damages(void **state)
-{
-	char *text = sample();
-	size_t n = strlen(text);
-	struct bl_err err = BL_ERR_INIT;
-	struct bl_plan *p = NULL;
-	struct bl_rng r;
-
-	(void)state;
-	assert_int_equal(bl_plan_parse(&p, m, text, n, "p.json", NULL, &err), BL_OK);
-	assert_false(bl_plan_dirty(p));
-	char *again = text_of(p);
-	assert_string_equal(text, again);
-	bl_free(again);
-	bl_plan_free(p);
-	for (size_t i = 0; i + 2 < n; i++) { /* without its last bytes (a newline may go) */
-		bl_err_clear(&err);
-		if (!parse(text, i, &err))
-			fail_msg("accepted after %zu of %zu bytes", i, n);
-		assert_int_equal(bl_status_exit(err.status), 3);
-	}
-	bl_rng_seed(&r, 1);
-	for (int i = 0; i < 3000; i++) {
-		char *damaged = bl_xstrdup(text);
-		damaged[bl_rng_u64(&r) % n] = (char)(bl_rng_u64(&r) % 255 + 1);
-		bl_err_clear(&err);
-		parse(damaged, n, &err);
-		bl_free(damaged);
-	}
-	static const struct { const char *from, *to, *says; } edits[] = {
-		{"\"bitlathe_plan\": 1", "\"bitlathe_plan\": 2", "bitlathe_plan"},
-		{"\"zero_nonfinite\": false", "\"zero_nonfinite\": 3", "zero_nonfinite"},
-		{"model.layers.1.self_attn.o_proj", "model.layers.7.self_attn.o_proj", "units[5]"},
-		{"model.layers.1.self_attn.o_proj", "model.layers.0.self_attn.o_proj", "twice"},
-		{"\"scheme\": \"W8A8\"", "\"scheme\": \"W9A9\"", "units[0]"},
-		{"\"locked\": true", "\"locked\": \"x\"", "locked"},
-		{"\"method\": \"rtn\"", "\"method\": []", "method"},
-		{"\"16384\"", "16384", "config_edits.max_position_embeddings"},
-		{"max_position_embeddings", "vocab_size", "vocab_size"},
-		{"\"snapshots\": [", "\"snapshots\": 7, \"units\": [", "units"},
-		{"\"name\": \"one\"", "\"name\": 1", "name"},
-	};
-	for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
-		struct bl_str b = {0};
-		const char *at = strstr(text, edits[i].from);
-		assert_non_null(at);
-		bl_str_addn(&b, text, (size_t)(at - text));
-		bl_str_add(&b, edits[i].to);
-		bl_str_add(&b, at + strlen(edits[i].from));
-		bl_err_clear(&err);
-		if (!parse(b.s, b.len, &err) || !strstr(err.text, edits[i].says) || !strstr(err.text, "p.json"))
-			fail_msg("%s: %s", edits[i].to, err.text);
-		bl_str_free(&b);
-	}
-	bl_free(text);
-}
-
-static void saving_survives_a_failing_disk(void **state)
-{
-	struct bl_plan *p = fresh();
-	struct bl_err err = BL_ERR_INIT;
-	char *path = bl_path_join(dir, "p.json"), *before, *after, **names;
-	size_t n;
-
-	(void)state;
-	assert_int_equal(bl_plan_save(p, path, &err), BL_OK);
-	assert_true(bl_plan_is_file(path));
-	assert_int_equal(bl_read_file(&before, NULL, path, 1 << 20, true, &err), BL_OK);
-	assert_int_equal(bl_plan_preset(p, m, "W8A8", &err), BL_OK);
-	for (uint64_t k = 1; k < 5; k++) { /* open, write, fsync, rename; the fifth call is the folder's fsync, after the rename */
-		bl_err_clear(&err);
-		bl_file_fail_at(k);
-		assert_int_not_equal(bl_plan_save(p, path, &err), BL_OK);
-		bl_file_fail_at(0);
-		bl_err_clear(&err);
-		assert_true(bl_plan_dirty(p));
-		assert_int_equal(bl_read_file(&after, NULL, path, 1 << 20, true, &err), BL_OK);
-		assert_string_equal(before, after);
-		bl_free(after);
-		assert_int_equal(bl_list_dir(&names, &n, dir, &err), BL_OK);
-		assert_int_equal(n, 1);
-		bl_list_free(names);
-	}
-	assert_int_equal(bl_plan_save(p, path, &err), BL_OK);
-	assert_false(bl_plan_dirty(p));
-	bl_free(before);
-	bl_free(path);
-	bl_plan_free(p);
-}
-
-/* ---- recipes ---- */
-
-static enum bl_status apply(struct bl_plan *p, const char *text, struct bl_str *notes, struct bl_err *err)
-{
-	bl_err_clear(err);
-	bl_str_clear(notes);
-	return bl_recipe_apply(p, m, text, strlen(text), "r.yaml", notes, err);
-}
-
-static void recipes(void **state)
-{
-	struct bl_plan *p = fresh();
-	struct bl_err err = BL_ERR_INIT;
-	struct bl_str notes = {0}, out = {0}, big = {0};
-	char name[BL_SCHEME_NAME_MAX], a[65], b[65];
-
-	(void)state;
-	static const char *const stages[] = {"default_stage:\n  default_modifiers:\n", "DEFAULT_stage:\n  DEFAULT_modifiers:\n", "quant_stage:\n  quant_modifiers:\n", ""};
-	for (int i = 0; i < 4; i++) {
-		struct bl_str t = {0};
-		bl_str_addf(&t, "%s    QuantizationModifier:\n      targets: [Linear]\n      ignore: [lm_head]\n      scheme: W8A8\n", stages[i]);
-		assert_int_equal(bl_plan_preset(p, m, "BF16", &err), BL_OK);
-		if (apply(p, bl_str_c(&t), &notes, &err))
-			fail_msg("%s", err.text);
-		assert_string_equal(bl_plan_summary(name, p), "W8A8");
-		assert_string_equal(bl_str_c(&notes), "");
-		bl_str_free(&t);
-	}
-	bl_plan_undo(p);
-	assert_string_equal(bl_plan_summary(name, p), "BF16"); /* one step */
-	assert_int_equal(apply(p, "s:\n  m:\n    GPTQModifier:\n      ignore: ['re:.*layers[.]0[.].*']\n      block_size: 128\n      config_groups:\n        g:\n          targets: "
-				  "['re:.*proj$']\n          weights: {num_bits: 4, type: int, symmetric: false, strategy: group, group_size: 32, observer: mse}\n", &notes, &err), BL_OK);
-	assert_int_equal(bl_plan_choice(p, 0)->scheme.number, BL_NUM_FULL);
-	assert_string_equal(bl_scheme_name(name, &bl_plan_choice(p, 4)->scheme), "W4A16_ASYM_g32");
-	assert_string_equal(bl_plan_choice(p, 4)->params, "observer=mse");
-	assert_non_null(strstr(bl_str_c(&notes), "block_size"));
-	assert_non_null(strstr(bl_str_c(&notes), "GPTQ"));
-	/* what comes out goes in again */
-	bl_plan_set_text(p, m, "o=FP8_DYNAMIC", NULL, NULL, &err);
-	bl_plan_set_text(p, m, "0.down=W3A16", NULL, NULL, &err);
-	bl_plan_set_text(p, m, "4-9.x=W8A8", NULL, NULL, &err);
-	bl_err_clear(&err);
-	for (int i = 0; i < m->n_units; i++)
-		if (bl_plan_choice(p, i)->scheme.number != BL_NUM_FULL)
-			bl_plan_set_method(p, i, "rtn", "");
-	bl_plan_digest(p, a);
-	bl_recipe_print(&out, p, m, "test");
-	struct bl_plan *q = fresh();
-	if (apply(q, bl_str_c(&out), &notes, &err))
-		fail_msg("%s", err.text);
-	bl_plan_digest(q, b);
+	bl_plan_digest(c, b);
 	assert_string_equal(a, b);
-	bl_plan_free(q);
-	/* fused linears that would disagree */
-	bl_plan_preset(p, m, "BF16", &err);
-	assert_int_equal(apply(p, "a:\n  b:\n    QuantizationModifier: {targets: ['re:.*[qk]_proj$'], scheme: W8A8}\n", &notes, &err), BL_OK);
-	assert_string_equal(bl_plan_summary(name, p), "BF16");
-	assert_non_null(strstr(bl_str_c(&notes), "fuses"));
-	/* hostile */
-	assert_int_equal(apply(p, "a: &x [1]\nb: *x\n", &notes, &err), BL_INVALID);
-	assert_int_equal(apply(p, "a: [\n", &notes, &err), BL_INVALID);
-	assert_int_equal(apply(p, "", &notes, &err), BL_INVALID);
-	assert_int_equal(apply(p, "- 1\n", &notes, &err), BL_INVALID);
-	for (int i = 0; i < 5000; i++)
-		bl_str_addc(&big, '[');
-	assert_int_equal(apply(p, bl_str_c(&big), &notes, &err), BL_INVALID);
-	while (big.len < (2u << 20))
-		bl_str_add(&big, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ");
-	assert_int_equal(apply(p, bl_str_c(&big), &notes, &err), BL_INVALID);
-	assert_int_equal(apply(p, "a:\n  b:\n    QuantizationModifier: {targets: ['re:('], scheme: W8A8}\n", &notes, &err), BL_INVALID);
-	bl_str_free(&big);
-	bl_str_free(&out);
-	bl_str_free(&notes);
+	assert_int_equal(bl_plan_revision(p), bl_plan_revision(c));
 	bl_plan_free(p);
+	char *later = printed(c); /* the copy owns all it holds */
+	assert_string_equal(copy, later);
+	bl_free(now);
+	bl_free(copy);
+	bl_free(later);
+	bl_plan_free(c);
+	model_drop(m);
 }
 
-/* ---- rules ---- */
-
-static void rules(void **state)
+static void digest_sees_what_counts(void **state)
 {
-	static const struct { const char *target, *scheme; int64_t n, k; int legal; const char *kernel; } rows[] = {
-		{"l4-vllm-0.14.1", "BF16", 5, 7, 1, "cuBLAS BF16"},
-		{"l4-vllm-0.14.1", "W8A8", 3072, 2048, 1, "Cutlass INT8"},
-		{"l4-vllm-0.14.1", "W8A8", 3071, 2048, 1, "Triton INT8"},
-		{"l4-vllm-0.14.1", "W4A16", 8192, 2048, 1, "Marlin"},
-		{"l4-vllm-0.14.1", "W4A16", 54784, 5120, 1, "Marlin"},
-		{"l4-vllm-0.14.1", "W4A16", 5120, 27392, 1, "Marlin"},
-		{"l4-vllm-0.14.1", "W4A16", 100, 2048, 0, "none"},
-		{"l4-vllm-0.14.1", "W4A16", 64, 64, 0, "none"},
-		{"l4-vllm-0.14.1", "W4A16_g16", 64, 128, 0, "none"},
-		{"l4-vllm-0.14.1", "W4A16_ASYM_channel", 64, 128, 1, "Marlin"},
-		{"l4-vllm-0.14.1", "W8A16", 3072, 2048, 1, "AllSpark"},
-		{"l4-vllm-0.14.1", "W8A16", 3072, 24, 0, "none"},
-		{"l4-vllm-0.14.1", "W8A16_g128", 3072, 2048, 1, "Marlin"},
-		{"l4-vllm-0.14.1", "W8A16_ASYM_g128", 3072, 2048, 0, "none"},
-		{"l4-vllm-0.14.1", "W3A16", 3072, 2048, 0, "none"},
-		{"l4-vllm-0.14.1", "FP8_DYNAMIC", 3072, 2048, 1, "Cutlass FP8"},
-		{"a100-vllm-0.14.1", "FP8_DYNAMIC", 3072, 2048, 1, "Marlin FP8"},
-		{"h100-vllm-0.14.1", "W4A16", 3072, 2048, 1, "Machete"},
-		{"h100-vllm-0.14.1", "W4A16_g32", 3072, 2048, 1, "Marlin"},
-		{"h100-vllm-0.14.1", "W8A16", 3072, 2048, 1, "Machete"},
+	static const char *const edits[] = {"0=W8A8", "0=W8A8:rtn,observer=mse", "0=W8A8:gptq", "0=W4A16", "1=W4A16"};
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_err err = BL_ERR_INIT;
+	char seen[16][65];
+	int n = 0;
+
+	(void)state;
+	bl_plan_digest(p, seen[n++]);
+	for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+		assert_int_equal(bl_plan_set_text(p, m, edits[i], NULL, NULL, &err), BL_OK);
+		bl_plan_digest(p, seen[n++]);
+	}
+	bl_plan_set_edit(p, "x", "1", &err);
+	bl_plan_digest(p, seen[n++]);
+	bl_plan_set_target(p, "a10-vllm-0.14.1");
+	bl_plan_digest(p, seen[n++]);
+	bl_plan_set_format(p, "bf16");
+	bl_plan_digest(p, seen[n++]);
+	bl_plan_set_zero_nonfinite(p, true);
+	bl_plan_digest(p, seen[n++]);
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < i; k++)
+			assert_string_not_equal(seen[i], seen[k]);
+	bl_plan_snapshot_save(p, "s", NULL, &err);
+	bl_plan_digest(p, seen[n]);
+	assert_string_equal(seen[n], seen[n - 1]);
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+static void snapshots(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_scheme w8 = scheme("W8A8");
+	struct bl_err err = BL_ERR_INIT;
+	static const char *const bad[] = {"", "a\nb", "\x1b[31m", "\xff", "12345678901234567890123456789012345678901234567890123456789012345"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		assert_int_equal(bl_plan_snapshot_save(p, bad[i], NULL, &err), BL_USAGE);
+		bl_err_clear(&err);
+	}
+	assert_int_equal(bl_plan_snapshot_save(p, "n", "two\nlines", &err), BL_USAGE);
+	bl_err_clear(&err);
+	assert_int_equal(bl_plan_snapshot_save(p, "first", "a note", &err), BL_OK);
+	bl_plan_set_scheme(p, 0, &w8);
+	assert_int_equal(bl_plan_snapshot_save(p, "second", NULL, &err), BL_OK);
+	assert_int_equal(bl_plan_snapshot_save(p, "first", NULL, &err), BL_USAGE);
+	assert_non_null(strstr(err.text, "first"));
+	bl_err_clear(&err);
+	assert_int_equal(bl_plan_n_snapshots(p), 2);
+	assert_string_equal(bl_plan_snapshot(p, 0)->name, "second"); /* newest first */
+	assert_string_equal(bl_plan_snapshot(p, 1)->note, "a note");
+	assert_int_equal(bl_plan_find_snapshot(p, "first"), 1);
+	assert_int_equal(bl_plan_find_snapshot(p, "third"), -1);
+	assert_int_equal(bl_snapshot_choice(bl_plan_snapshot(p, 1), 0)->scheme.number, BL_NUM_FULL);
+	assert_int_equal(bl_plan_snapshot_rename(p, 1, "second", &err), BL_USAGE);
+	bl_err_clear(&err);
+	assert_int_equal(bl_plan_snapshot_rename(p, 1, "oldest", &err), BL_OK);
+	bl_plan_snapshot_drop(p, 0);
+	assert_int_equal(bl_plan_n_snapshots(p), 1);
+	assert_int_equal(bl_plan_snapshot_restore(p, 0, &err), BL_OK);
+	assert_string_equal(scheme_of(p, 0), "BF16");
+	assert_int_equal(bl_plan_n_snapshots(p), 1);
+	bl_plan_undo(p);
+	bl_plan_undo(p);
+	assert_int_equal(bl_plan_n_snapshots(p), 2);
+	assert_string_equal(scheme_of(p, 0), "W8A8");
+	bl_plan_undo(p);
+	assert_string_equal(bl_plan_snapshot(p, 1)->name, "first");
+	/* born and gone within one step (leaks would show) */
+	bl_plan_begin(p, "short life");
+	bl_plan_snapshot_save(p, "x", NULL, &err);
+	bl_plan_snapshot_rename(p, 0, "y", &err);
+	bl_plan_snapshot_drop(p, 0);
+	assert_false(bl_plan_end(p));
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+static void config_edits(void **state)
+{
+	static const struct { const char *key, *value; bool ok; } rows[] = {
+		{"max_position_embeddings", "16384", true}, {"rope_scaling", "{\"type\": \"linear\", \"factor\" : 2.0}", true}, {"x", "null", true}, {"x", "", true},
+		{"s", "\"a \\\" b\"", true}, {"l", "[1,\n2]", true}, {"hidden_size", "1", false}, {"quantization_config", "{}", false}, {"model_type", "\"x\"", false},
+		{"architectures", "[]", false}, {"", "1", false}, {"a b", "1", false}, {"a\x1b", "1", false}, {"\xc3", "1", false}, {"x", "{", false}, {"x", "1,2", false},
+		{"x", "1,\"y\":2", false}, {"x", "1} {", false}, {"x", "nan", false}, {"x", "'a'", false}, {"x", "01", false}, {"x", "\"\\u00", false}, {"x", "1}//", false},
 	};
-	struct bl_unit unit = {.name = (char *)(uintptr_t)"u", .dtype = BL_BF16};
-	struct bl_model one = {.units = &unit, .n_units = 1};
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_err err = BL_ERR_INIT;
+	char key[16];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		enum bl_status s = bl_plan_set_edit(p, rows[i].key, rows[i].value, &err);
+		if (s != (rows[i].ok ? BL_OK : BL_USAGE))
+			fail_msg("%s = %s: %s", rows[i].key, rows[i].value, err.text);
+		bl_err_clear(&err);
+	}
+	/* sorted, one line each, blanks only within strings */
+	assert_int_equal(bl_plan_n_edits(p), 5);
+	assert_string_equal(bl_plan_edit(p, 0)->key, "l");
+	assert_string_equal(bl_plan_edit(p, 0)->value, "[1,2]");
+	assert_string_equal(bl_plan_edit(p, 2)->value, "{\"type\":\"linear\",\"factor\":2.0}");
+	assert_string_equal(bl_plan_edit(p, 3)->value, "\"a \\\" b\"");
+	assert_string_equal(bl_plan_edit(p, 4)->value, "");
+	assert_int_equal(bl_plan_set_edit(p, "l", NULL, &err), BL_OK);
+	assert_int_equal(bl_plan_n_edits(p), 4);
+	bl_plan_undo(p);
+	assert_int_equal(bl_plan_n_edits(p), 5);
+	for (int i = 0; i < BL_EDITS_MAX; i++) {
+		snprintf(key, sizeof key, "k%d", i);
+		bl_plan_set_edit(p, key, "1", &err);
+	}
+	assert_int_equal(err.status, BL_USAGE);
+	assert_int_equal(bl_plan_n_edits(p), BL_EDITS_MAX);
+	bl_plan_free(p);
+	model_drop(m);
+}
+
+static void set_text(void **state)
+{
+	static const struct { const char *text; enum bl_status status; int changed; const char *scheme, *method, *params; } rows[] = {
+		{"all=W8A8", BL_OK, 8, "W8A8", "rtn", ""},
+		{"0=W4A16:gptq,block_size=64,damp=0.01", BL_OK, 4, "W4A16", "gptq", "block_size=64,damp=0.01"},
+		{"0=BF16:rtn", BL_OK, 4, "BF16", "", ""},
+		{"0=w4a16_asym_g64:rtn", BL_OK, 4, "W4A16_ASYM_g64", "rtn", ""},
+		{"re:(?=model).*0=W8A16", BL_OK, 4, "W8A16", "rtn", ""},
+		{"all", BL_USAGE, 0, NULL, NULL, NULL},
+		{"=W8A8", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W9A9", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W8A8:", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W8A8:,x=1", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W8A8:a-name-that-is-longer-than-any-method", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W8A8:rtn,x=\x1b[1m", BL_USAGE, 0, NULL, NULL, NULL},
+		{"all=W8A8:rtn,x=\xff", BL_USAGE, 0, NULL, NULL, NULL},
+		{"nothing=W8A8", BL_USAGE, 0, NULL, NULL, NULL},
+	};
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct bl_err err = BL_ERR_INIT;
-		const struct bl_target *t;
-		struct bl_scheme s;
-		struct bl_verdict v;
-		assert_int_equal(bl_target_find(&t, rows[i].target, &err), BL_OK);
-		if (bl_scheme_parse(&s, rows[i].scheme, &err))
-			fail_msg("%s", err.text);
-		unit.rows = rows[i].n;
-		unit.cols = rows[i].k;
-		bl_target_check_unit(&v, t, &one, 0, &s);
-		if (v.legal != rows[i].legal || strcmp(v.kernel, rows[i].kernel) || (!v.legal && !v.sentence[0]))
-			fail_msg("%s %s %lldx%lld: legal %d, %s, %s", rows[i].target, rows[i].scheme, (long long)rows[i].n, (long long)rows[i].k, v.legal, v.kernel, v.sentence);
+		int changed = -1;
+		char *before = printed(p);
+		enum bl_status s = bl_plan_set_text(p, m, rows[i].text, &changed, NULL, &err);
+		if (s != rows[i].status)
+			fail_msg("%s: %s", rows[i].text, err.text);
+		if (s) {
+			char *after = printed(p);
+			assert_string_equal(before, after);
+			bl_free(after);
+			assert_int_equal(changed, -1);
+		} else {
+			assert_int_equal(changed, rows[i].changed);
+			assert_string_equal(scheme_of(p, 0), rows[i].scheme);
+			assert_string_equal(bl_plan_choice(p, 0)->method, rows[i].method);
+			assert_string_equal(bl_plan_choice(p, 0)->params, rows[i].params);
+			assert_string_equal(bl_plan_undo_label(p), rows[i].text);
+		}
+		bl_free(before);
 	}
-	struct bl_plan *p = fresh();
-	struct bl_err err = BL_ERR_INIT;
-	const struct bl_target *t;
-	struct bl_problem *problems;
-	int fatal;
-	char why[240];
-	assert_int_equal(bl_target_find(&t, "l4-vllm-0.14.1", &err), BL_OK);
-	bl_plan_set_edit(p, "max_position_embeddings", "16384", &err);
-	assert_int_equal(bl_target_check_plan(&problems, &fatal, t, m, p), 0);
-	bl_free(problems);
-	bl_plan_set_edit(p, "max_position_embeddings", "8192", &err);
-	assert_int_equal(bl_target_check_plan(&problems, &fatal, t, m, p), 1);
-	assert_int_equal(fatal, 1);
-	assert_non_null(strstr(problems[0].sentence, "8192"));
-	bl_free(problems);
-	assert_true(bl_target_loads_in_transformers(m, p, why));
-	bl_plan_preset(p, m, "W8A16", &err);
-	bl_plan_set_text(p, m, "down=W4A16", NULL, NULL, &err);
-	assert_true(bl_target_loads_in_transformers(m, p, why)); /* both pack-quantized */
-	bl_plan_set_text(p, m, "o=W8A8", NULL, NULL, &err);
-	assert_false(bl_target_loads_in_transformers(m, p, why));
-	bl_plan_preset(p, m, "W4A16_ASYM", &err);
-	assert_false(bl_target_loads_in_transformers(m, p, why));
 	bl_plan_free(p);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	m = fuzz_model();
-	snprintf(dir, sizeof dir, "/tmp/bl-plan-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	bl_remove_tree(dir);
-	return 0;
+	model_drop(m);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(undo_is_a_walk_through_states), cmocka_unit_test(steps_locks_digests), cmocka_unit_test(patterns),
-		cmocka_unit_test(file_round_trip_and_damages), cmocka_unit_test(saving_survives_a_failing_disk), cmocka_unit_test(recipes), cmocka_unit_test(rules),
+		cmocka_unit_test(new_plan),         cmocka_unit_test(an_edit_is_one_step), cmocka_unit_test(locks),
+		cmocka_unit_test(undo_is_a_list_of_states), cmocka_unit_test(undo_stays_small), cmocka_unit_test(copies_are_apart),
+		cmocka_unit_test(digest_sees_what_counts), cmocka_unit_test(snapshots),    cmocka_unit_test(config_edits),
+		cmocka_unit_test(set_text),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
