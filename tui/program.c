@@ -139,7 +139,7 @@ static unsigned do_recipe(struct bl_app *app, const char *arg)
 	struct bl_str notes = { 0 };
 	int n = 0;
 
-	if (bl_recipe_load(app->session->plan, app->session->model, arg, &notes, &err)) {
+	if (bl_session_recipe(app->session, arg, &notes, &err)) {
 		bl_app_message_err(app, &err);
 		bl_str_free(&notes);
 		return BL_REACT_REDRAW;
