@@ -195,7 +195,8 @@ cJSON *bl_config_v457(const struct bl_config *c, struct bl_str *edits)
 
 	if (c->v5_spelling && cJSON_IsObject(params)) {
 		cJSON *scaling = cJSON_Duplicate(params, true), *theta = cJSON_DetachItemFromObjectCaseSensitive(scaling, "rope_theta");
-		put(o, "rope_theta", theta ? theta : cJSON_CreateNumber(c->rope.theta));
+		put(o, "rope_theta", cJSON_IsNumber(theta) ? cJSON_Duplicate(theta, true) : cJSON_CreateNumber(c->rope.theta));
+		cJSON_Delete(theta);
 		if (c->rope.kind == BL_ROPE_DEFAULT) {
 			cJSON_Delete(scaling);
 			scaling = cJSON_CreateNull();
