@@ -11,6 +11,8 @@
 #include "core/base/mem.h"
 
 #define FILE_MAX_BYTES (1u << 20)
+#define LINE_MAX_BYTES 1024 /* longer than any value may be */
+#define WARNINGS_MAX 20     /* a file of nonsense gives no more sentences than somebody reads */
 #define BOOL BL_SETTING_BOOL
 #define INT BL_SETTING_INT
 #define TEXT BL_SETTING_TEXT
@@ -60,6 +62,14 @@ static bool is_choice(const char *choices, const char *value)
 	return false;
 }
 
+/* What a screen may show as it is. */
+static bool is_plain(const char *value)
+{
+	char shown[LINE_MAX_BYTES];
+
+	return strlen(value) < sizeof shown && !strcmp(bl_printable(shown, sizeof shown, value), value);
+}
+
 static enum bl_status check(const struct bl_setting_row *r, const char *value, struct bl_err *err)
 {
 	char *end;
@@ -76,10 +86,9 @@ static enum bl_status check(const struct bl_setting_row *r, const char *value, s
 	case BL_SETTING_CHOICE:
 		return is_choice(r->choices, value) ? BL_OK : bl_fail(err, BL_USAGE, "%s: must be one of %s, is %.60s", r->name, r->choices, value);
 	case BL_SETTING_TEXT:
-		for (const char *c = value; *c; c++)
-			if ((unsigned char)*c < 0x20 || *c == 0x7f)
-				return bl_fail(err, BL_USAGE, "%s: must not hold control characters", r->name);
-		return (long)strlen(value) <= r->max ? BL_OK : bl_fail(err, BL_USAGE, "%s: must be at most %ld bytes long", r->name, r->max);
+		if ((long)strlen(value) > r->max)
+			return bl_fail(err, BL_USAGE, "%s: must be at most %ld bytes long", r->name, r->max);
+		return is_plain(value) ? BL_OK : bl_fail(err, BL_USAGE, "%s: must be UTF-8 without control characters", r->name);
 	}
 	return BL_OK;
 }
@@ -127,45 +136,65 @@ static bool split(char *line, char **name, char **value)
 	return **name != '\0';
 }
 
+/* One line of the file; false with a sentence when it says nothing we understand. Cuts the line in place. */
+static bool take_line(struct bl_settings *s, char *line, struct bl_err *err)
+{
+	char *name, *value, shown[64];
+	size_t blank = strspn(line, " \t\r\v\f");
+
+	if (!line[blank] || line[blank] == '#')
+		return true;
+	bl_printable(shown, sizeof shown, line);
+	if (strlen(line) > LINE_MAX_BYTES)
+		bl_fail(err, BL_INVALID, "is longer than %d bytes: %.40s", LINE_MAX_BYTES, shown);
+	else if (!split(line, &name, &value))
+		bl_fail(err, BL_INVALID, "is not NAME = VALUE: %s", shown);
+	else
+		bl_settings_set(s, name, value, err);
+	return err->status == BL_OK;
+}
+
 void bl_settings_load(struct bl_settings *s, const char *path, struct bl_str *warnings)
 {
 	struct bl_err err = BL_ERR_INIT;
 	char *text = NULL, *save = NULL;
-	int number = 0;
+	int number = 0, bad = 0;
 
-	if (!bl_is_file(path))
-		return;
 	if (bl_read_file(&text, NULL, path, FILE_MAX_BYTES, true, &err)) {
-		bl_str_addf(warnings, "%s\n", err.text);
+		if (err.status != BL_NOT_FOUND)
+			bl_str_addf(warnings, "%s\n", err.text);
 		return;
 	}
-	for (char *next = text; next; next = save) {
-		char *name, *value, *line = next, shown[64];
+	for (char *line = text; line; line = save) {
 		save = strchr(line, '\n');
 		if (save)
 			*save++ = '\0';
 		number++;
 		bl_err_clear(&err);
-		bl_printable(shown, sizeof shown, line);
-		if (!split(line, &name, &value)) {
-			while (isspace((unsigned char)*line))
-				line++;
-			if (*line && *line != '#')
-				bl_str_addf(warnings, "%s: line %d is not NAME = VALUE: %s\n", path, number, shown);
-		} else if (bl_settings_set(s, name, value, &err)) {
-			bl_str_addf(warnings, "%s: line %d: %s\n", path, number, err.text);
-		}
+		if (!take_line(s, line, &err) && ++bad <= WARNINGS_MAX)
+			bl_str_addf(warnings, "%s: line %d%s %s\n", path, number, err.status == BL_USAGE ? ":" : "", err.text);
 	}
+	if (bad > WARNINGS_MAX)
+		bl_str_addf(warnings, "%s: %d more lines like these\n", path, bad - WARNINGS_MAX);
 	bl_free(text);
+}
+
+/* The file behind a symbolic link is the one to replace: settings that live elsewhere stay there. */
+static char *real_name(const char *path)
+{
+	char *real = realpath(path, NULL), *name = bl_xstrdup(real ? real : path);
+
+	free(real);
+	return name;
 }
 
 enum bl_status bl_settings_save(const struct bl_settings *s, const char *path, struct bl_err *err)
 {
 	bool written[BL_SETTING_COUNT] = {false};
-	char *text = NULL, *save = NULL, *dir = bl_path_dir(path);
+	char *text = NULL, *save = NULL, *file = real_name(path), *dir = bl_path_dir(file);
 	struct bl_str out = {0};
 
-	if (bl_is_file(path) && bl_read_file(&text, NULL, path, FILE_MAX_BYTES, true, err))
+	if (bl_is_file(file) && bl_read_file(&text, NULL, file, FILE_MAX_BYTES, true, err))
 		goto done;
 	for (char *line = text; line && *line; line = save) {
 		char *copy, *name, *value;
@@ -186,10 +215,11 @@ enum bl_status bl_settings_save(const struct bl_settings *s, const char *path, s
 		if (!written[i] && strcmp(s->value[i], rows[i].fallback))
 			bl_str_addf(&out, "%s = %s\n", rows[i].name, s->value[i]);
 	if (bl_mkdirs(dir, 0700, err) == BL_OK)
-		bl_write_file(path, bl_str_c(&out), out.len, 0600, err);
+		bl_write_file(file, bl_str_c(&out), out.len, 0600, err);
 done:
 	bl_str_free(&out);
 	bl_free(text);
+	bl_free(file);
 	bl_free(dir);
 	return err->status;
 }
