@@ -1,38 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Size is exact (what the exporter stores); time and memory are a model: bytes over bandwidth or operations over peak, whichever is
- * longer, plus launches. Decode of the 1.2B EXAONE-4 fits 1.38 ms + bytes / (1.016 x vendor bandwidth) on a 4090-class card within 6 %;
- * other cards are scaled by bandwidth at 90 %. */
+ * longer, plus launches. What a card reaches of its bandwidth stands in its row of the target table, with where that is from. */
 #include "core/estimate/estimate.h"
 
 #include <math.h>
 #include <string.h>
 
-#define EFFICIENCY_BW 0.90       /* of the vendor's bandwidth */
+#include "core/scheme/pack.h"
+
 #define EFFICIENCY_COMPUTE 0.60  /* of the vendor's peak: power-capped cards sustain half to two thirds */
 #define LAUNCH_US 3.0            /* one kernel inside a captured graph */
-#define QUANT_US 2.0             /* the kernel that quantizes activations */
-#define STEP_US 1380.0           /* everything of a decode step that does not depend on the weights' size */
 #define DECODE_BATCH 8
 #define SPREAD 0.15
-static const char from_fit[] = "kernel-time model fitted to decode of EXAONE-4.0-1.2B on a 4090-class card, scaled by bandwidth";
-
-static int64_t words(int64_t codes, int bits)
-{
-	return (codes * bits + 31) / 32;
-}
 
 /* compressed-tensors: codes, bf16 scales, packed zero points, an int64 pair for the shape of packed weights. */
 static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *s, enum bl_dtype dtype)
 {
 	uint64_t bias = m->bias ? m->bias->bytes : 0;
-	int64_t scales = m->rows * (s->group ? m->cols / s->group : 1);
+	int64_t groups = s->group ? m->cols / s->group : 1, scales = m->rows * groups;
 
 	if (s->number == BL_NUM_FULL)
 		return (m->weight ? m->weight->bytes : (uint64_t)(m->rows * m->cols * bl_dtype_bytes(dtype))) + bias;
 	if (s->number == BL_NUM_FLOAT || s->act == BL_ACT_INT8_TOKEN)
 		return (uint64_t)(m->rows * m->cols + 2 * scales) + bias;
-	return (uint64_t)(4 * m->rows * words(m->cols, s->bits) + 2 * scales + 16) +
-	       (s->symmetric ? 0 : (uint64_t)(4 * words(m->rows, s->bits) * (scales / m->rows))) + bias;
+	int64_t zeros = s->symmetric ? 0 : 4 * groups * bl_pack_words(m->rows, s->bits);
+	return (uint64_t)(4 * m->rows * bl_pack_words(m->cols, s->bits) + 2 * scales + zeros + 16) + bias;
 }
 
 uint64_t bl_unit_bytes(const struct bl_unit *u, const struct bl_scheme *s)
@@ -46,7 +38,7 @@ uint64_t bl_unit_bytes(const struct bl_unit *u, const struct bl_scheme *s)
 
 static double linear_us(double bytes, double flop, double tflop_s, const struct bl_gpu *g)
 {
-	double move = bytes / (g->bw_gb_s * EFFICIENCY_BW * 1e9), compute = tflop_s > 0 ? flop / (tflop_s * EFFICIENCY_COMPUTE * 1e12) : 0;
+	double move = bytes / (g->bw_gb_s * g->bw_share * 1e9), compute = tflop_s > 0 ? flop / (tflop_s * EFFICIENCY_COMPUTE * 1e12) : 0;
 
 	return 1e6 * fmax(move, compute) + LAUNCH_US;
 }
@@ -56,14 +48,14 @@ struct bl_quantity bl_unit_time(const struct bl_unit *u, const struct bl_scheme 
 	double n = (double)u->rows, k = (double)u->cols, act = s->act == BL_ACT_NONE ? 2 : 1;
 	double bytes = (double)bl_unit_bytes(u, s) + m_tokens * (k * act + n * 2);
 	double peak = s->act == BL_ACT_INT8_TOKEN ? t->gpu.int8_tflop_s : s->act == BL_ACT_FP8_TOKEN && t->gpu.fp8_tflop_s > 0 ? t->gpu.fp8_tflop_s : t->gpu.bf16_tflop_s;
-	double us = linear_us(bytes, 2.0 * m_tokens * n * k, peak, &t->gpu) + (s->act == BL_ACT_NONE ? 0 : QUANT_US);
+	double us = linear_us(bytes, 2.0 * m_tokens * n * k, peak, &t->gpu) + (s->act == BL_ACT_NONE ? 0 : t->gpu.quant_us);
 
-	return (struct bl_quantity){us, us * SPREAD, BL_MODELLED, "us", from_fit};
+	return (struct bl_quantity){us, us * SPREAD, BL_MODELLED, "us", t->gpu.fit};
 }
 
 static double step_us(const struct bl_model *m, const struct bl_plan *p, const struct bl_target *t)
 {
-	double us = STEP_US * 1008 / fmax(t->gpu.bw_gb_s, 1008); /* launches and the rest: not faster on slower cards */
+	double us = t->gpu.step_us;
 	double head = (double)m->config.vocab * (double)m->config.hidden;
 	int head_bytes = m->head ? bl_dtype_bytes(m->head->dtype) : m->embed ? bl_dtype_bytes(m->embed->dtype) : 2;
 
@@ -101,8 +93,8 @@ void bl_plan_estimate(struct bl_plan_estimate *e, const struct bl_model *m, cons
 		e->bytes -= bl_unit_bytes(&m->units[i], &full);
 	}
 	double base = step_us(m, NULL, t), now = step_us(m, p, t);
-	e->step_ms = (struct bl_quantity){now / 1000, now / 1000 * SPREAD, BL_MODELLED, "ms", from_fit};
-	e->time_ratio = (struct bl_quantity){now / base, fabs(1 - now / base) * SPREAD, BL_MODELLED, "ratio", from_fit};
+	e->step_ms = (struct bl_quantity){now / 1000, now / 1000 * SPREAD, BL_MODELLED, "ms", t->gpu.fit};
+	e->time_ratio = (struct bl_quantity){now / base, fabs(1 - now / base) * SPREAD, BL_MODELLED, "ratio", t->gpu.fit};
 	e->server_gib = server_gib(m, t, e->bytes);
 	e->perf_ratio = BL_QUANTITY_UNKNOWN("ratio");
 	e->score = BL_QUANTITY_UNKNOWN("score");

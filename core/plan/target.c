@@ -26,38 +26,67 @@ static void refuse(struct bl_verdict *v, const char *rule, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Marlin and Machete: N % 64, K % 128, K % group, groups of 32, 64, 128 or per channel. */
-static bool group_is_served(const struct bl_scheme *s)
+/* Weight-only integer kernels in the server's order of preference. The first that takes scheme and shape runs; none is an error. */
+#define SYM 1
+#define ASYM 2
+struct wna16 { const char *name; int cc_from, cc_to, bits, zeros; int groups[5]; int n_step, k_step; }; /* groups: -1 per channel, 0 ends */
+
+static const struct wna16 wna16[] = {
+	{"Machete", 90, 90, 4, SYM | ASYM, {-1, 64, 128}, 128, 64},
+	{"Machete", 90, 90, 8, SYM | ASYM, {-1, 64, 128}, 128, 64},
+	{"AllSpark", 80, 89, 8, SYM, {-1}, 16, 16},
+	{"Marlin", 75, 999, 4, SYM | ASYM, {-1, 32, 64, 128}, 64, 128},
+	{"Marlin", 75, 999, 8, SYM, {-1, 32, 64, 128}, 64, 128},
+};
+#define N_WNA16 (sizeof wna16 / sizeof wna16[0])
+
+static bool takes_scheme(const struct wna16 *k, const struct bl_scheme *s, int cc)
 {
-	return s->strategy == BL_STRATEGY_CHANNEL || s->group == 32 || s->group == 64 || s->group == 128;
+	const int *g = k->groups;
+
+	while (*g && *g != (s->group ? s->group : -1))
+		g++;
+	return *g && cc >= k->cc_from && cc <= k->cc_to && k->bits == s->bits && k->zeros & (s->symmetric ? SYM : ASYM);
+}
+
+/* Why no kernel takes it: the first thing that is in the way, in numbers. */
+static void refuse_weight_only(struct bl_verdict *v, const struct question *q)
+{
+	static const char no_kernel[] = "Failed to find a kernel that can implement the WNA16 linear layer";
+	const struct bl_scheme *s = q->s;
+	const struct wna16 *last = NULL;
+	long long n = q->u->rows, k = q->u->cols;
+	int cc = q->t->gpu.cc;
+
+	for (size_t i = 0; i < N_WNA16; i++)
+		if (takes_scheme(&wna16[i], s, cc) && (!last || wna16[i].n_step < last->n_step))
+			last = &wna16[i]; /* the least demanding one */
+	if (last && n % last->n_step)
+		refuse(v, "R3", "%s: %s needs N to be a multiple of %d, it is %lld", no_kernel, last->name, last->n_step, n);
+	else if (last)
+		refuse(v, "R3", "%s: %s needs K to be a multiple of %d, it is %lld", no_kernel, last->name, last->k_step, k);
+	else if (cc < 75)
+		refuse(v, "R3", "%s: compute capability %d.%d is below 7.5", no_kernel, cc / 10, cc % 10);
+	else if (s->group && s->group != 32 && s->group != 64 && s->group != 128)
+		refuse(v, "R3", "%s: group size %d (32, 64, 128 or per channel)", no_kernel, s->group);
+	else
+		refuse(v, "R3", "%s: %d-bit weights with zero points%s", no_kernel, s->bits, cc == 90 ? " in groups of 32" : "");
 }
 
 static void check_weight_only(struct bl_verdict *v, const struct question *q)
 {
-	static const char no_kernel[] = "Failed to find a kernel that can implement the WNA16 linear layer";
 	const struct bl_scheme *s = q->s;
-	long long n = q->u->rows, k = q->u->cols;
-	int cc = q->t->gpu.cc;
 
 	if (s->bits != 4 && s->bits != 8) {
 		refuse(v, "R3", "No compressed-tensors compatible scheme was found: %d-bit weights have no kernel (4 and 8 have)", s->bits);
-	} else if (cc < 75) {
-		refuse(v, "R3", "%s: compute capability %d.%d is below 7.5", no_kernel, cc / 10, cc % 10);
-	} else if (s->bits == 8 && !s->symmetric && cc != 90) {
-		refuse(v, "R3", "%s: 8-bit weights with zero points", no_kernel);
-	} else if (!group_is_served(s)) {
-		refuse(v, "R3", "%s: group size %d (32, 64, 128 or per channel)", no_kernel, s->group);
-	} else if (s->bits == 8 && s->symmetric && s->strategy == BL_STRATEGY_CHANNEL && cc >= 80 && cc < 90 && n % 16 == 0 && k % 16 == 0) {
-		v->kernel = "AllSpark";
-	} else if (n % 64) {
-		refuse(v, "R3", "%s: N = %lld is not a multiple of 64", no_kernel, n);
-	} else if (k % 128) {
-		refuse(v, "R3", "%s: K = %lld is not a multiple of 128", no_kernel, k);
-	} else if (s->group && k % s->group) {
-		refuse(v, "R3", "%s: K = %lld is not a multiple of the group size %d", no_kernel, k, s->group);
-	} else {
-		v->kernel = cc == 90 && n % 128 == 0 && k % 64 == 0 && s->group != 32 ? "Machete" : "Marlin";
+		return;
 	}
+	for (size_t i = 0; i < N_WNA16; i++)
+		if (takes_scheme(&wna16[i], s, q->t->gpu.cc) && q->u->rows % wna16[i].n_step == 0 && q->u->cols % wna16[i].k_step == 0) {
+			v->kernel = wna16[i].name;
+			return;
+		}
+	refuse_weight_only(v, q);
 }
 
 static void check_w8a8(struct bl_verdict *v, const struct question *q)
@@ -65,8 +94,8 @@ static void check_w8a8(struct bl_verdict *v, const struct question *q)
 	const struct bl_scheme *s = q->s;
 	long long n = q->u->rows, k = q->u->cols;
 
-	if (!s->symmetric || s->strategy != BL_STRATEGY_CHANNEL) {
-		refuse(v, "R3", "No compressed-tensors compatible scheme was found: W8A8 needs symmetric weights with one scale per channel");
+	if (!s->symmetric || s->strategy == BL_STRATEGY_GROUP || s->bits != 8) {
+		refuse(v, "R3", "No compressed-tensors compatible scheme was found: 8-bit inputs need 8-bit symmetric weights with one scale per channel");
 	} else if (q->t->gpu.cc < 75) {
 		refuse(v, "R3", "Quantization scheme is not supported for the current GPU: int8 needs compute capability 7.5");
 	} else if (n % 16 || k % 16) {
@@ -85,12 +114,12 @@ static void check_fp8(struct bl_verdict *v, const struct question *q)
 
 	if (cc < 80) {
 		refuse(v, "R3", "Quantization scheme is not supported for the current GPU: FP8 needs compute capability 8.0");
+	} else if (cc < 89 && (n % 64 || k % 128)) {
+		refuse(v, "R3", "Marlin FP8, the only way on this GPU, needs N to be a multiple of 64 and K of 128, they are %lld and %lld", n, k);
 	} else if (cc < 89) {
 		v->kernel = "Marlin FP8";
 		v->rule = "R3";
 		snprintf(v->sentence, sizeof v->sentence, "runs as weight-only FP8 (Marlin): this GPU has no FP8 units");
-		if (n % 64 || k % 128)
-			refuse(v, "R3", "Failed to find a kernel: Marlin FP8 needs N %% 64 == 0 and K %% 128 == 0, they are %lld and %lld", n, k);
 	} else if (n % 16 || k % 16) {
 		v->kernel = "Triton FP8";
 		v->rule = "R3";
@@ -145,11 +174,10 @@ static void check_positions(struct list *l, const struct bl_target *t, const str
 		const struct bl_config_edit *e = bl_plan_edit(p, i);
 		if (strcmp(e->key, "max_position_embeddings"))
 			continue;
-		char *end;
 		edited = true;
-		value = strtod(e->value, &end);
-		if (end == e->value || *end || value < 1 || value > 1e9 || value != (double)(long long)value) {
-			add(l, -1, "config", true, "max_position_embeddings: %.100s is not a whole number", *e->value ? e->value : "(removed)");
+		value = strtod(e->value, NULL);
+		if (!*e->value || strspn(e->value, "0123456789") != strlen(e->value) || value < 1 || value > 1e9) {
+			add(l, -1, "config", true, "max_position_embeddings: must be a whole number from 1 to 1000000000, is %.100s", *e->value ? e->value : "removed");
 			return;
 		}
 		if (value > (double)m->config.max_positions)

@@ -6,7 +6,15 @@
 
 #include "core/plan/plan.h"
 
-struct bl_gpu { const char *name, *title; int cc; double mem_gib, bw_gb_s, bf16_tflop_s, int8_tflop_s, fp8_tflop_s; const char *source; };
+struct bl_gpu {
+	const char *name, *title;
+	int cc;                     /* compute capability, 89 = 8.9 */
+	double mem_gib, bw_gb_s, bf16_tflop_s, int8_tflop_s, fp8_tflop_s; /* the vendor's, dense */
+	const char *source;
+	/* What a decode step reaches of them: share of the bandwidth, time of a step that no weight accounts for, time to quantize the inputs of one linear. */
+	double bw_share, step_us, quant_us;
+	const char *fit;            /* where these three are from: a sentence for people */
+};
 struct bl_target {
 	const char *name;           /* "l4-vllm-0.14.1" */
 	const char *title;          /* "L4 · vLLM 0.14.1" (UTF-8) */
