@@ -240,6 +240,20 @@ void bl_session_edited(struct bl_session *s)
 		s->priv->edited_ns = bl_now_ns();
 }
 
+/* ---- recipes ---- */
+
+static bool is_method(const void *registry, const char *name)
+{
+	return bl_registry_method(registry, name) != NULL;
+}
+
+enum bl_status bl_session_recipe(struct bl_session *s, const char *path, struct bl_str *notes, struct bl_err *err)
+{
+	struct bl_recipe_methods methods = {is_method, &s->registry};
+
+	return bl_recipe_load(s->plan, s->model, path, &methods, notes, err);
+}
+
 /* ---- saving ---- */
 
 enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err)
