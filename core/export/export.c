@@ -149,11 +149,12 @@ enum bl_status bl_export_preview(struct bl_export_result *out, const struct bl_e
 
 /* ---- writing ---- */
 
-static void reserve(int fd, uint64_t bytes)
+/* Space is taken before any work is done. A file system that cannot reserve is fine: then a full disk is an error later. */
+static enum bl_status reserve(int fd, uint64_t bytes, const char *path, struct bl_err *err)
 {
-	/* A file system that cannot reserve is fine: free space was checked, and a full disk is an error later too. */
-	if (bytes && fallocate(fd, 0, 0, (off_t)bytes))
-		errno = 0;
+	if (bytes && fallocate(fd, 0, 0, (off_t)bytes) && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+		return bl_fail_sys(err, BL_IO, "%s: there is no room for its %llu bytes", path, (unsigned long long)bytes);
+	return BL_OK;
 }
 
 static enum bl_status write_zip(const struct bl_layout *l, const struct bl_export_request *rq, int fd, const char *path, uint64_t *bytes, struct bl_err *err)
@@ -163,10 +164,9 @@ static enum bl_status write_zip(const struct bl_layout *l, const struct bl_expor
 	struct bl_sink *sinks = bl_xalloc((size_t)l->n_files + 1, sizeof *sinks);
 
 	*bytes = directory_at + bl_zip_tail_bytes(e, l->n_files, directory_at);
-	reserve(fd, *bytes);
 	for (int i = 0; i < l->n_files; i++)
 		sinks[i] = (struct bl_sink){fd, e[i].data_at, path, true, 0};
-	if (bl_layout_write(l, sinks, rq, err) == BL_OK) {
+	if (reserve(fd, *bytes, path, err) == BL_OK && bl_layout_write(l, sinks, rq, err) == BL_OK) {
 		for (int i = 0; i < l->n_files; i++)
 			e[i].crc = sinks[i].crc;
 		bl_zip_finish(fd, path, e, l->n_files, directory_at, err);
@@ -187,7 +187,7 @@ static enum bl_status write_folder(const struct bl_layout *l, const struct bl_ex
 		paths[i] = bl_path_join(dir, l->files[i].name);
 		sinks[i] = (struct bl_sink){.fd = bl_create_file(paths[i], 0644, err), .path = paths[i]};
 		if (sinks[i].fd >= 0 && l->files[i].weights)
-			reserve(sinks[i].fd, l->files[i].bytes);
+			reserve(sinks[i].fd, l->files[i].bytes, paths[i], err);
 	}
 	if (!err->status)
 		bl_layout_write(l, sinks, rq, err);
@@ -212,12 +212,33 @@ static enum bl_status source_unchanged(const struct bl_model *m, struct bl_err *
 	return BL_OK;
 }
 
+/* A map that broke off does not know its file: when the source has changed, that is the reason to give. */
+static void name_the_cause(const struct bl_model *m, struct bl_err *err)
+{
+	struct bl_err why = BL_ERR_INIT;
+
+	if (err->status == BL_IO && source_unchanged(m, &why))
+		*err = why;
+}
+
 /* ---- the proof of what was written ---- */
+
+/* Rounding to nearest never moves a weight further than about one step of its grid; methods that compensate errors or shrink ranges do. */
+static double step_bound(const struct bl_export_request *rq)
+{
+	for (int i = 0; i < rq->model->n_units; i++) {
+		const struct bl_choice *c = bl_plan_choice(rq->plan, i);
+		if (c->scheme.number == BL_NUM_INT && (strcmp(c->method, "rtn") || *c->params))
+			return 0;
+	}
+	return 2;
+}
 
 static enum bl_status prove(struct bl_export_result *out, const struct bl_export_request *rq, const char *path, struct bl_err *err)
 {
 	struct bl_verify_request v = {.path = path, .base = rq->model, .target = rq->ignore_rules ? NULL : rq->target, .pool = rq->pool,
-				      .progress = rq->progress, .want_sha256 = true, .strict = true, .as_zip = is_zip(rq)};
+				      .progress = rq->progress, .want_sha256 = true, .strict = true, .as_zip = is_zip(rq),
+				      .allow_nonfinite = bl_plan_zero_nonfinite(rq->plan), .max_step = step_bound(rq)};
 
 	if (rq->progress) {
 		atomic_store(&rq->progress->done_bytes, 0);
@@ -252,6 +273,7 @@ static enum bl_status run_zip(struct bl_export_result *out, const struct bl_layo
 	out->seconds_prove = (double)(bl_now_ns() - start) / 1e9;
 	return bl_replace_commit(&r, err);
 fail:
+	name_the_cause(rq->model, err);
 	bl_replace_rollback(&r);
 	return err->status;
 }
@@ -272,6 +294,7 @@ static enum bl_status run_folder(struct bl_export_result *out, const struct bl_l
 	out->seconds_prove = (double)(bl_now_ns() - start) / 1e9;
 	return bl_replace_dir_commit(&d, err);
 fail:
+	name_the_cause(rq->model, err);
 	bl_replace_dir_rollback(&d);
 	return err->status;
 }

@@ -15,7 +15,8 @@
 
 #define ENTRIES_MAX 10000
 #define UNPACKED_MAX 200000000000ull
-#define RATIO_MAX 2000 /* deflate reaches about 1030 : 1 */
+#define BOMB_BYTES (64u << 20)
+#define BOMB_RATIO 100 /* weights and tokenizers shrink to a half or a tenth */
 
 static int by_name(const void *a, const void *b)
 {
@@ -110,7 +111,12 @@ static enum bl_status unpack(struct bl_package_entry *e, zip_t *z, zip_uint64_t 
 	uint64_t at = 0;
 
 	bl_str_addf(&name, "%s/bitlathe-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-	int fd = mkstemp(name.s);
+	int fd = -1;
+	if (bl_free_bytes(tmp && *tmp ? tmp : "/tmp") < bytes) {
+		bl_fail(err, BL_NO_SPACE, "%s: %s: not enough room to unpack it there", tmp && *tmp ? tmp : "/tmp", e->name);
+		goto done;
+	}
+	fd = mkstemp(name.s);
 	if (fd < 0) {
 		bl_fail_sys(err, BL_IO, "%s: no temporary file could be made to unpack %s", bl_str_c(&name), e->name);
 		goto done;
@@ -174,7 +180,7 @@ static enum bl_status check_entry(const zip_stat_t *st, zip_t *z, zip_uint64_t i
 	if (st->comp_method != ZIP_CM_STORE && st->comp_method != ZIP_CM_DEFLATE)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: entry %llu: %s: compression method %u (stored and deflate are read)", path, (unsigned long long)i, st->name,
 			       st->comp_method);
-	if (st->size / RATIO_MAX > st->comp_size)
+	if (st->size > BOMB_BYTES && st->size / BOMB_RATIO > st->comp_size)
 		return bl_fail(err, BL_INVALID, "%s: entry %llu: %s: unpacks to %llu times its size", path, (unsigned long long)i, st->name,
 			       (unsigned long long)(st->size / (st->comp_size ? st->comp_size : 1)));
 	if (st->comp_method == ZIP_CM_STORE && st->size != st->comp_size)
@@ -186,7 +192,7 @@ static enum bl_status take_entries(struct bl_package *p, zip_t *z, const char *p
 {
 	zip_int64_t n = zip_get_num_entries(z, 0);
 	struct walk w = {p->zip.data, p->zip.bytes, 0};
-	uint64_t total = 0;
+	uint64_t total = 0, packed = 0;
 
 	if (n < 1 || n > ENTRIES_MAX)
 		return bl_fail(err, BL_INVALID, "%s: has %lld entries (1 to %d are read)", path, (long long)n, ENTRIES_MAX);
@@ -196,6 +202,8 @@ static enum bl_status take_entries(struct bl_package *p, zip_t *z, const char *p
 			return bl_fail(err, BL_INVALID, "%s: entry %lld: %s", path, (long long)i, zip_strerror(z));
 		if (check_entry(&st, z, (zip_uint64_t)i, path, err))
 			return err->status;
+		if (__builtin_add_overflow(packed, st.comp_size, &packed) || packed > p->zip.bytes)
+			return bl_fail(err, BL_INVALID, "%s: entry %lld: %s: its data overlaps that of others", path, (long long)i, st.name);
 		if (__builtin_add_overflow(total, st.size, &total) || total > UNPACKED_MAX)
 			return bl_fail(err, BL_INVALID, "%s: unpacks to more than %llu bytes", path, UNPACKED_MAX);
 		bool folder = st.name[strlen(st.name) - 1] == '/';

@@ -40,6 +40,8 @@ struct bl_verify_request {
 	struct bl_progress *progress;    /* may be NULL */
 	bool want_sha256;
 	bool strict;                     /* what is not quantized must be the base's bytes (our own exports) */
+	bool allow_nonfinite;            /* full-precision values that are not finite are no mismatch */
+	double max_step;                 /* > 0: an integer code further than this many steps from its weight is a mismatch */
 	bool as_zip;                     /* treat path as a zip whatever it is called (else: by its first bytes) */
 };
 /* BL_OK when it could be examined (look at n_fatal), an error when not even that (missing, not a checkpoint, hostile). */

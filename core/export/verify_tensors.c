@@ -78,6 +78,22 @@ static bool type_fits(const char *dtypes, const char *dtype)
 	return at && (at == dtypes || at[-1] == ' ') && (!at[len] || at[len] == ' ');
 }
 
+/* weight_shape says what the packed words unpack to. */
+static void check_shape(struct bl_verifier *v, const struct bl_stored *s)
+{
+	char name[512];
+	int64_t shape[2] = {0, 0};
+
+	snprintf(name, sizeof name, "%s.weight_shape", s->member->name);
+	const struct bl_tensor *t = bl_model_tensor(v->model, name);
+	size_t size = (size_t)bl_dtype_bytes(t->dtype);
+	for (size_t i = 0; i < 2; i++)
+		memcpy(&shape[i], (const uint8_t *)t->data + i * size, size); /* little-endian, and never negative */
+	if (shape[0] != s->member->rows || shape[1] != s->member->cols)
+		bl_finding_add(v->r, true, name, "says [%" PRId64 ",%" PRId64 "], the linear is [%" PRId64 ",%" PRId64 "]", shape[0], shape[1], s->member->rows,
+			       s->member->cols);
+}
+
 static void check_member(struct bl_verifier *v, struct bl_stored *s, struct bl_names *known)
 {
 	struct expect_list l = {.n = 0};
@@ -121,6 +137,8 @@ static void check_member(struct bl_verifier *v, struct bl_stored *s, struct bl_n
 	}
 	if (s->bad)
 		s->understood = false;
+	else if (s->ct && !strcmp(s->ct->format, "pack-quantized"))
+		check_shape(v, s);
 }
 
 /* One unit: its members' groups, whether they agree, what vLLM would pick. */
@@ -169,9 +187,22 @@ static void check_unit(struct bl_verifier *v, int unit)
 	}
 }
 
+/* What vLLM skips or, for scales of the key-value cache, looks for at exactly this place (below k_proj they are an unknown name). */
 static bool tolerated(const char *name)
 {
-	return strstr(name, "rotary_emb.inv_freq") || bl_ends_with(name, ".k_scale") || bl_ends_with(name, ".v_scale");
+	return strstr(name, "rotary_emb.inv_freq") || bl_ends_with(name, ".self_attn.k_scale") || bl_ends_with(name, ".self_attn.v_scale");
+}
+
+/* A tensor that is no linear's: known, and of a type that is a number. */
+static void check_plain(struct bl_verifier *v, struct bl_names *known, const char *name)
+{
+	const struct bl_tensor *t = bl_model_tensor(v->model, name);
+
+	if (!t)
+		return; /* opening has seen to what must be there */
+	bl_names_add(known, t->name);
+	if (!type_fits(floats, bl_dtype_name(t->dtype)))
+		bl_finding_add(v->r, true, name, "is %s, must be %s", bl_dtype_name(t->dtype), floats);
 }
 
 static void check_surplus(struct bl_verifier *v, struct bl_names *known)
@@ -179,18 +210,17 @@ static void check_surplus(struct bl_verifier *v, struct bl_names *known)
 	char name[256];
 	const struct bl_arch *arch = v->model->arch;
 
-	bl_names_add(known, "model.embed_tokens.weight");
-	bl_names_add(known, "model.norm.weight");
-	if (v->model->head)
-		bl_names_add(known, "lm_head.weight");
+	check_plain(v, known, "model.embed_tokens.weight");
+	check_plain(v, known, "model.norm.weight");
+	check_plain(v, known, "lm_head.weight");
+	for (int b = 0; b < v->model->config.layers; b++)
+		for (int k = 0; k < 8 && arch->block_tensors[k]; k++) {
+			snprintf(name, sizeof name, "model.layers.%d.%s", b, arch->block_tensors[k]);
+			check_plain(v, known, name);
+		}
 	for (int64_t i = 0; i < v->model->n_tensors; i++) {
 		const char *t = v->model->tensors[i]->name;
-		bool norm = false;
-		for (int k = 0; k < 8 && arch->block_tensors[k]; k++) {
-			snprintf(name, sizeof name, ".%s", arch->block_tensors[k]);
-			norm |= bl_starts_with(t, "model.layers.") && bl_ends_with(t, name);
-		}
-		if (!norm && bl_names_find(known, t) < 0 && !tolerated(t))
+		if (bl_names_find(known, t) < 0 && !tolerated(t))
 			bl_finding_add(v->r, true, t, "surplus: a server refuses names it does not know");
 	}
 }

@@ -11,14 +11,16 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/export/export.h"
+#include "core/export/nonfinite.h"
 #include "core/export/verify_private.h"
 #include "core/scheme/pack.h"
 
 #define PIECE_ELEMS (512 * 1024)
 #define CHUNK_BYTES (8u << 20)
 #define LANES 16
+#define TINY_SCALE 1e-30f /* below, bfloat16 has too few bits left for steps to mean anything */
 
-enum kind { PIECE_SHA, PIECE_CRC, PIECE_ROWS, PIECE_SAME };
+enum kind { PIECE_SHA, PIECE_CRC, PIECE_ROWS, PIECE_SAME, PIECE_RAW };
 struct piece { enum kind kind; int64_t index; uint64_t from, n; uint32_t crc; };
 
 struct run {
@@ -47,6 +49,11 @@ static float get_float(const void *data, enum bl_dtype d, int64_t i)
 	}
 	memcpy(&h, (const uint8_t *)data + 2 * i, 2);
 	return d == BL_BF16 ? bl_bf16_f32(h) : bl_f16_f32(h);
+}
+
+static bool plain_float(const struct bl_tensor *t)
+{
+	return t->dtype == BL_BF16 || t->dtype == BL_F16 || t->dtype == BL_F32;
 }
 
 static void get_row(float *dst, const void *data, enum bl_dtype d, int64_t from, int64_t n)
@@ -173,6 +180,7 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 	const struct bl_tensor *base = s->base ? s->base->weight : NULL;
 	int64_t k = s->member->cols, spr = s->scheme.group ? k / s->scheme.group : 1, per = k / spr;
 	int low = 255, high = -256;
+	double bound = s->scheme.number == BL_NUM_INT ? r->v->rq->max_step : 0;
 	struct sums sum = {0};
 	struct rowbuf b;
 
@@ -200,6 +208,9 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 					     (long long)g);
 			else if (base)
 				compare(b.w + g * per, b.q + g * per, per, scale, s->zero ? (float)zero_of(s, row, g) : 0, &sum);
+			if (bound > 0 && sum.max_step > bound && fabsf(scale) >= TINY_SCALE)
+				finding_once(r, s, s->codes->name, "a code in row %lld, group %lld is too far from its weight for rounding to nearest", (long long)row,
+					     (long long)g);
 		}
 	}
 	rowbuf_free(&b);
@@ -215,6 +226,35 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 	return BL_OK;
 }
 
+/* ---- tensors that are stored for a scheme that is not decoded here ---- */
+
+static void raw_piece(struct run *r, const struct piece *p)
+{
+	const struct bl_tensor *t = r->v->model->tensors[p->index];
+	const uint8_t *data = t->data;
+	const char *why = NULL;
+	char place[48];
+	int64_t at = bl_first_nonfinite(data, t->dtype, t->n_elems);
+	bool scale = bl_ends_with(t->name, "scale"), codes = bl_ends_with(t->name, ".weight") || bl_ends_with(t->name, ".weight_packed");
+
+	if (at >= 0)
+		why = bl_nonfinite_name(data, t->dtype, at);
+	if (t->dtype == BL_F8_E4M3)
+		for (int64_t i = 0; i < t->n_elems && !why; i++)
+			if ((data[i] & 0x7f) == 0x7f)
+				why = "NaN", at = i;
+	if (scale && plain_float(t))
+		for (int64_t i = 0; i < t->n_elems && !why; i++)
+			if (get_float(data, t->dtype, i) == 0)
+				why = "zero scale", at = i;
+	pthread_mutex_lock(&r->lock);
+	if (why)
+		bl_finding_add(r->v->r, true, t->name, "%s at %s", why, bl_place(place, t, at));
+	if (codes && t->bytes > 1 && !memcmp(data, data + 1, t->bytes - 1))
+		bl_finding_add(r->v->r, true, t->name, "all codes are equal (%d)", data[0]);
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- tensors in full precision ---- */
 
 static void same_piece(struct run *r, const struct piece *p)
@@ -224,21 +264,23 @@ static void same_piece(struct run *r, const struct piece *p)
 	int64_t size = bl_dtype_bytes(t->dtype), n = (int64_t)p->n / size, first = (int64_t)p->from / size;
 	bool differs = false;
 
-	if (t->dtype == BL_BF16 || t->dtype == BL_F16 || t->dtype == BL_F32)
-		for (int64_t i = 0; i < n; i++)
-			if (!isfinite(get_float(t->data, t->dtype, first + i))) {
-				pthread_mutex_lock(&r->lock);
-				bl_finding_add(v->r, true, t->name, "element %lld is not finite", (long long)(first + i));
-				pthread_mutex_unlock(&r->lock);
-				break;
-			}
+	int64_t bad = bl_first_nonfinite((const uint8_t *)t->data + p->from, t->dtype, n);
+	if (bad >= 0) {
+		char place[48];
+		pthread_mutex_lock(&r->lock);
+		bl_finding_add(v->r, !v->rq->allow_nonfinite, t->name, "%s at %s", bl_nonfinite_name((const uint8_t *)t->data + p->from, t->dtype, bad),
+			       bl_place(place, t, first + bad));
+		pthread_mutex_unlock(&r->lock);
+	}
 	if (!b || b->n_elems != t->n_elems)
 		return;
 	if (b->dtype == t->dtype)
 		differs = memcmp((const uint8_t *)t->data + p->from, (const uint8_t *)b->data + p->from, p->n) != 0;
 	else
-		for (int64_t i = 0; i < n && !differs; i++)
-			differs = get_float(t->data, t->dtype, first + i) != get_float(b->data, b->dtype, first + i);
+		for (int64_t i = 0; i < n && !differs && plain_float(t) && plain_float(b); i++) {
+			float x = get_float(t->data, t->dtype, first + i), y = get_float(b->data, b->dtype, first + i);
+			differs = x != y && !(isnan(x) && isnan(y));
+		}
 	pthread_mutex_lock(&r->lock);
 	r->compared_elems += (uint64_t)n;
 	if (differs)
@@ -269,6 +311,7 @@ static enum bl_status run_piece(void *ctx, size_t item, struct bl_err *err)
 	case PIECE_CRC: p->crc = bl_crc32(0, e->data + p->from, p->n); return BL_OK;
 	case PIECE_ROWS: rows_piece(r, p, err); break;
 	case PIECE_SAME: same_piece(r, p); break;
+	case PIECE_RAW: raw_piece(r, p); return BL_OK;
 	}
 	if (r->v->rq->progress)
 		atomic_fetch_add(&r->v->rq->progress->done_bytes,
@@ -282,6 +325,19 @@ static int larger_first(const void *a, const void *b, void *ctx)
 	uint64_t x = p->entries[((const struct piece *)a)->index].bytes, y = p->entries[((const struct piece *)b)->index].bytes;
 
 	return x > y ? -1 : x < y;
+}
+
+/* The quantized linear whose codes, scales … a tensor holds; NULL: full precision. */
+static const struct bl_stored *quantized_owner(const struct bl_verifier *v, const struct bl_tensor *t)
+{
+	if (bl_ends_with(t->name, ".bias"))
+		return NULL;
+	for (int k = 0; k < v->n_stored; k++) {
+		size_t len = strlen(v->stored[k].member->name);
+		if (v->stored[k].ct && !strncmp(t->name, v->stored[k].member->name, len) && t->name[len] == '.')
+			return &v->stored[k];
+	}
+	return NULL;
 }
 
 static void cut(struct run *r)
@@ -306,11 +362,10 @@ static void cut(struct run *r)
 	}
 	for (int64_t i = 0; v->model && i < v->model->n_tensors; i++) {
 		const struct bl_tensor *t = v->model->tensors[i];
-		bool codes = false;
-		for (int k = 0; k < v->n_stored && !codes; k++)
-			codes = v->stored[k].ct && !strncmp(t->name, v->stored[k].member->name, strlen(v->stored[k].member->name)) &&
-				t->name[strlen(v->stored[k].member->name)] == '.' && !bl_ends_with(t->name, ".bias");
-		for (uint64_t at = 0; !codes && at < t->bytes; at += CHUNK_BYTES)
+		const struct bl_stored *s = quantized_owner(v, t);
+		if (s && !s->understood)
+			add(r, PIECE_RAW, i, 0, t->bytes);
+		for (uint64_t at = 0; !s && at < t->bytes; at += CHUNK_BYTES)
 			add(r, PIECE_SAME, i, at, t->bytes - at < CHUNK_BYTES ? t->bytes - at : CHUNK_BYTES);
 	}
 }

@@ -4,6 +4,7 @@
 #include "core/export/write.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,11 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "core/export/nonfinite.h"
 
 #define PIECE_ELEMS (256 * 1024)
 #define COPY_BYTES (4u << 20)
+#define EARLY_BYTES (128u << 10) /* smaller pieces are left to the last fsync */
 
 struct piece { int64_t index; bool module; int64_t from, n; }; /* module: rows of it; else bytes of tensor `index` */
 struct crc_piece { int file; uint64_t at, n; uint32_t crc; };
@@ -56,6 +59,11 @@ static enum bl_status put(struct writer *w, int file, uint64_t at, const void *d
 
 	if (bl_pwrite_all(s->fd, data, n, s->base + at, s->path, err))
 		return err->status;
+	if (n >= EARLY_BYTES) { /* start its way to the disk now, so that the fsync at the end finds little to do; only a hint */
+		int held = errno;
+		(void)sync_file_range(s->fd, (off_t)(s->base + at), (off_t)n, SYNC_FILE_RANGE_WRITE);
+		errno = held;
+	}
 	if (s->want_crc && n) {
 		uint32_t crc = bl_crc32(0, data, n);
 		pthread_mutex_lock(&w->lock);
@@ -92,8 +100,16 @@ static void combine(struct writer *w)
 static enum bl_status copy_piece(struct writer *w, const struct piece *p, struct bl_err *err)
 {
 	const struct bl_out_tensor *o = &w->l->tensors[p->index];
+	int64_t size = bl_dtype_bytes(o->t.dtype), bad = -1;
+	const uint8_t *data = (const uint8_t *)o->copy->data + p->from;
+	char place[48];
 
-	if (put(w, o->file, o->t.offset + (uint64_t)p->from, (const uint8_t *)o->copy->data + p->from, (uint64_t)p->n, err) && err->sys == EFAULT) {
+	if (!bl_plan_zero_nonfinite(w->rq->plan))
+		bad = bl_first_nonfinite(data, o->t.dtype, p->n / size);
+	if (bad >= 0)
+		return bl_fail(err, BL_INVALID, "%s: %s at %s; fix the checkpoint or allow values that are not finite", o->t.name,
+			       bl_nonfinite_name(data, o->t.dtype, bad), bl_place(place, &o->t, p->from / size + bad));
+	if (put(w, o->file, o->t.offset + (uint64_t)p->from, data, (uint64_t)p->n, err) && err->sys == EFAULT) {
 		struct bl_err why = BL_ERR_INIT; /* the kernel met the end of a source that was cut short: say that, not "bad address" */
 		if (bl_map_unchanged(&w->rq->model->files[o->copy->file].st.map, &why))
 			*err = why;

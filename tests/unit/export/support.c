@@ -157,7 +157,11 @@ void digest_of(const char *path, char out[65])
 
 void put_file(const char *path, const void *data, size_t n)
 {
-	OK(bl_write_file(path, data, n, 0644, &err));
+	FILE *f = fopen(path, "wb"); /* not the core's own way: no fsync, and never made to fail */
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(data, 1, n, f), n);
+	assert_int_equal(fclose(f), 0);
 }
 
 void copy_tree(const char *from, const char *to)
