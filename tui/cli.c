@@ -23,17 +23,16 @@ static void on_signal(int sig)
 
 void bl_cli_signals(void)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction sa = {.sa_handler = on_signal}, was;
 
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
+	/* A lost terminal is told of more than once (by the kernel and by the shell): this stands while the workbench, whose own handlers are gone by
+	 * then, still clears away. Whoever started us with nohup meant it. */
+	if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
-}
-
-const atomic_int *bl_cli_interrupted(void)
-{
-	return &interrupted;
 }
 
 enum bl_status bl_cli_interruption(struct bl_err *err)
@@ -127,9 +126,10 @@ static void *work_main(void *arg)
 	return NULL;
 }
 
-static void show(const struct bl_cli *c, const char *name, const struct bl_progress *p, double seconds, bool last)
+static void show(const struct bl_cli *c, const char *name, const struct bl_progress *p, double seconds)
 {
-	static const char *const phases[] = {"write", "prove"};
+	static const char *const phases[] = {" write", " prove"};
+	bool two = !strcmp(name, "export"); /* the only work in two phases */
 	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
 	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
 	char left[24] = "", bar[33];
@@ -142,8 +142,8 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 	bar[32] = '\0';
 	if (rate > 0)
 		bl_human_secs(left, sizeof left, (total - done) / rate);
-	fprintf(stderr, "%s%s %s [%s] %3.0f %%  %.2f GB/s  %s left%s", tty ? "\r" : "", name, phases[atomic_load(&p->phase) & 1], bar, 100 * (share < 1 ? share : 1),
-		rate / 1e9, left, tty ? (last ? "\n" : "") : "\n");
+	fprintf(stderr, "%s%s%s [%s] %3.0f %%  %.2f GB/s  %s left%s", tty ? "\r" : "", name, two ? phases[atomic_load(&p->phase) & 1] : "", bar,
+		100 * (share < 1 ? share : 1), rate / 1e9, left, tty ? "" : "\n");
 }
 
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_progress *progress,
@@ -171,14 +171,14 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 			phase_start = now;
 		}
 		if (now - shown > (isatty(2) ? 100000000u : 3000000000u)) {
-			show(c, name, progress, (double)(now - phase_start) / 1e9, false);
+			show(c, name, progress, (double)(now - phase_start) / 1e9);
 			shown = now;
 			drew = true;
 		}
 		nanosleep(&pause, NULL);
 	}
 	pthread_join(thread, NULL);
-	if (drew && isatty(2))
+	if (drew && isatty(2) && !c->quiet)
 		fprintf(stderr, "\r%78s\r", "");
 	if (w.status == BL_CANCELLED && timed_out)
 		return bl_fail(err, BL_TIMEOUT, "the time limit of %lld seconds was reached; nothing was left half-written", limit);
@@ -199,6 +199,93 @@ void bl_cli_line(struct bl_cli *c, const char *fmt, ...)
 	bl_str_vaddf(&c->text, fmt, ap);
 	va_end(ap);
 	bl_str_addc(&c->text, '\n');
+}
+
+void bl_cli_wrap(struct bl_str *out, int indent, const char *text)
+{
+	int column = 0, margin = 0;
+
+	while (*text) {
+		size_t space = strspn(text, " "), word = strcspn(text + space, " ");
+		int width = 0;
+		for (size_t i = 0; i < word; i++)
+			width += ((unsigned char)text[space + i] & 0xc0) != 0x80; /* characters, not bytes */
+		if (column > margin && column + (int)space + width > BL_CLI_COLUMNS) {
+			bl_str_addf(out, "\n%*s", indent, "");
+			column = margin = indent;
+		} else {
+			bl_str_addn(out, text, space);
+			column += (int)space;
+		}
+		bl_str_addn(out, text + space, word);
+		column += width;
+		text += space + word;
+	}
+	bl_str_addc(out, '\n');
+}
+
+void bl_cli_wrapped(struct bl_cli *c, int indent, const char *fmt, ...)
+{
+	struct bl_str line = {0};
+	va_list ap;
+
+	va_start(ap, fmt);
+	bl_str_vaddf(&line, fmt, ap);
+	va_end(ap);
+	bl_cli_wrap(&c->text, indent, bl_str_c(&line));
+	bl_str_free(&line);
+}
+
+void bl_cli_printable(struct bl_str *dst, const struct bl_str *src)
+{
+	const char *at = src->s, *end = src->s + src->len;
+
+	while (src->len && at < end) {
+		const char *stop = at;
+		while (stop < end && *stop && *stop != '\n' && *stop != '\t')
+			stop++;
+		size_t n = (size_t)(stop - at), cap = 4 * n + 1;
+		char *piece = bl_xstrndup(at, n), *safe = bl_xalloc(cap, 1);
+		bl_str_add(dst, bl_printable(safe, cap, piece));
+		bl_free(piece);
+		bl_free(safe);
+		if (stop < end && *stop)
+			bl_str_addc(dst, *stop);
+		at = stop + 1;
+	}
+}
+
+enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_str out = {0};
+
+	if (c->json)
+		return BL_OK;
+	bl_cli_printable(&out, &c->text);
+	bl_str_clear(&c->text);
+	if (out.len && (fwrite(out.s, 1, out.len, stdout) != out.len || fflush(stdout)))
+		bl_fail_sys(err, BL_IO, "standard output cannot be written");
+	bl_str_free(&out);
+	return err->status;
+}
+
+bool bl_cli_may_replace(const struct bl_cli *c, const char *path)
+{
+	struct bl_str question = {0}, safe = {0};
+	char answer[16] = "";
+
+	if (bl_given(&c->o, BL_OPT_FORCE) || bl_given(&c->o, BL_OPT_YES))
+		return true;
+	if (!isatty(0) || !isatty(2))
+		return false;
+	bl_str_addf(&question, "%s exists. Replace it? [y/N] ", path);
+	bl_cli_printable(&safe, &question);
+	fputs(bl_str_c(&safe), stderr);
+	if (!fgets(answer, sizeof answer, stdin))
+		answer[0] = '\0';
+	bl_str_free(&question);
+	bl_str_free(&safe);
+	return answer[0] == 'y' || answer[0] == 'Y';
 }
 
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q)

@@ -14,7 +14,7 @@ struct bl_cli {
 	struct bl_settings *settings;
 	char *program_dir;
 	cJSON *json;            /* filled by the command when --json was given, else NULL */
-	struct bl_str text;     /* printed when it was not */
+	struct bl_str text;     /* printed when it was not; names of files may be in it as they are: bl_cli_printable comes last */
 	bool quiet, verbose;
 	struct bl_str remarks;  /* to standard error, unless quiet */
 };
@@ -29,16 +29,27 @@ enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char
  * and the outcome becomes BL_CANCELLED, BL_TERMINATED or BL_TIMEOUT). */
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx,
 			   struct bl_progress *progress, struct bl_err *err);
-/* Installs the handlers for SIGINT and SIGTERM; the flag is set by them. */
+/* Installs the handlers for SIGINT, SIGTERM and SIGHUP; the flag is set by them. */
 void bl_cli_signals(void);
-const atomic_int *bl_cli_interrupted(void); /* 0, SIGINT or SIGTERM */
 enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED or BL_TERMINATED */
+
+/* May what is there be replaced? --force and --yes say so; else a person at a terminal is asked; else no. */
+bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
 
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
 void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n);
 /* Appends "  text" to the text output; printf-like. */
 void bl_cli_line(struct bl_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Same, broken at BL_CLI_COLUMNS; what follows the first line starts at column `indent`. */
+#define BL_CLI_COLUMNS 80
+void bl_cli_wrapped(struct bl_cli *c, int indent, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void bl_cli_wrap(struct bl_str *out, int indent, const char *text);
+/* Appends src to dst so that a terminal can be trusted with it: of what is not printable, only tabs and ends of lines stay. */
+void bl_cli_printable(struct bl_str *dst, const struct bl_str *src);
+/* Prints the text collected so far, for commands that go on for long. */
+enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err);
 
 /* docs.c */
 void bl_docs_help(struct bl_str *out, int command);       /* -1: the whole program */

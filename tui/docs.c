@@ -24,22 +24,37 @@ static bool shown(int o)
 	return strcmp(bl_option_row((enum bl_option)o)->commands, "-") != 0;
 }
 
+/* "  head   sentence": the sentence has a column of its own, below a head that is too long. */
+static void help_row(struct bl_str *out, int width, const char *head, const char *sentence)
+{
+	struct bl_str line = {0};
+	bool below = strlen(head) > (size_t)width;
+
+	if (below)
+		bl_str_addf(out, "  %s\n", head);
+	bl_str_addf(&line, "  %-*s %s", width, below ? "" : head, sentence);
+	bl_cli_wrap(out, width + 3, line.s);
+	bl_str_free(&line);
+}
+
 static void help_option(struct bl_str *out, int o)
 {
 	char head[96];
 
 	option_head(bl_option_row((enum bl_option)o), head, sizeof head);
-	bl_str_addf(out, "  %-26s %s%s\n", head, strlen(head) > 26 ? "\n                             " : "", bl_option_row((enum bl_option)o)->sentence);
+	help_row(out, 26, head, bl_option_row((enum bl_option)o)->sentence);
 }
 
 void bl_docs_help(struct bl_str *out, int command)
 {
 	if (command >= 0) {
 		const struct bl_command_row *c = bl_command_row((enum bl_command)command);
-		bl_str_addf(out, "bitlathe %s %s\n  %s\n\nOptions of this command\n", c->name, c->args, c->sentence);
-		for (int pass = 0; pass < 2; pass++) {
-			if (pass)
-				bl_str_add(out, "\nOptions of every command\n");
+		int own = 0;
+		bl_str_addf(out, "bitlathe %s %s\n  %s\n", c->name, c->args, c->sentence);
+		for (int o = 0; o < BL_OPTION_COUNT; o++)
+			own += bl_option_fits((enum bl_option)o, (enum bl_command)command) && strcmp(bl_option_row((enum bl_option)o)->commands, "*");
+		for (int pass = own ? 0 : 1; pass < 2; pass++) {
+			bl_str_add(out, pass ? "\nOptions of every command\n" : "\nOptions of this command\n");
 			for (int o = 0; o < BL_OPTION_COUNT; o++)
 				if (shown(o) && bl_option_fits((enum bl_option)o, (enum bl_command)command) &&
 				    (strcmp(bl_option_row((enum bl_option)o)->commands, "*") == 0) == (pass == 1))
@@ -48,13 +63,16 @@ void bl_docs_help(struct bl_str *out, int command)
 		return;
 	}
 	bl_str_addf(out, "bitlathe %s: a terminal workbench for quantizing large language models\n\nbitlathe [MODEL or PLAN]     opens the workbench\n"
-		    "bitlathe COMMAND ...          does one thing:\n\n", BL_VERSION);
+		    "bitlathe COMMAND ...         does one thing:\n\n", BL_VERSION);
 	for (int i = 1; i < BL_COMMAND_COUNT; i++) {
 		const struct bl_command_row *c = bl_command_row((enum bl_command)i);
-		bl_str_addf(out, "  %-9s %-27s %s\n", c->name, c->args, c->sentence);
+		char head[64];
+		snprintf(head, sizeof head, "%-9s %s", c->name, c->args);
+		help_row(out, 32, head, c->sentence);
 	}
-	bl_str_add(out, "\n`bitlathe help COMMAND` lists its options. A MODEL is a folder, a .safetensors file or an id in\n"
-		   "the Hugging Face cache; a PLAN is a plan file, or a MODEL with --preset, --set or --recipe.\n");
+	bl_str_add(out, "\n`bitlathe help COMMAND` lists its options. A MODEL is a folder, a .safetensors\n"
+		   "file or an id in the Hugging Face cache; a PLAN is a plan file, or a MODEL with\n"
+		   "--preset, --set or --recipe.\n");
 }
 
 /* ---- manual page ---- */

@@ -37,7 +37,10 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	c->quiet = bl_given(&c->o, BL_OPT_QUIET);
 	c->verbose = bl_given(&c->o, BL_OPT_VERBOSE);
 	c->session.program_dir = c->program_dir;
+	const struct bl_target *target;
 	c->session.target = c->o.value[BL_OPT_TARGET];
+	if (c->session.target && bl_target_find(&target, c->session.target, err))
+		return err->status;
 	if (bl_option_int(&c->o, BL_OPT_THREADS, 0, 1024, 0, &n, err))
 		return err->status;
 	c->session.threads = (int)n;
@@ -73,35 +76,37 @@ static enum bl_status special(struct bl_cli *c, bool *done, struct bl_err *err)
 	return BL_OK;
 }
 
-/* One JSON object, or the text; then everything must really have left the process. */
+/* One JSON object, or the text; then everything must really have left the process, or that is the error. */
 static enum bl_status print(struct bl_cli *c, enum bl_status status, struct bl_err *err)
 {
+	struct bl_err unsaid = BL_ERR_INIT;
 	struct bl_str out = {0};
 
-	if (c->json) {
+	if (!c->json) {
+		bl_cli_flush(c, &unsaid);
+	} else {
 		if (status) {
-			cJSON *e = cJSON_CreateObject();
+			cJSON *e = cJSON_AddObjectToObject(c->json, "error");
 			cJSON_AddStringToObject(e, "status", bl_status_name(status));
-			cJSON_AddStringToObject(e, "sentence", err->text);
-			cJSON_AddItemToObject(c->json, "error", e);
+			cJSON_AddStringToObject(e, "sentence", err->text[0] ? err->text : bl_status_text(status));
 		}
 		bl_json_print(&out, c->json, 2, false);
 		bl_str_addc(&out, '\n');
-	} else {
-		bl_str_addn(&out, c->text.s ? c->text.s : "", c->text.len);
+		if (fwrite(out.s, 1, out.len, stdout) != out.len || fflush(stdout))
+			bl_fail_sys(&unsaid, BL_IO, "standard output cannot be written");
+		bl_str_free(&out);
 	}
-	if (out.len && (fwrite(out.s, 1, out.len, stdout) != out.len || fflush(stdout))) {
-		bl_err_clear(err);
-		status = bl_fail_sys(err, BL_IO, "standard output cannot be written");
-	}
-	bl_str_free(&out);
-	return status;
+	if (!unsaid.status)
+		return status;
+	*err = unsaid;
+	return err->status;
 }
 
 int main(int argc, char **argv)
 {
 	struct bl_cli c = {.session = {.seed = 42}};
 	struct bl_err err = BL_ERR_INIT;
+	struct bl_str remarks = {0};
 	bool done = false;
 
 	bl_guard_install();
@@ -120,13 +125,15 @@ int main(int argc, char **argv)
 	if (!status && !done && (status = prepare(&c, &err)) == BL_OK)
 		status = commands[c.o.command](&c, &err);
 	if (c.remarks.len && !c.quiet)
-		fputs(bl_str_c(&c.remarks), stderr);
+		bl_cli_printable(&remarks, &c.remarks);
+	fputs(bl_str_c(&remarks), stderr);
 	status = print(&c, status, &err);
 	if (status)
 		fprintf(stderr, "bitlathe: %s\n", err.text[0] ? err.text : bl_status_text(status));
 	cJSON_Delete(c.json);
 	bl_str_free(&c.text);
 	bl_str_free(&c.remarks);
+	bl_str_free(&remarks);
 	bl_settings_free(c.settings);
 	bl_free(c.program_dir);
 	return bl_status_exit(status);

@@ -63,6 +63,14 @@ static int find_option(const char *name, size_t len)
 	return -1;
 }
 
+static int find_letter(char letter)
+{
+	for (int i = 0; i < BL_OPTION_COUNT; i++)
+		if (options[i].letter && options[i].letter == letter)
+			return i;
+	return -1;
+}
+
 static enum bl_status unknown_option(const char *text, enum bl_command c, struct bl_err *err)
 {
 	int best = -1, least = 4;
@@ -121,14 +129,18 @@ static enum bl_status parse_one(struct bl_options *o, int argc, char **argv, int
 		if ((k = find_option(text + 2, len)) < 0)
 			return unknown_option(text, o->command, err);
 	} else {
-		for (int j = 0; j < BL_OPTION_COUNT; j++)
-			if (options[j].letter && options[j].letter == text[1])
-				k = j;
+		k = find_letter(text[1]);
 		if (k < 0)
 			return bl_fail(err, BL_USAGE, "unknown option %s: `bitlathe help %s` lists the options", text, commands[o->command].name);
 		eq = NULL;
-		if (text[2] && !options[k].arg)
-			return bl_fail(err, BL_USAGE, "%s: -%c takes nothing behind it", text, text[1]);
+		for (text++; text[1] && !options[k].arg; text++) { /* -qn is -q -n */
+			if (take(o, (enum bl_option)k, "", err))
+				return err->status;
+			k = find_letter(text[1]);
+			if (k < 0)
+				return bl_fail(err, BL_USAGE, "unknown option -%c in %s: `bitlathe help %s` lists the options", text[1], argv[*i], commands[o->command].name);
+		}
+		text--; /* the last one stands where the first would */
 	}
 	if (options[k].arg) {
 		if (text[1] == '-' ? eq != NULL : text[2] != 0)

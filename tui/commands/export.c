@@ -41,12 +41,20 @@ static void proof_json(cJSON *j, const struct bl_verify_result *r)
 static void proof_text(struct bl_cli *c, const struct bl_verify_result *r)
 {
 	if (r->compared)
-		bl_cli_line(c, "proof   %lld tensors compared with the source (%.2f %%): max |w-Q(w)| %.4g, %.2f steps, relative %.3f %%", (long long)r->proved_tensors,
+		bl_cli_wrapped(c, 8, "proof   %lld tensors compared with the source (%.2f %%): max |w-Q(w)| %.4g, %.2f steps, relative %.3f %%", (long long)r->proved_tensors,
 			    100 * r->coverage, r->max_abs_error, r->max_step_error, 100 * r->relative_error);
 	else
-		bl_cli_line(c, "proof   container, completeness and codes; values were not compared (--base MODEL does)");
+		bl_cli_wrapped(c, 8, "proof   container, completeness and codes; values were not compared (--base MODEL does)");
 	for (int i = 0; i < r->n_findings; i++)
-		bl_cli_line(c, "  %s %s: %s", r->findings[i].fatal ? "x" : "!", r->findings[i].where, r->findings[i].sentence);
+		bl_cli_wrapped(c, 4, "  %s %s: %s", r->findings[i].fatal ? "x" : "!", r->findings[i].where, r->findings[i].sentence);
+}
+
+static void config_text(struct bl_cli *c, const char *edits)
+{
+	for (size_t n; *edits; edits += n + (edits[n] == '\n')) {
+		n = strcspn(edits, "\n");
+		bl_cli_wrapped(c, 8, "config  %.*s", (int)n, edits);
+	}
 }
 
 /* ---- export ---- */
@@ -82,12 +90,12 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 		cJSON_AddNumberToObject(s, "prove", r->seconds_prove);
 		return;
 	}
-	bl_cli_line(c, "%s %s: %s, %lld tensors%s%s", dry ? "would write" : "wrote", w->rq.out, bl_human_bytes(a, sizeof a, (double)r->package_bytes),
+	bl_cli_wrapped(c, 2, "%s %s: %s, %lld tensors%s%s", dry ? "would write" : "wrote", w->rq.out, bl_human_bytes(a, sizeof a, (double)r->package_bytes),
 		    (long long)r->tensors, *r->format ? ", " : "", r->format);
 	for (int i = 0; i < r->n_files; i++)
 		bl_cli_line(c, "  %-32s %12llu  %.16s", r->files[i].name, (unsigned long long)r->files[i].bytes, r->files[i].sha256);
 	if (r->edits.len)
-		bl_cli_line(c, "config.json: %s", r->edits.s);
+		config_text(c, r->edits.s);
 	if (!dry) {
 		proof_text(c, &r->proof);
 		bl_cli_line(c, "time    write %.2f s, proof %.2f s", r->seconds_write, r->seconds_prove);
@@ -106,8 +114,9 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 		return bl_fail(err, BL_USAGE, "export: -o FOLDER or -o NAME.zip says where to");
 	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err) || bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
+	bool taken = !dry && (bl_is_file(c->o.value[BL_OPT_OUT]) || bl_is_dir(c->o.value[BL_OPT_OUT]));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
-					  .overwrite = bl_given(&c->o, BL_OPT_FORCE), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
+					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, c->o.value[BL_OPT_OUT]), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
 					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed};
 	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
 		goto done;
@@ -145,7 +154,7 @@ static void verify_report(struct bl_cli *c, const struct verify_work *w)
 		proof_json(c->json, r);
 		return;
 	}
-	bl_cli_line(c, "%s: %s, %lld tensors, %lld of %lld linears quantized%s%s", w->rq.path, bl_human_bytes(a, sizeof a, (double)r->bytes_total),
+	bl_cli_wrapped(c, 2, "%s: %s, %lld tensors, %lld of %lld linears quantized%s%s", w->rq.path, bl_human_bytes(a, sizeof a, (double)r->bytes_total),
 		    (long long)r->tensors, (long long)r->quantized, (long long)r->linears, *r->format ? ", " : "", r->format);
 	for (int i = 0; c->verbose && i < r->n_files; i++)
 		bl_cli_line(c, "  %-32s %12llu  %s", r->files[i].name, (unsigned long long)r->files[i].bytes, r->files[i].sha256);

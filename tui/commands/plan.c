@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
@@ -88,12 +89,12 @@ static void totals_text(struct bl_cli *c, struct bl_session *s)
 	bl_cli_line(c, "memory  ~%.1f GiB at the server (modelled), it has %.1f", e->server_gib.value, s->target->gpu.mem_gib);
 	bl_cli_line(c, "quality unknown until it is measured");
 	if (!bl_target_loads_in_transformers(s->model, s->plan, text))
-		bl_cli_line(c, "note    not in transformers 4.57: %s", text);
+		bl_cli_wrapped(c, 8, "note    not in transformers 4.57: %s", text);
 	for (int i = 0; i < bl_plan_n_edits(s->plan); i++)
-		bl_cli_line(c, "config  %s = %s", bl_plan_edit(s->plan, i)->key, *bl_plan_edit(s->plan, i)->value ? bl_plan_edit(s->plan, i)->value : "(removed)");
+		bl_cli_wrapped(c, 8, "config  %s = %s", bl_plan_edit(s->plan, i)->key, *bl_plan_edit(s->plan, i)->value ? bl_plan_edit(s->plan, i)->value : "(removed)");
 	bl_cli_line(c, "target  %s: %s", s->target->title, n_fatal ? "refuses this plan" : n ? "takes it, with remarks" : "takes every unit");
 	for (int i = 0; i < n; i++)
-		bl_cli_line(c, "  %s %s", p[i].fatal ? "x" : "!", p[i].sentence);
+		bl_cli_wrapped(c, 4, "  %s %s", p[i].fatal ? "x" : "!", p[i].sentence);
 }
 
 static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *sel)
@@ -117,6 +118,46 @@ static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *se
 	}
 }
 
+/* The weight errors of the units that are shown: computed side by side in the background while this waits. */
+struct errors_work { struct bl_session *s; const uint8_t *sel; struct bl_progress progress; };
+
+static enum bl_status errors_work(void *ctx, struct bl_err *err)
+{
+	struct errors_work *w = ctx;
+	struct timespec pause = {0, 5000000};
+	uint64_t done = 0, total = 1;
+
+	while (done < total) {
+		done = total = 0;
+		for (int i = 0; i < w->s->model->n_units; i++) {
+			const struct bl_choice *choice = bl_plan_choice(w->s->plan, i);
+			char why[160];
+			double rel;
+			if (!w->sel[i] || choice->scheme.number == BL_NUM_FULL)
+				continue;
+			total += w->s->model->units[i].bytes;
+			if (bl_session_weight_error(w->s, i, choice, &rel, why) >= BL_KNOWN_YES)
+				done += w->s->model->units[i].bytes;
+		}
+		atomic_store(&w->progress.done_bytes, done);
+		atomic_store(&w->progress.total_bytes, total);
+		if (atomic_load(&w->progress.cancel)) /* closing the session ends what still runs */
+			return bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
+		if (done < total)
+			nanosleep(&pause, NULL);
+	}
+	return BL_OK;
+}
+
+static enum bl_status may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err)
+{
+	bool own = s->plan_path && !strcmp(path, s->plan_path); /* the plan that was opened: changing it is what was asked for */
+
+	if (own || !bl_is_file(path) || bl_cli_may_replace(c, path))
+		return BL_OK;
+	return bl_fail(err, BL_USAGE, "%s: exists (--force replaces it)", path);
+}
+
 static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	const char *out = c->o.value[BL_OPT_OUT], *recipe = c->o.value[BL_OPT_WRITE_RECIPE];
@@ -126,8 +167,8 @@ static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err
 		return BL_OK;
 	if (!out && s->plan_path && bl_plan_dirty(s->plan))
 		out = s->plan_path; /* a plan file given and changed is the plan that is saved */
-	if (out && (!s->plan_path || strcmp(out, s->plan_path)) && bl_is_file(out) && !bl_given(&c->o, BL_OPT_FORCE) && !bl_plan_is_file(out))
-		return bl_fail(err, BL_USAGE, "%s: exists and is not a plan (--force replaces it)", out);
+	if ((out && may_write(c, s, out, err)) || (recipe && may_write(c, s, recipe, err)))
+		return err->status;
 	if (out && bl_session_save(s, out, err))
 		return err->status;
 	if (out)
@@ -150,13 +191,9 @@ static enum bl_status run(struct bl_cli *c, bool only_rules, struct bl_err *err)
 	uint8_t *sel = bl_xalloc((size_t)s->model->n_units + 1, 1);
 	if (bl_pattern_match(s->model, bl_given(&c->o, BL_OPT_UNIT) ? c->o.value[BL_OPT_UNIT] : "all", sel, NULL, err))
 		goto done;
-	if (!only_rules) {
-		double rel;
-		for (int i = 0; i < s->model->n_units; i++)
-			if (sel[i] && bl_plan_choice(s->plan, i)->scheme.number != BL_NUM_FULL)
-				weight_error(s, i, &rel); /* asked for at once: they are computed side by side */
-		bl_session_wait_errors(s);
-	}
+	struct errors_work work = {.s = s, .sel = sel};
+	if (!only_rules && bl_cli_work(c, "plan", errors_work, &work, &work.progress, err))
+		goto done;
 	bl_session_problems(s, NULL, &n_fatal);
 	if (c->json) {
 		cJSON *list = cJSON_AddArrayToObject(c->json, "units");

@@ -62,24 +62,54 @@ static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_w
 		bl_cli_line(c, "       ! %llu NaN or Inf in all", (unsigned long long)s->n_nonfinite);
 }
 
-struct found { struct bl_weight_stats **stats; int *units; size_t n; struct bl_err why; atomic_flag said; };
+struct stats_work {
+	const struct bl_model *m;
+	struct bl_pool *pool;
+	struct bl_progress progress;
+	struct bl_weight_stats **stats; /* [n_units] */
+	int *units; size_t n;
+	struct bl_err why;              /* of the first unit that has none */
+	atomic_flag said;
+};
 
 static void keep(void *ctx, int unit, struct bl_weight_stats *s, const struct bl_err *why)
 {
-	struct found *f = ctx;
+	struct stats_work *w = ctx;
 
-	f->stats[unit] = s; /* one thread per unit */
-	if (!s && why && !atomic_flag_test_and_set(&f->said))
-		f->why = *why;
+	w->stats[unit] = s; /* one thread per unit */
+	atomic_fetch_add(&w->progress.done_bytes, w->m->units[unit].bytes);
+	if (!s && why && !atomic_flag_test_and_set(&w->said))
+		w->why = *why;
+}
+
+static enum bl_status stats_work(void *ctx, struct bl_err *err)
+{
+	struct stats_work *w = ctx;
+
+	return bl_weight_stats_each(w->m, w->units, w->n, w->pool, keep, w, &w->progress.cancel, err);
+}
+
+static void report(struct bl_cli *c, const struct stats_work *w)
+{
+	cJSON *list = c->json ? cJSON_AddArrayToObject(c->json, "units") : NULL;
+
+	if (!list)
+		bl_cli_line(c, " blk unit           min       max    |w|max       rms    kurt   outl%%   sprd");
+	for (size_t k = 0; k < w->n; k++) {
+		const struct bl_unit *u = &w->m->units[w->units[k]];
+		const struct bl_weight_stats *s = w->stats[w->units[k]];
+		if (s && list)
+			to_json(list, u, s);
+		else if (s)
+			to_text(c, u, s);
+	}
 }
 
 enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_model *m;
-	struct bl_pool *pool = NULL;
-	cJSON *list = NULL;
 	uint8_t *sel = NULL;
-	struct found found = {.said = ATOMIC_FLAG_INIT};
+	struct stats_work w = {.said = ATOMIC_FLAG_INIT};
 
 	if (bl_model_open(&m, c->o.args[0], err))
 		return err->status;
@@ -90,33 +120,26 @@ enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 		bl_fail(err, BL_UNSUPPORTED, "%s: is already quantized (%s): it has no plain weights to look at", m->title, m->config.quant_method);
 		goto done;
 	}
-	pool = bl_pool_new(c->session.threads);
-	if (c->json)
-		list = cJSON_AddArrayToObject(c->json, "units");
-	else
-		bl_cli_line(c, " blk unit           min       max    |w|max       rms    kurt   outl%%   sprd");
-	found.stats = bl_xalloc((size_t)m->n_units + 1, sizeof *found.stats);
-	found.units = bl_xalloc((size_t)m->n_units + 1, sizeof *found.units);
+	w.m = m;
+	w.pool = bl_pool_new(c->session.threads);
+	w.stats = bl_xalloc((size_t)m->n_units + 1, sizeof *w.stats);
+	w.units = bl_xalloc((size_t)m->n_units + 1, sizeof *w.units);
 	for (int i = 0; i < m->n_units; i++)
-		if (sel[i])
-			found.units[found.n++] = i;
-	bl_weight_stats_each(m, found.units, found.n, pool, keep, &found, bl_cli_interrupted(), err);
-	for (size_t k = 0; k < found.n; k++) {
-		struct bl_weight_stats *s = found.stats[found.units[k]];
-		if (s && !err->status && c->json)
-			to_json(list, &m->units[found.units[k]], s);
-		else if (s && !err->status)
-			to_text(c, &m->units[found.units[k]], s);
-		bl_weight_stats_free(s);
+		if (sel[i]) {
+			w.units[w.n++] = i;
+			atomic_fetch_add(&w.progress.total_bytes, m->units[i].bytes);
+		}
+	if (bl_cli_work(c, "stats", stats_work, &w, &w.progress, err) == BL_OK) {
+		report(c, &w);
+		if (w.why.status)
+			*err = w.why;
 	}
-	bl_free(found.stats);
-	bl_free(found.units);
-	if (found.why.status && !err->status)
-		*err = found.why;
-	if (err->status == BL_CANCELLED)
-		bl_cli_interruption(err);
+	for (size_t k = 0; k < w.n; k++)
+		bl_weight_stats_free(w.stats[w.units[k]]);
+	bl_free(w.stats);
+	bl_free(w.units);
 done:
-	bl_pool_free(pool);
+	bl_pool_free(w.pool);
 	bl_free(sel);
 	bl_model_close(m);
 	return err->status;

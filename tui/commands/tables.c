@@ -36,15 +36,15 @@ static void method(struct bl_cli *c, cJSON *list, const struct bl_method *m)
 		cJSON_AddItemToArray(list, e);
 		return;
 	}
-	bl_cli_line(c, "method  %-20s %s", m->name, m->sentence);
+	bl_cli_wrapped(c, 29, "method  %-20s %s", m->name, m->sentence);
 	for (int i = 0; i < m->n_params; i++) {
 		const struct bl_param *p = &m->params[i];
 		if (p->type == BL_PARAM_CHOICE)
-			bl_cli_line(c, "          %s=%s   %s", p->name, p->choices, p->sentence);
+			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->choices, p->sentence);
 		else if (p->type == BL_PARAM_BOOL)
-			bl_cli_line(c, "          %s=%s   %s", p->name, p->fallback, p->sentence);
+			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->fallback, p->sentence);
 		else
-			bl_cli_line(c, "          %s=%s   (%g .. %g) %s", p->name, p->fallback, p->min, p->max, p->sentence);
+			bl_cli_wrapped(c, 29, "          %s=%s  (%g .. %g) %s", p->name, p->fallback, p->min, p->max, p->sentence);
 	}
 }
 
@@ -66,7 +66,7 @@ enum bl_status bl_cmd_plugins(struct bl_cli *c, struct bl_err *err)
 			cJSON_AddStringToObject(e, "sentence", x->sentence);
 			cJSON_AddItemToArray(list, e);
 		} else {
-			bl_cli_line(c, "format  %-20s %s", x->name, x->sentence);
+			bl_cli_wrapped(c, 29, "format  %-20s %s", x->name, x->sentence);
 		}
 	}
 	for (int i = 0; i < r.n; i++)
@@ -78,10 +78,10 @@ enum bl_status bl_cmd_plugins(struct bl_cli *c, struct bl_err *err)
 				cJSON_AddStringToObject(e, "sentence", r.entries[i].problem);
 				cJSON_AddItemToArray(list, e);
 			} else {
-				bl_cli_line(c, "!       %s: %s", r.entries[i].path, r.entries[i].problem);
+				bl_cli_wrapped(c, 8, "!       %s: %s", r.entries[i].path, r.entries[i].problem);
 			}
 		} else if (c->verbose && !list) {
-			bl_cli_line(c, "file    %s: %s %s", r.entries[i].path, r.entries[i].plugin->name, r.entries[i].plugin->version);
+			bl_cli_wrapped(c, 8, "file    %s: %s %s", r.entries[i].path, r.entries[i].plugin->name, r.entries[i].plugin->version);
 		}
 	bl_registry_close(&r);
 	return BL_OK;
@@ -107,7 +107,7 @@ enum bl_status bl_cmd_themes(struct bl_cli *c, struct bl_err *err)
 			cJSON_AddStringToObject(e, "path", path ? path : "");
 			cJSON_AddItemToArray(list, e);
 		} else {
-			bl_cli_line(c, "%-16s %s", line, sentence ? sentence : "");
+			bl_cli_wrapped(c, 17, "%-16s %s", line, sentence ? sentence : "");
 		}
 	}
 	bl_str_free(&lines);
@@ -122,7 +122,7 @@ enum bl_status bl_cmd_targets(struct bl_cli *c, struct bl_err *err)
 
 	(void)err;
 	if (!list)
-		bl_cli_line(c, "target                cc   memory  bandwidth  bf16  int8   fp8 TFLOP/s  max length");
+		bl_cli_line(c, "target                cc     memory  bandwidth  bf16  int8   fp8  max length");
 	for (int i = 0; i < n; i++) {
 		if (list) {
 			cJSON *e = cJSON_CreateObject();
@@ -137,11 +137,13 @@ enum bl_status bl_cmd_targets(struct bl_cli *c, struct bl_err *err)
 			bl_json_add_int(e, "max_model_len", t[i].max_model_len);
 			cJSON_AddItemToArray(list, e);
 		} else {
-			bl_cli_line(c, "%-20s %d.%d %5.1f GiB %5.0f GB/s %5.0f %5.0f %5.0f          %lld%s", t[i].name, t[i].gpu.cc / 10, t[i].gpu.cc % 10, t[i].gpu.mem_gib,
+			bl_cli_line(c, "%-20s %2d.%d  %5.1f GiB  %4.0f GB/s %5.0f %5.0f %5.0f  %10lld%s", t[i].name, t[i].gpu.cc / 10, t[i].gpu.cc % 10, t[i].gpu.mem_gib,
 				    t[i].gpu.bw_gb_s, t[i].gpu.bf16_tflop_s, t[i].gpu.int8_tflop_s, t[i].gpu.fp8_tflop_s, (long long)t[i].max_model_len,
-				    i ? "" : "  (default)");
+				    i ? "" : " *");
 		}
 	}
+	if (!list)
+		bl_cli_line(c, "bf16, int8, fp8 in TFLOP/s, int8 in TOP/s; * what counts without --target");
 	return BL_OK;
 }
 
@@ -162,7 +164,7 @@ enum bl_status bl_cmd_schemes(struct bl_cli *c, struct bl_err *err)
 			cJSON_AddStringToObject(e, "sentence", rows[i].sentence);
 			cJSON_AddItemToArray(list, e);
 		} else {
-			bl_cli_line(c, "%-2s %-16s %s", rows[i].key, name, rows[i].sentence);
+			bl_cli_wrapped(c, 22, "%-2s %-18s %s", rows[i].key, name, rows[i].sentence);
 		}
 	}
 	return BL_OK;
