@@ -47,6 +47,17 @@ static int want_colors(const char *color)
 	return have;
 }
 
+int bl_curses_terminal_colors(void)
+{
+	int status, colors;
+
+	if (setupterm(NULL, STDOUT_FILENO, &status) != OK)
+		return -1;
+	colors = tigetnum("colors");
+	del_curterm(cur_term);
+	return colors > 0 ? colors : 0;
+}
+
 /* What must be sent when there is no time for curses: attributes off, cursor on, the other screen left. */
 static void collect_restore(struct bl_curses *c)
 {

@@ -17,6 +17,8 @@ void bl_curses_resize(struct bl_curses *c, int rows, int cols);
 void bl_curses_leave(struct bl_curses *c); /* before stopping */
 void bl_curses_enter(struct bl_curses *c); /* after it */
 int bl_curses_colors(const struct bl_curses *c);
+/* What the terminal database says of TERM, without starting curses: -1 when it does not know it. */
+int bl_curses_terminal_colors(void);
 /* After a change of the setting. */
 void bl_curses_set_color(struct bl_curses *c, const char *color);
 
