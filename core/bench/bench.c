@@ -54,10 +54,10 @@ double bl_bench_max(const struct bl_bench_times *t)
 	return m;
 }
 
-static void add(struct bl_bench_times *t, uint64_t start)
+void bl_bench_add(struct bl_bench_times *t, uint64_t start_ns)
 {
 	if (t->n < BL_BENCH_RUNS_MAX)
-		t->s[t->n++] = (double)(bl_now_ns() - start) / 1e9;
+		t->s[t->n++] = (double)(bl_now_ns() - start_ns) / 1e9;
 }
 
 /* ---- peak resident memory beyond mapped files ---- */
@@ -115,7 +115,7 @@ static enum bl_status read_piece(void *ctx, size_t item, struct bl_err *err)
 	return BL_OK;
 }
 
-static enum bl_status read_all(struct bl_session *s, struct bl_bench_times *t, struct bl_err *err)
+static enum bl_status read_all(struct bl_session *s, struct bl_bench_times *t, const atomic_int *cancel, struct bl_err *err)
 {
 	struct read_work w = {.m = s->model};
 	size_t cap = 0;
@@ -129,8 +129,8 @@ static enum bl_status read_all(struct bl_session *s, struct bl_bench_times *t, s
 			w.pieces[w.n++].n = left < CHUNK ? left : CHUNK;
 		}
 	uint64_t start = bl_now_ns();
-	if (bl_pool_run(s->pool, w.n, read_piece, &w, NULL, err) == BL_OK && t)
-		add(t, start);
+	if (bl_pool_run(s->pool, w.n, read_piece, &w, cancel, err) == BL_OK && t)
+		bl_bench_add(t, start);
 	bl_free(w.pieces);
 	return err->status;
 }
@@ -141,45 +141,45 @@ static void drop(void *ctx, int unit, struct bl_weight_stats *st, const struct b
 	bl_weight_stats_free(st);
 }
 
-static enum bl_status stats_all(struct bl_session *s, struct bl_bench_times *t, struct bl_err *err)
+static enum bl_status stats_all(struct bl_session *s, struct bl_bench_times *t, const atomic_int *cancel, struct bl_err *err)
 {
 	uint64_t start = bl_now_ns();
 	int *units = bl_xalloc((size_t)s->model->n_units + 1, sizeof *units);
 
 	for (int i = 0; i < s->model->n_units; i++)
 		units[i] = i;
-	if (bl_weight_stats_each(s->model, units, (size_t)s->model->n_units, s->pool, drop, NULL, NULL, err) == BL_OK && t)
-		add(t, start);
+	if (bl_weight_stats_each(s->model, units, (size_t)s->model->n_units, s->pool, drop, NULL, cancel, err) == BL_OK && t)
+		bl_bench_add(t, start);
 	bl_free(units);
 	return err->status;
 }
 
-static void begin(struct bl_bench_row *r, const char *name, const char *baseline)
+void bl_bench_row_init(struct bl_bench_row *r, const char *name, const char *baseline)
 {
 	memset(r, 0, sizeof *r);
 	snprintf(r->name, sizeof r->name, "%s", name);
 	snprintf(r->baseline_name, sizeof r->baseline_name, "%s", baseline);
 }
 
-enum bl_status bl_bench_read(struct bl_bench_row *r, struct bl_session *s, int runs, struct bl_err *err)
+enum bl_status bl_bench_read(struct bl_bench_row *r, struct bl_session *s, int runs, struct bl_progress *progress, struct bl_err *err)
 {
-	begin(r, "read", "");
+	bl_bench_row_init(r, "read", "");
 	for (int f = 0; f < s->model->n_files; f++)
 		r->bytes += s->model->files[f].st.map.bytes;
 	for (int i = -1; i < runs; i++) /* the first one brings the files into memory */
-		if (read_all(s, i < 0 ? NULL : &r->job, err))
+		if (read_all(s, i < 0 ? NULL : &r->job, &progress->cancel, err))
 			return err->status;
 	return BL_OK;
 }
 
-enum bl_status bl_bench_stats(struct bl_bench_row *r, struct bl_session *s, int runs, struct bl_err *err)
+enum bl_status bl_bench_stats(struct bl_bench_row *r, struct bl_session *s, int runs, struct bl_progress *progress, struct bl_err *err)
 {
-	begin(r, "stats", "plain read of the same maps, same threads");
+	bl_bench_row_init(r, "stats", "plain read of the same maps, same threads");
 	r->goal = 1 / 0.6;
 	for (int i = 0; i < s->model->n_units; i++)
 		r->bytes += s->model->units[i].bytes;
 	for (int i = -1; i < runs; i++) {
-		if (read_all(s, i < 0 ? NULL : &r->baseline, err) || stats_all(s, i < 0 ? NULL : &r->job, err))
+		if (read_all(s, i < 0 ? NULL : &r->baseline, &progress->cancel, err) || stats_all(s, i < 0 ? NULL : &r->job, &progress->cancel, err))
 			return err->status;
 	}
 	for (int i = 0; i < r->baseline.n; i++) /* the read also passes what is no unit: compare per byte */
@@ -189,7 +189,13 @@ enum bl_status bl_bench_stats(struct bl_bench_row *r, struct bl_session *s, int 
 
 /* ---- export ---- */
 
-static enum bl_status plain_loop(struct bl_session *s, const char *path, uint64_t write_bytes, struct bl_bench_times *t, struct bl_err *err)
+static enum bl_status cancelled(const struct bl_progress *progress, struct bl_err *err)
+{
+	return atomic_load(&progress->cancel) ? bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED)) : BL_OK;
+}
+
+static enum bl_status plain_loop(struct bl_session *s, const char *path, uint64_t write_bytes, struct bl_bench_times *t, struct bl_progress *progress,
+				 struct bl_err *err)
 {
 	uint8_t *buf = NULL;
 	uint64_t start = bl_now_ns(), at = 0, sum = 0;
@@ -201,7 +207,7 @@ static enum bl_status plain_loop(struct bl_session *s, const char *path, uint64_
 	fd = bl_create_file(path, 0644, err);
 	for (int f = 0; f < s->model->n_files && fd >= 0 && !err->status; f++) {
 		int in = open(s->model->files[f].st.map.path, O_RDONLY | O_CLOEXEC);
-		for (ssize_t n; in >= 0 && !err->status && (n = read(in, buf, CHUNK)) > 0;) {
+		for (ssize_t n; in >= 0 && !err->status && !cancelled(progress, err) && (n = read(in, buf, CHUNK)) > 0;) {
 			uint64_t out = (uint64_t)n < write_bytes - at ? (uint64_t)n : write_bytes - at;
 			sum += buf[0];
 			if (out && bl_pwrite_all(fd, buf, out, at, path, err) == BL_OK)
@@ -212,13 +218,13 @@ static enum bl_status plain_loop(struct bl_session *s, const char *path, uint64_
 		else
 			close(in);
 	}
-	while (!err->status && at < write_bytes) {
+	while (!err->status && !cancelled(progress, err) && at < write_bytes) {
 		uint64_t out = write_bytes - at < CHUNK ? write_bytes - at : CHUNK;
 		if (bl_pwrite_all(fd, buf, out, at, path, err) == BL_OK)
 			at += out;
 	}
 	if (!err->status && bl_fsync(fd, path, err) == BL_OK)
-		add(t, start);
+		bl_bench_add(t, start);
 	if (fd >= 0)
 		close(fd);
 	unlink(path);
@@ -226,19 +232,21 @@ static enum bl_status plain_loop(struct bl_session *s, const char *path, uint64_
 	return sum == UINT64_MAX ? BL_FAILED : err->status;
 }
 
-static enum bl_status one_export(struct bl_bench_row *r, struct bl_session *s, const char *out, bool zip, struct bl_bench_times *t, struct bl_err *err)
+static enum bl_status one_export(struct bl_bench_row *r, struct bl_session *s, const char *out, bool zip, struct bl_bench_times *t,
+				 struct bl_progress *progress, struct bl_err *err)
 {
 	struct bl_export_request rq = {.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = out, .overwrite = true,
-				       .ignore_rules = true, .pool = s->pool, .seed = s->seed};
+				       .ignore_rules = true, .pool = s->pool, .progress = progress, .seed = s->seed};
 	struct bl_export_result result;
+	atomic_store(&progress->phase, 0);
 	uint64_t start = bl_now_ns();
 
 	if (bl_export_run(&result, &rq, err))
 		return err->status;
 	if (t) {
-		add(t, start);
+		bl_bench_add(t, start);
 		if (!zip)
-			t->s[t->n - 1] = result.seconds_write;
+			t->s[t->n - 1] -= result.seconds_prove;
 	}
 	r->bytes = result.package_bytes;
 	bl_export_result_free(&result);
@@ -249,20 +257,21 @@ static enum bl_status one_export(struct bl_bench_row *r, struct bl_session *s, c
 	return BL_OK;
 }
 
-enum bl_status bl_bench_export(struct bl_bench_row *r, struct bl_session *s, const char *folder, bool zip, int runs, struct bl_err *err)
+enum bl_status bl_bench_export(struct bl_bench_row *r, struct bl_session *s, const char *folder, bool zip, int runs, struct bl_progress *progress,
+			       struct bl_err *err)
 {
 	char *out = bl_path_join(folder, zip ? "bench-export.zip" : "bench-export"), *plain = bl_path_join(folder, "bench-plain.bin");
 	struct sampler sampler = {.stop = false};
 
-	begin(r, zip ? "export-zip" : "export-folder", "one thread reads the source, writes as many bytes, fsync");
+	bl_bench_row_init(r, zip ? "export-zip" : "export-folder", "one thread reads the source, writes as many bytes, fsync");
 	r->goal = zip ? 2.0 : 1.3;
 	if (bl_plan_preset(s->plan, s->model, "W8A8", err))
 		goto done;
 	bl_session_edited(s);
 	bool sampled = pthread_create(&sampler.thread, NULL, sample, &sampler) == 0;
 	for (int i = -1; i < runs && !err->status; i++)
-		if (!one_export(r, s, out, zip, i < 0 ? NULL : &r->job, err) && i >= 0)
-			plain_loop(s, plain, r->bytes, &r->baseline, err);
+		if (!one_export(r, s, out, zip, i < 0 ? NULL : &r->job, progress, err) && i >= 0)
+			plain_loop(s, plain, r->bytes, &r->baseline, progress, err);
 	atomic_store(&sampler.stop, true);
 	if (sampled)
 		pthread_join(sampler.thread, NULL);
