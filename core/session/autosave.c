@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The autosave: the plan as it was at most a second ago, beside what other runs left. Writing waits for the disk, which an export keeps busy for
  * hundreds of milliseconds, so a thread of its own does it; the screen's thread only prints the text. */
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
@@ -11,6 +13,7 @@
 #include "core/session/private.h"
 
 #define AUTOSAVE_NS 1000000000ull
+#define NEVER UINT64_MAX /* no revision */
 
 static void *save(void *arg)
 {
@@ -20,6 +23,7 @@ static void *save(void *arg)
 
 	if (bl_mkdirs(dir, 0700, &err) || bl_write_file(p->autosave_path, bl_str_c(&p->saving), p->saving.len, 0600, &err))
 		bl_log(BL_LOG_WARN, "the plan could not be saved automatically: %s", err.text);
+	atomic_store(&p->save_failed, err.status != BL_OK);
 	bl_free(dir);
 	atomic_store(&p->saved, true);
 	return NULL;
@@ -30,6 +34,15 @@ static void join(struct bl_session_private *p)
 	if (p->has_saver)
 		pthread_join(p->saver, NULL);
 	p->has_saver = false;
+}
+
+/* What could not be written is still to be written. */
+static bool failed(struct bl_session_private *p)
+{
+	if (!atomic_exchange(&p->save_failed, false))
+		return false;
+	p->autosaved_at = NEVER;
+	return true;
 }
 
 static void start(struct bl_session *s)
@@ -51,6 +64,8 @@ void bl_session_tick(struct bl_session *s)
 {
 	struct bl_session_private *p = s->priv;
 
+	if (p->has_saver && atomic_load(&p->saved) && failed(p) && !p->edited_ns)
+		p->edited_ns = bl_now_ns();
 	if (!p->autosave || !p->edited_ns || bl_now_ns() - p->edited_ns < AUTOSAVE_NS)
 		return;
 	if (p->has_saver && !atomic_load(&p->saved))
@@ -75,6 +90,8 @@ void bl_session_autosave_close(struct bl_session *s)
 {
 	struct bl_session_private *p = s->priv;
 
+	join(p);
+	failed(p);
 	if (p->autosave_path && s->plan && !bl_plan_dirty(s->plan))
 		bl_session_autosave_drop(s);
 	else if (p->autosave_path && s->plan && bl_plan_revision(s->plan) != p->autosaved_at)
@@ -83,44 +100,137 @@ void bl_session_autosave_close(struct bl_session *s)
 	bl_str_free(&p->saving);
 }
 
-/* An autosave that differs from what was opened becomes one undoable step. */
-static void take_up(struct bl_session *s, const struct bl_plan *found, struct bl_err *err)
+/* ---- taking up again ---- */
+
+static bool newer(const char *a, const char *b)
 {
-	bl_plan_begin(s->plan, "recovered autosave");
-	bl_plan_set_target(s->plan, bl_plan_target(found));
-	bl_plan_set_format(s->plan, bl_plan_format(found));
-	bl_plan_set_zero_nonfinite(s->plan, bl_plan_zero_nonfinite(found));
-	for (int i = 0; i < s->model->n_units; i++) {
-		const struct bl_choice *c = bl_plan_choice(found, i);
-		bl_plan_set_lock(s->plan, i, false);
-		bl_plan_set_scheme(s->plan, i, &c->scheme);
-		if (c->method[0])
-			bl_plan_set_method(s->plan, i, c->method, c->params);
-		bl_plan_set_lock(s->plan, i, c->locked);
-	}
-	while (bl_plan_n_edits(s->plan))
-		bl_plan_set_edit(s->plan, bl_plan_edit(s->plan, 0)->key, NULL, err);
-	for (int i = 0; i < bl_plan_n_edits(found); i++)
-		bl_plan_set_edit(s->plan, bl_plan_edit(found, i)->key, bl_plan_edit(found, i)->value, err);
-	bl_plan_end(s->plan);
-	bl_session_edited(s);
+	struct stat sa, sb;
+
+	if (stat(a, &sa))
+		return false;
+	if (stat(b, &sb))
+		return true;
+	return sa.st_mtim.tv_sec != sb.st_mtim.tv_sec ? sa.st_mtim.tv_sec > sb.st_mtim.tv_sec : sa.st_mtim.tv_nsec > sb.st_mtim.tv_nsec;
 }
 
-enum bl_status bl_session_recover(struct bl_session *s, bool *taken, struct bl_err *err)
+/* The whole text: locks and snapshots count too. */
+static bool same_plan(const struct bl_plan *a, const struct bl_plan *b)
 {
-	struct bl_plan *found = NULL;
-	char a[65], b[65];
+	struct bl_str x = {0}, y = {0};
 
-	*taken = false;
-	if (!bl_is_file(s->priv->autosave_path))
-		return BL_OK;
-	if (bl_plan_load(&found, s->model, s->priv->autosave_path, NULL, err))
-		return bl_err_prefix(err, "an unsaved plan of an earlier run could not be read");
-	bl_plan_digest(found, a);
-	bl_plan_digest(s->plan, b);
-	*taken = strcmp(a, b) != 0;
-	if (*taken)
-		take_up(s, found, err);
+	bl_plan_print(&x, a);
+	bl_plan_print(&y, b);
+	bool same = !strcmp(bl_str_c(&x), bl_str_c(&y));
+	bl_str_free(&x);
+	bl_str_free(&y);
+	return same;
+}
+
+static void take_document(struct bl_plan *to, const struct bl_plan *from)
+{
+	struct bl_err ignored = BL_ERR_INIT; /* what could be read can be set */
+
+	bl_plan_set_target(to, bl_plan_target(from));
+	bl_plan_set_format(to, bl_plan_format(from));
+	bl_plan_set_zero_nonfinite(to, bl_plan_zero_nonfinite(from));
+	for (int i = 0; i < bl_plan_n_units(to); i++) {
+		const struct bl_choice *c = bl_plan_choice(from, i);
+		bl_plan_set_lock(to, i, false);
+		bl_plan_set_scheme(to, i, &c->scheme);
+		if (c->method[0])
+			bl_plan_set_method(to, i, c->method, c->params);
+		bl_plan_set_lock(to, i, c->locked);
+	}
+	for (int i = bl_plan_n_edits(to); i-- > 0;)
+		bl_plan_set_edit(to, bl_plan_edit(to, i)->key, NULL, &ignored);
+	for (int i = 0; i < bl_plan_n_edits(from); i++)
+		bl_plan_set_edit(to, bl_plan_edit(from, i)->key, bl_plan_edit(from, i)->value, &ignored);
+}
+
+/* Whether snapshot i of a holds what snapshot j of b holds; both plans are copies for trying out. */
+static bool same_snapshot(struct bl_plan *a, int i, struct bl_plan *b, int j)
+{
+	struct bl_err ignored = BL_ERR_INIT;
+	char x[65], y[65];
+
+	if (bl_plan_snapshot_restore(a, i, &ignored) || bl_plan_snapshot_restore(b, j, &ignored))
+		return false;
+	bl_plan_digest(a, x);
+	bl_plan_digest(b, y);
+	return !strcmp(x, y);
+}
+
+#define NAME_BYTES 65 /* of a snapshot's name and its NUL */
+
+static void free_name(const struct bl_plan *p, const char *wanted, char name[NAME_BYTES])
+{
+	char cut[41];
+
+	bl_printable(cut, sizeof cut, wanted); /* never half a character */
+	snprintf(name, NAME_BYTES, "%s", wanted);
+	for (int i = 1; bl_plan_find_snapshot(p, name) >= 0; i++)
+		snprintf(name, NAME_BYTES, "%s (recovered %d)", cut, i);
+}
+
+/* Snapshots that are here stay; those that only the autosave has are added, under another name where theirs means something else here. */
+static void take_snapshots(struct bl_plan *to, const struct bl_plan *from)
+{
+	struct bl_plan *had = bl_plan_copy(to), *other = bl_plan_copy(from);
+	char name[NAME_BYTES];
+
+	for (int i = bl_plan_n_snapshots(from); i-- > 0;) { /* the oldest first: their order stays */
+		const struct bl_snapshot *snap = bl_plan_snapshot(from, i);
+		struct bl_err err = BL_ERR_INIT;
+		int here = bl_plan_find_snapshot(had, snap->name);
+		if (here >= 0 && same_snapshot(had, here, other, i))
+			continue;
+		if (bl_plan_snapshot_restore(other, i, &err) == BL_OK) {
+			take_document(to, other);
+			free_name(to, snap->name, name);
+			bl_plan_snapshot_save(to, name, snap->note, &err);
+		}
+		if (err.status)
+			bl_log(BL_LOG_WARN, "snapshot %s of the recovered plan is left out: %s", snap->name, err.text);
+	}
+	bl_plan_free(had);
+	bl_plan_free(other);
+}
+
+/* Never deleted: it may be somebody's only copy. */
+static void put_aside(const char *path, const char *why)
+{
+	struct bl_str aside = {0};
+
+	bl_str_addf(&aside, "%s.old", path);
+	if (rename(path, bl_str_c(&aside)) == 0)
+		bl_log(BL_LOG_INFO, "%s: it is kept as %s", why, bl_str_c(&aside));
+	bl_str_free(&aside);
+}
+
+void bl_session_recover(struct bl_session *s)
+{
+	const char *path = s->priv->autosave_path;
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_plan *found = NULL;
+
+	if (!bl_is_file(path))
+		return;
+	if (bl_plan_load(&found, s->model, path, NULL, &err)) {
+		bl_err_prefix(&err, "an unsaved plan of an earlier run could not be read");
+		put_aside(path, err.text);
+		bl_session_notice(s, bl_xstrdup(err.text));
+		return;
+	}
+	bool older = s->plan_path && !newer(path, s->plan_path);
+	if (!same_plan(found, s->plan) && older) {
+		put_aside(path, "an unsaved plan of an earlier run is older than the plan that was opened");
+	} else if (!same_plan(found, s->plan)) { /* what differs becomes one step that can be undone */
+		bl_plan_begin(s->plan, "recovered autosave");
+		take_snapshots(s->plan, found);
+		take_document(s->plan, found);
+		bl_plan_end(s->plan);
+		bl_session_edited(s);
+		bl_session_notice(s, bl_xstrdup("the unsaved plan of an earlier run was taken up again (u takes it back, w saves it)"));
+	}
 	bl_plan_free(found);
-	return BL_OK;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Weight-only errors on request. The screen's thread owns the table of requests; a light job takes the newest request from the queue, sums over
  * row tiles in a fixed order, and publishes by one atomic store. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/base/pool.h"
+#include "core/base/str.h"
 #include "core/session/private.h"
 
 #define TILE_ELEMS (1 << 20) /* rows per tile: about this many weights */
@@ -73,7 +75,10 @@ static enum bl_status compute(struct bl_session *s, struct bl_error_request *r, 
 			w2 += sums[i].w2;
 			e2 += sums[i].e2;
 		}
-		r->rel = w2 > 0 ? e2 / w2 : 0;
+		if (isfinite(w2) && isfinite(e2))
+			r->rel = w2 > 0 ? e2 / w2 : 0;
+		else
+			bl_fail(err, BL_INVALID, "%s: %s gives values that are not finite", u->name, r->method);
 	}
 	bl_free(sums);
 	bl_free(tiles);
@@ -81,47 +86,66 @@ static enum bl_status compute(struct bl_session *s, struct bl_error_request *r, 
 	return err->status;
 }
 
-static struct bl_error_request *take_newest(struct bl_session_private *p)
+struct errors_job { struct bl_session *s; bool emptied; };
+
+/* NULL: the queue is empty, and whoever asks from now on starts another job. */
+static struct bl_error_request *take_newest(struct errors_job *e)
 {
+	struct bl_session_private *p = e->s->priv;
 	struct bl_error_request *r = NULL;
 
 	pthread_mutex_lock(&p->lock);
-	if (p->n_queue)
+	if (p->n_queue) {
 		r = p->queue[--p->n_queue];
-	else
+	} else {
 		p->errors_running = false;
+		e->emptied = true;
+	}
 	pthread_mutex_unlock(&p->lock);
 	return r;
 }
 
 static enum bl_status errors_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
-	struct bl_session *s = ctx;
+	struct errors_job *e = ctx;
 	int done = 0;
 
-	for (struct bl_error_request *r; (r = take_newest(s->priv));) {
+	for (struct bl_error_request *r; (r = take_newest(e));) {
 		struct bl_err one = BL_ERR_INIT;
-		enum bl_status status = compute(s, r, bl_job_cancel_flag(j), &one);
+		enum bl_status status = compute(e->s, r, bl_job_cancel_flag(j), &one);
 		if (status == BL_CANCELLED) {
 			atomic_store(&r->state, BL_KNOWN_NO);
-			pthread_mutex_lock(&s->priv->lock);
-			s->priv->errors_running = false;
-			pthread_mutex_unlock(&s->priv->lock);
 			return bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
 		}
 		if (status)
-			snprintf(r->why, sizeof r->why, "%s", one.text);
+			bl_printable(r->why, sizeof r->why, one.text);
 		atomic_store(&r->state, status ? BL_KNOWN_REFUSED : BL_KNOWN_YES);
 		bl_job_progress(j, "errors", ++done, 0, "units");
 	}
 	return BL_OK;
 }
 
+/* Also for a job that never ran: what it leaves in the queue is forgotten, or nobody would ever compute it. */
+static void errors_drop(void *ctx)
+{
+	struct errors_job *e = ctx;
+	struct bl_session_private *p = e->s->priv;
+
+	pthread_mutex_lock(&p->lock);
+	if (!e->emptied) {
+		while (p->n_queue)
+			atomic_store(&p->queue[--p->n_queue]->state, BL_KNOWN_NO);
+		p->errors_running = false;
+	}
+	pthread_mutex_unlock(&p->lock);
+	bl_free(e);
+}
+
 /* ---- asking ---- */
 
 enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const struct bl_choice *c, double *rel, char why[160])
 {
-	static const struct bl_job_ops ops = {.name = "weight-only errors", .lane = BL_LANE_LIGHT, .run = errors_run};
+	static const struct bl_job_ops ops = {.name = "weight-only errors", .lane = BL_LANE_LIGHT, .run = errors_run, .drop = errors_drop};
 	struct bl_session_private *p = s->priv;
 	bool zero = bl_plan_zero_nonfinite(s->plan);
 	struct bl_error_request *r = find(p, unit, c, zero);
@@ -143,7 +167,7 @@ enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const stru
 	if (known == BL_KNOWN_YES)
 		*rel = r->rel;
 	if (known == BL_KNOWN_REFUSED)
-		snprintf(why, 160, "%s", r->why);
+		memcpy(why, r->why, sizeof r->why);
 	if (known != BL_KNOWN_NO)
 		return known;
 	atomic_store(&r->state, BL_KNOWN_COMPUTING);
@@ -153,26 +177,20 @@ enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const stru
 	bool start = !p->errors_running;
 	p->errors_running = true;
 	pthread_mutex_unlock(&p->lock);
-	if (start)
-		bl_jobs_add(s->jobs, &ops, s, NULL);
+	if (start) {
+		struct errors_job *e = bl_xalloc(1, sizeof *e);
+		e->s = s;
+		p->errors_job = bl_jobs_add(s->jobs, &ops, e, NULL);
+	}
 	return BL_KNOWN_COMPUTING;
 }
 
 void bl_session_wait_errors(struct bl_session *s)
 {
-	struct bl_job_view jobs[8];
+	struct bl_err ignored = BL_ERR_INIT;
 
-	for (;;) {
-		struct bl_err ignored = BL_ERR_INIT;
-		int n = bl_jobs_list(s->jobs, jobs, 8), found = 0;
-		for (int i = 0; i < n && i < 8; i++)
-			if (!strcmp(jobs[i].name, "weight-only errors") && jobs[i].state < BL_JOB_DONE) {
-				bl_jobs_wait(s->jobs, jobs[i].id, &ignored);
-				found = 1;
-			}
-		if (!found)
-			return;
-	}
+	if (s->priv->errors_job) /* what an earlier job was to compute is done, or this one has it */
+		bl_jobs_wait(s->jobs, s->priv->errors_job, &ignored);
 }
 
 void bl_session_errors_fini(struct bl_session *s)

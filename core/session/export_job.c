@@ -20,6 +20,15 @@ struct export_job {
 	atomic_bool ended;
 };
 
+static void report(struct export_job *e)
+{
+	int phase = atomic_load(&e->progress.phase);
+	double done = (double)atomic_load(&e->progress.done_bytes), total = (double)atomic_load(&e->progress.total_bytes);
+
+	if (atomic_load(&e->progress.phase) == phase) /* else these may be bytes of both */
+		bl_job_progress(e->job, phase ? "prove" : "write", done, total, "bytes");
+}
+
 /* Copies progress into the job and cancellation into the export, some twenty times a second. */
 static void *watch(void *arg)
 {
@@ -29,8 +38,7 @@ static void *watch(void *arg)
 		struct timespec pause = {0, 50000000};
 		if (atomic_load(bl_job_cancel_flag(e->job)))
 			atomic_store(&e->progress.cancel, 1);
-		bl_job_progress(e->job, atomic_load(&e->progress.phase) ? "prove" : "write", (double)atomic_load(&e->progress.done_bytes),
-				(double)atomic_load(&e->progress.total_bytes), "bytes");
+		report(e);
 		nanosleep(&pause, NULL);
 	}
 	return NULL;
@@ -55,9 +63,12 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 		bl_free(r);
 		return status;
 	}
+	bl_job_keep(j); /* the file has its name: a cancel that came too late may not say that there is none */
+	report(e);
 	pthread_mutex_lock(&s->priv->result_lock);
 	struct bl_export_result *old = s->priv->result;
 	s->priv->result = r;
+	s->priv->result_job = bl_job_id(j);
 	pthread_mutex_unlock(&s->priv->result_lock);
 	if (old) {
 		bl_export_result_free(old);
@@ -93,13 +104,13 @@ uint64_t bl_session_export(struct bl_session *s, const char *out, bool overwrite
 	return id;
 }
 
-/* The screen keeps what it was given until it asks again. */
+/* Not before its job ended. The screen keeps what it was given until it asks again. */
 const struct bl_export_result *bl_session_export_result(const struct bl_session *s)
 {
 	struct bl_session_private *p = s->priv;
 
 	pthread_mutex_lock(&p->result_lock);
-	if (p->result) {
+	if (p->result && bl_session_job_over(s, p->result_job)) {
 		if (p->shown) {
 			bl_export_result_free(p->shown);
 			bl_free(p->shown);

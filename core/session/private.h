@@ -25,14 +25,16 @@ struct bl_error_request {
 struct bl_session_private {
 	/* statistics: one pointer per unit, stored once by the job, read by anyone */
 	_Atomic(struct bl_weight_stats *) *stats;
+	atomic_bool *no_stats;                 /* units that cannot be read, or hold no full-precision weights: not tried again */
 	atomic_int want_first, want_last;
-	bool stats_started;
+	uint64_t stats_job;                    /* newest, 0: none */
 
 	/* weight errors; the table is the screen thread's, the queue is shared */
 	struct bl_error_request *buckets[BL_ERROR_BUCKETS];
 	pthread_mutex_t lock;
 	struct bl_error_request **queue; size_t n_queue, cap_queue; /* newest last; done ones are removed */
-	bool errors_running;
+	bool errors_running;                   /* a job is queued or running that will empty the queue */
+	uint64_t errors_job;                   /* newest, 0: none; the screen thread's */
 
 	/* caches by plan revision */
 	uint64_t verdicts_at, problems_at, estimate_at; /* revision + 1; 0: never */
@@ -46,17 +48,20 @@ struct bl_session_private {
 	uint64_t autosaved_at, edited_ns;
 	pthread_t saver; bool has_saver;       /* writes `saving`; sets `saved` when it has */
 	struct bl_str saving;
-	atomic_bool saved;
+	atomic_bool saved, save_failed;
 
 	/* export */
 	pthread_mutex_t result_lock;
-	struct bl_export_result *result, *shown; /* newest finished; the one handed to the screen */
+	struct bl_export_result *result, *shown; /* newest made; the one handed to the screen */
+	uint64_t result_job;                     /* that made `result` */
 };
 
+bool bl_session_job_over(const struct bl_session *s, uint64_t id); /* ended, or 0 */
+void bl_session_notice(struct bl_session *s, char *sentence);     /* taken over; an earlier one goes to the log */
 void bl_session_errors_fini(struct bl_session *s);
 void bl_session_export_fini(struct bl_session *s);
 void bl_session_autosave_drop(struct bl_session *s);  /* the plan is saved: removes it */
 void bl_session_autosave_close(struct bl_session *s); /* removes it, or writes what is unsaved, and waits */
-enum bl_status bl_session_recover(struct bl_session *s, bool *taken, struct bl_err *err);
+void bl_session_recover(struct bl_session *s);        /* takes the autosave of an earlier run up, or says why not */
 
 #endif

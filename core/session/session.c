@@ -15,7 +15,7 @@
 
 /* ---- open ---- */
 
-static void notice(struct bl_session *s, char *sentence)
+void bl_session_notice(struct bl_session *s, char *sentence)
 {
 	if (s->notice) {
 		bl_log(BL_LOG_INFO, "%s", s->notice);
@@ -41,7 +41,7 @@ static enum bl_status open_documents(struct bl_session *s, const char *what, con
 			return err->status;
 		s->plan_path = bl_xstrdup(what);
 		if (note)
-			notice(s, note);
+			bl_session_notice(s, note);
 	} else {
 		s->plan = bl_plan_new(s->model, o->target ? o->target : bl_target_rows(&n)[0].name);
 	}
@@ -63,6 +63,11 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 		return err->status;
 	}
 	s->priv->stats = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->stats);
+	s->priv->no_stats = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->no_stats);
+	for (int i = 0; i < s->model->n_units; i++)
+		for (int j = 0; j < s->model->units[i].n_members; j++)
+			if (!s->model->units[i].members[j].weight)
+				atomic_store(&s->priv->no_stats[i], true); /* quantized already */
 	s->priv->verdicts = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->verdicts);
 	s->pool = bl_pool_new(o->threads);
 	s->jobs = bl_jobs_new();
@@ -71,12 +76,7 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	s->priv->autosaved_at = bl_plan_revision(s->plan);
 	if (o->autosave) {
 		s->priv->autosave_path = bl_plan_autosave_path(s->model);
-		struct bl_err ignored = BL_ERR_INIT;
-		bool taken;
-		if (bl_session_recover(s, &taken, &ignored))
-			notice(s, bl_xstrdup(ignored.text));
-		else if (taken)
-			notice(s, bl_xstrdup("the unsaved plan of an earlier run was taken up again (u takes it back, w saves it)"));
+		bl_session_recover(s);
 	}
 	*out = s;
 	return BL_OK;
@@ -101,6 +101,7 @@ void bl_session_close(struct bl_session *s)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->result_lock);
 	bl_free(p->stats);
+	bl_free(p->no_stats);
 	bl_free(p->verdicts);
 	bl_free(p->problems);
 	bl_free(p->autosave_path);
@@ -110,54 +111,67 @@ void bl_session_close(struct bl_session *s)
 	bl_free(s);
 }
 
+bool bl_session_job_over(const struct bl_session *s, uint64_t id)
+{
+	struct bl_job_view v;
+
+	return !bl_jobs_view(s->jobs, id, &v) || v.state >= BL_JOB_DONE;
+}
+
 /* ---- statistics ---- */
 
 /* The next batch of units without statistics: wanted ones first, then in order. Small enough that a change of mind soon counts. */
 #define STATS_BATCH 16
 
+static bool lacks_stats(const struct bl_session *s, int unit)
+{
+	return !atomic_load(&s->priv->stats[unit]) && !atomic_load(&s->priv->no_stats[unit]);
+}
+
 static size_t next_units(const struct bl_session *s, int units[STATS_BATCH])
 {
-	struct bl_session_private *p = s->priv;
-	int total = s->model->n_units, first = atomic_load(&p->want_first), last = atomic_load(&p->want_last);
+	int total = s->model->n_units, first = atomic_load(&s->priv->want_first), last = atomic_load(&s->priv->want_last);
 	size_t n = 0;
 
 	for (int i = first < 0 ? 0 : first; i <= last && i < total && n < STATS_BATCH; i++)
-		if (!atomic_load(&p->stats[i]))
+		if (lacks_stats(s, i))
 			units[n++] = i;
 	for (int i = 0; i < total && n < STATS_BATCH; i++)
-		if (!atomic_load(&p->stats[i]) && (i < first || i > last))
+		if (lacks_stats(s, i) && (i < first || i > last))
 			units[n++] = i;
 	return n;
 }
 
-struct stats_run { struct bl_session *s; struct bl_job *j; atomic_int done; };
+struct stats_run { struct bl_session *s; struct bl_job *j; atomic_int done, failed; };
 
-/* From any thread. A unit that cannot be read is reported once and shown as unknown. */
+/* From any thread. A unit that cannot be read is reported once and stays unknown. */
 static void stats_done(void *ctx, int unit, struct bl_weight_stats *st, const struct bl_err *why)
 {
 	struct stats_run *r = ctx;
 
-	if (!st) {
+	if (st) {
+		atomic_store(&r->s->priv->stats[unit], st);
+	} else {
 		bl_log(BL_LOG_ERROR, "weights of %s: %s", r->s->model->units[unit].name, why ? why->text : "unknown");
-		return;
+		atomic_store(&r->s->priv->no_stats[unit], true);
+		atomic_fetch_add(&r->failed, 1);
 	}
-	atomic_store(&r->s->priv->stats[unit], st);
 	bl_job_progress(r->j, "units", atomic_fetch_add(&r->done, 1) + 1, r->s->model->n_units, "units");
 }
 
 static enum bl_status stats_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct bl_session *s = ctx;
-	struct stats_run run = {s, j, 0};
-	int units[STATS_BATCH], before;
+	struct stats_run run = {s, j, 0, 0};
+	int units[STATS_BATCH];
 
-	for (size_t n; (n = next_units(s, units)) > 0;) {
-		before = atomic_load(&run.done);
+	for (int i = 0; i < s->model->n_units; i++)
+		run.done += !lacks_stats(s, i); /* by a job that was cancelled */
+	for (size_t n; (n = next_units(s, units)) > 0;)
 		if (bl_weight_stats_each(s->model, units, n, s->pool, stats_done, &run, bl_job_cancel_flag(j), err))
 			return err->status;
-		if (atomic_load(&run.done) == before)
-			return bl_fail(err, BL_INVALID, "the weights of %s and others cannot be read", s->model->units[units[0]].name);
-	}
+	if (atomic_load(&run.failed))
+		return bl_fail(err, BL_INVALID, "the weights of %d units could not be read: the log says why", atomic_load(&run.failed));
 	return BL_OK;
 }
 
@@ -170,11 +184,10 @@ void bl_session_want(struct bl_session *s, int first_unit, int last_unit)
 void bl_session_start_stats(struct bl_session *s)
 {
 	static const struct bl_job_ops ops = {.name = "weight ranges", .lane = BL_LANE_LIGHT, .run = stats_run};
+	int units[STATS_BATCH];
 
-	if (s->priv->stats_started || (s->model->n_units && !s->model->units[0].members[0].weight))
-		return; /* a quantized checkpoint has no weights to look at */
-	s->priv->stats_started = true;
-	bl_jobs_add(s->jobs, &ops, s, NULL);
+	if (bl_session_job_over(s, s->priv->stats_job) && next_units(s, units))
+		s->priv->stats_job = bl_jobs_add(s->jobs, &ops, s, NULL);
 }
 
 const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int unit)
@@ -184,9 +197,7 @@ const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int u
 
 bool bl_session_stats_running(const struct bl_session *s)
 {
-	int units[STATS_BATCH];
-
-	return s->priv->stats_started && next_units(s, units) > 0 && bl_jobs_lane_busy(s->jobs, BL_LANE_LIGHT);
+	return !bl_session_job_over(s, s->priv->stats_job);
 }
 
 /* ---- caches by revision ---- */
