@@ -330,8 +330,8 @@ bool bl_text_is_plain(const char *s, size_t max_bytes)
 
 	if (n > max_bytes || !bl_utf8_valid(s, n))
 		return false;
-	for (const char *c = s; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+	for (const unsigned char *c = (const unsigned char *)s; *c; c++)
+		if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0)) /* C0, DEL, C1 */
 			return false;
 	return true;
 }

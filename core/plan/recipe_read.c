@@ -147,7 +147,6 @@ static enum bl_status read_groups(struct reader *r, const struct bl_yaml *m, con
 /* What a modifier says once for all of its groups. */
 static struct bl_recipe_scheme read_base(struct reader *r, const struct bl_yaml *m)
 {
-	static const char *const gptq_params[] = {"block_size", "dampening_frac", "actorder"};
 	static const char *const known[] = {"targets", "ignore", "scheme", "config_groups", NULL};
 	struct bl_recipe_scheme base = {.method = "rtn"};
 	const struct bl_yaml *observer = NULL;
@@ -158,17 +157,14 @@ static struct bl_recipe_scheme read_base(struct reader *r, const struct bl_yaml 
 	else if (gptq)
 		bl_recipe_note(&r->notes, m->line, "method gptq is not available, rtn is used: the schemes are taken over, nothing is calibrated");
 	for (const struct bl_yaml *f = m->child; f; f = f->next) {
-		size_t g = 0;
 		int k = 0;
 		while (known[k] && strcmp(known[k], f->key))
 			k++;
-		while (g < 3 && strcmp(gptq_params[g], f->key))
-			g++;
 		if (known[k] || bl_yaml_is_null(f))
 			continue;
 		if (!strcmp(f->key, "observer") || !strcmp(f->key, "weight_observer"))
 			observer = f;
-		else if (usable && g < 3)
+		else if (usable && bl_recipe_is_key(f->key, strlen(f->key), bl_recipe_gptq_keys))
 			bl_recipe_param(&base, f->key, f, &r->notes);
 		else
 			bl_recipe_note(&r->notes, f->line, "%s.%s has no effect here", m->key, f->key);

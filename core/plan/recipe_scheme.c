@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/str.h"
+#include "core/plan/state.h"
 
 #define NOTES_MAX 200
 
@@ -54,24 +55,44 @@ void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct b
 		snprintf(s->params + n, sizeof s->params - n, "%s%s=%s", n ? "," : "", key, value->text);
 }
 
-static bool is_one_of(const char *key, const char *const *list)
+const char *const bl_recipe_rtn_keys[] = {"maxshrink", "grid", "norm", "quotient", NULL};
+const char *const bl_recipe_gptq_keys[] = {"block_size", "dampening_frac", "actorder", NULL};
+
+bool bl_recipe_is_key(const char *key, size_t n, const char *const *list)
 {
-	while (*list && strcmp(*list, key))
+	while (*list && (strncmp(*list, key, n) || (*list)[n]))
 		list++;
 	return *list != NULL;
+}
+
+static bool is_one_of(const char *key, const char *const *list)
+{
+	return bl_recipe_is_key(key, strlen(key), list);
+}
+
+static bool text_fits(const struct bl_yaml *v, size_t cap)
+{
+	return v->kind == BL_YAML_SCALAR && bl_text_is_plain(v->text, cap - 1);
 }
 
 void bl_recipe_observer(struct bl_recipe_scheme *s, const struct bl_yaml *observer, const struct bl_yaml *kwargs, const struct bl_recipe_methods *methods,
 			struct bl_recipe_notes *notes)
 {
-	static const char *const rtn_params[] = {"maxshrink", "grid", "norm", "quotient", NULL};
-	const struct bl_yaml *method = bl_yaml_get(kwargs, BL_RECIPE_METHOD_KEY);
+	const struct bl_yaml *method = bl_yaml_get(kwargs, BL_RECIPE_METHOD_KEY), *whole = bl_yaml_get(kwargs, BL_RECIPE_PARAMS_KEY);
 	struct bl_yaml mse = {.kind = BL_YAML_SCALAR, .text = (char *)(uintptr_t)"mse"};
 
-	if (method && method->kind == BL_YAML_SCALAR && strlen(method->text) < sizeof s->method && bl_recipe_knows(methods, method->text))
+	if (method && text_fits(method, sizeof s->method) && *method->text && bl_recipe_knows(methods, method->text)) {
 		snprintf(s->method, sizeof s->method, "%s", method->text);
-	else if (method)
-		bl_recipe_note(notes, method->line, "its method is not available; rtn is used");
+	} else if (method) {
+		bl_recipe_note(notes, method->line, "its method is not available; rtn is used, without the method's parameters");
+		return;
+	}
+	if (whole && text_fits(whole, sizeof s->params)) {
+		snprintf(s->params, sizeof s->params, "%s", whole->text);
+		return;
+	}
+	if (whole)
+		bl_recipe_note(notes, whole->line, BL_RECIPE_PARAMS_KEY " is no text of at most %zu bytes; it is left out", sizeof s->params - 1);
 	bool named = strcmp(s->method, "rtn") != 0;
 	if (observer && observer->kind == BL_YAML_SCALAR && !named) {
 		mse.line = observer->line;
@@ -81,9 +102,9 @@ void bl_recipe_observer(struct bl_recipe_scheme *s, const struct bl_yaml *observ
 			bl_recipe_note(notes, observer->line, "observer %.60s is not known; minmax is used", observer->text);
 	}
 	for (const struct bl_yaml *k = kwargs && kwargs->kind == BL_YAML_MAP ? kwargs->child : NULL; k; k = k->next) {
-		if (k == method)
+		if (k == method || k == whole)
 			continue;
-		if (named ? !method : !is_one_of(k->key, rtn_params))
+		if (named ? !method : !is_one_of(k->key, bl_recipe_rtn_keys))
 			bl_recipe_note(notes, k->line, "observer_kwargs.%.60s has no effect here", k->key);
 		else
 			bl_recipe_param(s, k->key, k, notes);

@@ -27,7 +27,11 @@ bool bl_recipe_knows(const struct bl_recipe_methods *methods, const char *name);
 /* Appends "key=value"; a value that a parameter text cannot hold is noted and left out. */
 void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct bl_yaml *value, struct bl_recipe_notes *notes);
 
-/* The argument of observer_kwargs that names a method which is no modifier of its own. */
+/* Arguments of observer_kwargs for what the recipe's own words cannot say: a method that is no modifier, parameters as one text. */
 #define BL_RECIPE_METHOD_KEY "bitlathe_method"
+#define BL_RECIPE_PARAMS_KEY "bitlathe_params"
+/* Parameters that recipes have words for, NULL-terminated: in observer_kwargs (round-to-nearest), in a GPTQModifier. */
+extern const char *const bl_recipe_rtn_keys[], *const bl_recipe_gptq_keys[];
+bool bl_recipe_is_key(const char *key, size_t n, const char *const *list);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A plan as recipe.yaml: config groups with exact module names, so that reading it again gives the same choices, and where it came from as
- * comments. Everything rounded to nearest goes into one QuantizationModifier; each set of GPTQ parameters is a stage of its own,
- * because a GPTQModifier has them once for all its groups. */
+ * comments. Each set of GPTQ parameters is a stage of its own, because a GPTQModifier has them once for all its groups; everything else goes into
+ * one QuantizationModifier. What the recipe's words cannot say (a plugin's method, odd parameters) rides in observer_kwargs, a free map. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,12 +14,55 @@ static bool same(const struct bl_choice *a, const struct bl_choice *b)
 	return bl_scheme_equal(&a->scheme, &b->scheme) && !strcmp(a->method, b->method) && !strcmp(a->params, b->params);
 }
 
+/* One parameter of a text "a=1,b=2": its key and value; NULL at the end, else where the next one starts. */
+struct param { const char *key, *value; size_t key_len, value_len; };
+
+static const char *next_param(struct param *out, const char *at)
+{
+	size_t whole = strcspn(at, ","), key = strcspn(at, "=,");
+
+	if (!*at)
+		return NULL;
+	*out = (struct param){at, at + key + (key < whole), key, whole - key - (key < whole)};
+	return at + whole + (at[whole] == ',');
+}
+
+static bool is_plain(const char *s, size_t n)
+{
+	if (!n || n > 60 || !isalnum((unsigned char)*s))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && !strchr("._+-", s[i]))
+			return false;
+	return true;
+}
+
+/* Whether each parameter can stand as "key: value": plain words, each key once and, when there is a list, on it. */
+static bool is_sayable(const char *params, const char *const *keys)
+{
+	static const char *const own[] = {BL_RECIPE_METHOD_KEY, BL_RECIPE_PARAMS_KEY, NULL};
+	struct param a, b;
+	size_t n = strlen(params);
+
+	if (n > 500 || (n && params[n - 1] == ','))
+		return false;
+	for (const char *c = next_param(&a, params); c; c = next_param(&a, c)) {
+		if (!is_plain(a.key, a.key_len) || !is_plain(a.value, a.value_len) || bl_recipe_is_key(a.key, a.key_len, own) ||
+		    (keys && !bl_recipe_is_key(a.key, a.key_len, keys)))
+			return false;
+		for (const char *d = next_param(&b, c); d; d = next_param(&b, d))
+			if (a.key_len == b.key_len && !strncmp(a.key, b.key, a.key_len))
+				return false;
+	}
+	return true;
+}
+
 /* The modifiers of the recipe: -1 is the one that rounds, others are the first unit with these GPTQ parameters. */
 static int modifier_of(const struct bl_plan *p, int unit)
 {
 	const struct bl_choice *c = bl_plan_choice(p, unit);
 
-	if (c->scheme.number == BL_NUM_FULL || strcmp(c->method, "gptq"))
+	if (c->scheme.number == BL_NUM_FULL || strcmp(c->method, "gptq") || !is_sayable(c->params, bl_recipe_gptq_keys))
 		return -1;
 	for (int i = 0; i < unit; i++) {
 		const struct bl_choice *d = bl_plan_choice(p, i);
@@ -41,61 +84,45 @@ static bool leads(const struct bl_plan *p, int unit)
 	return true;
 }
 
-/* One value of a parameter text: plain when YAML takes it for what it is, else quoted (a JSON string is a YAML string). */
-static void print_value(struct bl_str *out, const char *s, size_t n)
+/* "a=1,b=2" as "a: 1<between>b: 2". */
+static void print_params(struct bl_str *out, const char *params, const char *between)
 {
-	struct bl_str v = {0};
-	bool plain = n > 0 && isalnum((unsigned char)*s);
+	struct param a;
 
-	bl_str_addn(&v, s, n);
-	for (size_t i = 0; i < n; i++)
-		plain &= isalnum((unsigned char)s[i]) || strchr("._+-", s[i]);
-	if (plain)
-		bl_str_add(out, bl_str_c(&v));
-	else
-		bl_str_add_json(out, bl_str_c(&v));
-	bl_str_free(&v);
+	for (const char *c = next_param(&a, params), *first = c; c; c = next_param(&a, c))
+		bl_str_addf(out, "%s%.*s: %.*s", c == first ? "" : between, (int)a.key_len, a.key, (int)a.value_len, a.value);
 }
 
-/* "a=1,b=2" as "a: 1<between>b: 2"; leaves `but` out. Returns how many it printed. */
-static int print_params(struct bl_str *out, const char *params, const char *between, const char *but)
-{
-	int n = 0;
-
-	for (const char *c = params; *c;) {
-		size_t key = strcspn(c, "=,"), whole = strcspn(c, ",");
-		if (key < whole && !(strlen(but) == key && !strncmp(c, but, key))) {
-			bl_str_add(out, n++ ? between : "");
-			print_value(out, c, key);
-			bl_str_add(out, ": ");
-			print_value(out, c + key + 1, whole - key - 1);
-		}
-		c += whole + (c[whole] == ',');
-	}
-	return n;
-}
-
-/* observer and observer_kwargs: what a choice that is rounded has as parameters, or another method by name. */
+/* observer and observer_kwargs: the parameters of a choice that is rounded, or another method by name. */
 static void print_observer(struct bl_str *out, const struct bl_choice *c)
 {
 	static const char mse[] = "observer=mse";
-	bool rtn = !strcmp(c->method, "rtn"), has_mse = rtn && bl_starts_with(c->params, mse) && (c->params[sizeof mse - 1] == ',' || !c->params[sizeof mse - 1]);
-	struct bl_str rest = {0};
+	const char *rest = c->params;
+	bool rtn = !strcmp(c->method, "rtn"), has_mse = rtn && bl_starts_with(rest, mse) && (!rest[sizeof mse - 1] || rest[sizeof mse - 1] == ',');
 
-	if (!rtn) {
-		bl_str_add(&rest, BL_RECIPE_METHOD_KEY ": ");
-		print_value(&rest, c->method, strlen(c->method));
-		bl_str_add(&rest, *c->params ? ", " : "");
-	}
-	print_params(&rest, c->params, ", ", rtn ? "observer" : "");
 	if (has_mse)
+		rest += sizeof mse - 1 + (rest[sizeof mse - 1] == ',');
+	bool sayable = is_sayable(rest, rtn ? bl_recipe_rtn_keys : NULL) && (!has_mse || *rest || !strcmp(c->params, mse));
+	if (has_mse && sayable)
 		bl_str_add(out, ", observer: mse");
-	if (rest.len)
-		bl_str_addf(out, ", observer_kwargs: {%s}", bl_str_c(&rest));
-	bl_str_free(&rest);
+	if (rtn && sayable && !*rest)
+		return;
+	bl_str_add(out, ", observer_kwargs: {");
+	if (!rtn) {
+		bl_str_add(out, BL_RECIPE_METHOD_KEY ": ");
+		bl_str_add_json(out, c->method); /* a JSON string is a YAML string */
+		bl_str_add(out, *rest ? ", " : "");
+	}
+	if (sayable) {
+		print_params(out, rest, ", ");
+	} else {
+		bl_str_add(out, BL_RECIPE_PARAMS_KEY ": ");
+		bl_str_add_json(out, c->params);
+	}
+	bl_str_add(out, "}");
 }
 
-static void print_args(struct bl_str *out, const struct bl_choice *c)
+static void print_args(struct bl_str *out, const struct bl_choice *c, int modifier)
 {
 	const struct bl_scheme *s = &c->scheme;
 
@@ -103,7 +130,7 @@ static void print_args(struct bl_str *out, const struct bl_choice *c)
 		    s->number == BL_NUM_FLOAT ? "float" : "int", s->symmetric ? "true" : "false", s->group ? "group" : "channel");
 	if (s->group)
 		bl_str_addf(out, ", group_size: %d", s->group);
-	if (strcmp(c->method, "gptq"))
+	if (modifier < 0)
 		print_observer(out, c);
 	bl_str_add(out, "}\n");
 	if (s->act == BL_ACT_NONE)
@@ -113,7 +140,7 @@ static void print_args(struct bl_str *out, const struct bl_choice *c)
 			    s->act == BL_ACT_FP8_TOKEN ? "float" : "int");
 }
 
-static void print_group(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, int lead, int number)
+static void print_group(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, int lead, int modifier, int number)
 {
 	const struct bl_choice *c = bl_plan_choice(p, lead);
 	char name[BL_SCHEME_NAME_MAX], shown[256];
@@ -123,7 +150,7 @@ static void print_group(struct bl_str *out, const struct bl_plan *p, const struc
 	for (int i = 0; i < m->n_units; i++)
 		for (int j = 0; same(bl_plan_choice(p, i), c) && j < m->units[i].n_members; j++)
 			bl_str_addf(out, "          - %s\n", m->units[i].members[j].name);
-	print_args(out, c);
+	print_args(out, c, modifier);
 }
 
 static void print_modifier(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, int modifier, int *number)
@@ -133,7 +160,7 @@ static void print_modifier(struct bl_str *out, const struct bl_plan *p, const st
 	bl_str_addf(out, "    %s:\n      ignore: [lm_head]\n", modifier < 0 ? "QuantizationModifier" : "GPTQModifier");
 	if (modifier >= 0 && *bl_plan_choice(p, modifier)->params) {
 		bl_str_add(out, "      ");
-		print_params(out, bl_plan_choice(p, modifier)->params, "\n      ", "");
+		print_params(out, bl_plan_choice(p, modifier)->params, "\n      ");
 		bl_str_add(out, "\n");
 	}
 	for (int i = 0; i < m->n_units; i++) {
@@ -142,7 +169,7 @@ static void print_modifier(struct bl_str *out, const struct bl_plan *p, const st
 		if (!any)
 			bl_str_add(out, "      config_groups:\n");
 		any = true;
-		print_group(out, p, m, i, (*number)++);
+		print_group(out, p, m, i, modifier, (*number)++);
 	}
 	if (!any)
 		bl_str_add(out, "      targets: []\n");
@@ -162,7 +189,29 @@ static void print_provenance(struct bl_str *out, const struct bl_plan *p, const 
 	}
 }
 
-void bl_recipe_print(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, const char *tool)
+/* Characters that YAML takes for line ends (a comment would end there) or does not accept at all, as escapes. They can only stand in comments
+ * and in quoted text, where the escape means the same. */
+static void escape_for_yaml(struct bl_str *out, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		unsigned code = 0, len = 0;
+		if (*c == 0xc2 && c[1] < 0xa0) { /* C1 with NEL */
+			code = c[1];
+			len = 2;
+		} else if ((*c == 0xe2 && c[1] == 0x80 && (c[2] & 0xfe) == 0xa8) || /* line and paragraph separator */
+			   (*c == 0xef && ((c[1] == 0xbb && c[2] == 0xbf) || (c[1] == 0xbf && c[2] >= 0xbe)))) { /* byte order mark, no characters */
+			code = (*c & 15u) << 12 | (c[1] & 63u) << 6 | (c[2] & 63u);
+			len = 3;
+		}
+		if (len)
+			bl_str_addf(out, "\\u%04x", code);
+		else
+			bl_str_addc(out, (char)*c);
+		c += len ? len - 1 : 0;
+	}
+}
+
+static void print_all(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, const char *tool)
 {
 	int number = 0, stage = 0;
 	bool rounds = false, any = false;
@@ -182,4 +231,13 @@ void bl_recipe_print(struct bl_str *out, const struct bl_plan *p, const struct b
 			bl_str_addf(out, "gptq_stage_%d:\n  gptq_modifiers:\n", stage++);
 			print_modifier(out, p, m, i, &number);
 		}
+}
+
+void bl_recipe_print(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, const char *tool)
+{
+	struct bl_str raw = {0};
+
+	print_all(&raw, p, m, tool);
+	escape_for_yaml(out, bl_str_c(&raw));
+	bl_str_free(&raw);
 }

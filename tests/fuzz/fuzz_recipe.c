@@ -36,8 +36,12 @@ static void survives(const struct bl_plan *p, const struct bl_model *m, const st
 
 	bl_recipe_print(&recipe, p, m, "fuzz");
 	must(bl_recipe_apply(q, m, bl_str_c(&recipe), recipe.len, "again", methods, &notes, &err) == BL_OK, "recipe", &err);
-	for (int i = 0; i < m->n_units; i++)
-		must(bl_scheme_equal(&bl_plan_choice(p, i)->scheme, &bl_plan_choice(q, i)->scheme), "scheme", &err);
+	for (int i = 0; i < m->n_units; i++) {
+		const struct bl_choice *a = bl_plan_choice(p, i), *b = bl_plan_choice(q, i);
+		must(bl_scheme_equal(&a->scheme, &b->scheme), "scheme", &err);
+		must(!strcmp(a->method, b->method), "method", &err);
+		must(!strcmp(a->params, b->params) || strlen(a->params) > 500, "params", &err);
+	}
 	bl_plan_print(&file, p);
 	must(bl_plan_parse(&f, m, bl_str_c(&file), file.len, "file", NULL, &err) == BL_OK, "file", &err);
 	bl_plan_print(&again, f);
