@@ -13,6 +13,23 @@ const char *bl_unit_kind_name(enum bl_unit_kind k); /* "qkv" */
 
 enum bl_norm_place { BL_NORM_PRE, BL_NORM_POST, BL_NORM_BOTH };
 
+/* Which layers attend through the window when config.json has no layer_types. */
+enum bl_window_rule {
+	BL_WINDOW_NEVER,
+	BL_WINDOW_ALWAYS,  /* Mistral: all, when there is a window */
+	BL_WINDOW_PATTERN, /* EXAONE-4: sliding_window_pattern */
+	BL_WINDOW_UPPER    /* Qwen: from max_window_layers on, and only if use_sliding_window */
+};
+
+/* What the family's library assumes for keys that are not in the file. 0: see the comment. */
+struct bl_arch_missing {
+	double rms_eps;
+	int64_t max_positions;
+	int64_t kv_heads; /* 0: as many as heads */
+	int64_t head_dim; /* 0: hidden / heads */
+	int64_t window;   /* 0: none */
+};
+
 #define BL_MEMBERS_MAX 3
 
 struct bl_arch_unit {
@@ -31,10 +48,17 @@ struct bl_arch {
 	bool rope_only_sliding;              /* hybrid EXAONE-4: global layers have no RoPE */
 	bool qkv_bias;                       /* Qwen2 */
 	bool writes_layer_types;             /* config needs layer_types spelled out */
+	bool reads_attention_bias, reads_mlp_bias; /* the config's keys of these names mean something here */
+	enum bl_window_rule windows;
+	struct bl_arch_missing missing;
 	const char *block_tensors[8];        /* norms and other non-linear tensors below the block, NULL-terminated: "input_layernorm.weight" */
 	struct bl_arch_unit units[BL_UNIT_KIND_COUNT];
 };
 
+/* The row of a model_type, refused ones included; NULL: unknown. */
+const struct bl_arch *bl_arch_row_of(const char *model_type);
+/* BL_UNSUPPORTED with a sentence when the family is unknown or refused. */
+enum bl_status bl_arch_family(const struct bl_arch **out, const char *model_type, struct bl_err *err);
 /* The row for a config; BL_UNSUPPORTED with a sentence when the family is unknown or refused. */
 enum bl_status bl_arch_find(const struct bl_arch **out, const struct bl_config *c, struct bl_err *err);
 const struct bl_arch *bl_arch_row(int i); /* NULL past the end */

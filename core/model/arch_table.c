@@ -11,20 +11,29 @@
 #define DOWN {BL_UNIT_DOWN, "mlp.down_proj", {"mlp.down_proj"}, {false}}
 #define REFUSED(type, why) {.model_type = type, .refused = why}
 
+#define PRE_NORMS "input_layernorm.weight", "post_attention_layernorm.weight"
+#define HEAD_NORMS "self_attn.q_norm.weight", "self_attn.k_norm.weight"
+
 static const struct bl_arch families[] = {
-	{.model_type = "exaone4", .architecture = "Exaone4ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true, .rope_only_sliding = true,
-	 .writes_layer_types = true,
-	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
+	{.model_type = "exaone4", .architecture = "Exaone4ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true,
+	 .rope_only_sliding = true, .writes_layer_types = true, .windows = BL_WINDOW_PATTERN,
+	 .missing = {.rms_eps = 1e-5, .max_positions = 2048, .kv_heads = 32, .window = 4096},
+	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS},
 	 .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "llama", .architecture = "LlamaForCausalLM", .norms = BL_NORM_PRE,
-	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .reads_attention_bias = true, .reads_mlp_bias = true, .missing = {.rms_eps = 1e-6, .max_positions = 2048},
+	 .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .norms = BL_NORM_PRE, .qkv_bias = true,
-	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV_BIAS, O, GATE_UP, DOWN}},
+	 .windows = BL_WINDOW_UPPER,
+	 .missing = {.rms_eps = 1e-6, .max_positions = 32768, .kv_heads = 32, .window = 4096},
+	 .block_tensors = {PRE_NORMS}, .units = {QKV_BIAS, O, GATE_UP, DOWN}},
 	{.model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .norms = BL_NORM_PRE, .qk_norm = true,
-	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight", "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
-	 .units = {QKV, O, GATE_UP, DOWN}},
-	{.model_type = "mistral", .architecture = "MistralForCausalLM", .norms = BL_NORM_PRE,
-	 .block_tensors = {"input_layernorm.weight", "post_attention_layernorm.weight"}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .reads_attention_bias = true, .windows = BL_WINDOW_UPPER,
+	 .missing = {.rms_eps = 1e-6, .max_positions = 32768, .kv_heads = 32, .head_dim = 128, .window = 4096},
+	 .block_tensors = {PRE_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "mistral", .architecture = "MistralForCausalLM", .norms = BL_NORM_PRE, .windows = BL_WINDOW_ALWAYS,
+	 .missing = {.rms_eps = 1e-6, .max_positions = 131072, .kv_heads = 8, .window = 4096},
+	 .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	REFUSED("gemma", "Gemma needs scaled embeddings and (1+w) norms"),
 	REFUSED("gemma2", "Gemma 2 needs four norms per block and soft caps"),
 	REFUSED("gemma3", "Gemma 3 checkpoints with vision are not decoders alone"),
@@ -55,17 +64,36 @@ const struct bl_arch *bl_arch_row(int i)
 	return i >= 0 && i < N_FAMILIES ? &families[i] : NULL;
 }
 
+const struct bl_arch *bl_arch_row_of(const char *model_type)
+{
+	for (int i = 0; i < N_FAMILIES; i++)
+		if (!strcmp(families[i].model_type, model_type))
+			return &families[i];
+	return NULL;
+}
+
+enum bl_status bl_arch_family(const struct bl_arch **out, const char *model_type, struct bl_err *err)
+{
+	const struct bl_arch *row = bl_arch_row_of(model_type);
+
+	if (!row)
+		return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not known (exaone4, llama, qwen2, qwen3, mistral are)",
+			       model_type);
+	if (row->refused)
+		return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not supported yet: %s", model_type, row->refused);
+	*out = row;
+	return BL_OK;
+}
+
 enum bl_status bl_arch_find(const struct bl_arch **out, const struct bl_config *c, struct bl_err *err)
 {
-	for (int i = 0; i < N_FAMILIES; i++) {
-		if (strcmp(families[i].model_type, c->model_type))
-			continue;
-		if (families[i].refused)
-			return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not supported yet: %s", c->model_type, families[i].refused);
-		if (strcmp(c->activation, "silu"))
-			return bl_fail(err, BL_UNSUPPORTED, "hidden_act: %s is not supported for %s (silu is)", c->activation, c->model_type);
-		*out = &families[i];
-		return BL_OK;
-	}
-	return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not known (exaone4, llama, qwen2, qwen3, mistral are)", c->model_type);
+	const struct bl_arch *row = NULL;
+
+	if (bl_arch_family(&row, c->model_type, err))
+		return err->status;
+	if (strcmp(c->activation, "silu"))
+		return bl_fail(err, BL_UNSUPPORTED, "hidden_act: %s is not supported for %s (silu is)", c->activation,
+			       c->model_type);
+	*out = row;
+	return BL_OK;
 }

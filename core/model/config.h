@@ -25,14 +25,14 @@ struct bl_config {
 	int64_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, max_positions;
 	double rms_eps;
 	bool tied;                    /* tie_word_embeddings */
-	bool attention_bias, mlp_bias;
+	bool attention_bias, mlp_bias; /* false in families that do not read these keys */
 	char activation[32];          /* hidden_act */
 	char dtype[16];               /* "bfloat16" as declared */
 	struct bl_rope rope;
 	int64_t sliding_window;       /* 0: none */
 	uint8_t sliding[BL_LAYERS_MAX]; /* 1: that layer attends through the window */
 	int64_t bos, pad;             /* -1: none */
-	bool v5_spelling;             /* the file used keys that transformers 4.57 ignores */
+	bool v5_spelling;             /* what rope_parameters says counts, and transformers 4.57 would ignore it */
 	bool quantized;               /* has quantization_config */
 	char quant_method[64];
 	cJSON *json;                  /* the whole file, as read */
