@@ -21,19 +21,20 @@
 #define TINY_SCALE 1e-30f /* below, bfloat16 has too few bits left for steps to mean anything */
 
 enum kind { PIECE_SHA, PIECE_CRC, PIECE_ROWS, PIECE_SAME, PIECE_RAW };
-struct piece { enum kind kind; int64_t index; uint64_t from, n; uint32_t crc; };
+struct piece { enum kind kind; int64_t index; uint64_t from, n; uint32_t crc; struct bl_sha256 sha; };
 
 struct run {
 	struct bl_verifier *v;
 	struct piece *pieces; size_t n, cap;
 	pthread_mutex_t lock;
 	uint64_t compared_elems;
+	struct rowbuf *idle, *all; /* all: those of pieces that were left by a jump are freed, too */
 };
 
 static void add(struct run *r, enum kind kind, int64_t index, uint64_t from, uint64_t n)
 {
 	bl_xgrow(&r->pieces, &r->cap, r->n + 1);
-	r->pieces[r->n++] = (struct piece){kind, index, from, n, 0};
+	r->pieces[r->n++] = (struct piece){kind, index, from, n, 0, {NULL}};
 }
 
 /* ---- numbers of any plain float type ---- */
@@ -73,23 +74,43 @@ static void get_row(float *dst, const void *data, enum bl_dtype d, int64_t from,
 
 /* ---- one row of a quantized linear ---- */
 
-struct rowbuf { float *w, *q, e4m3[256]; int8_t *codes; uint32_t *words; };
+struct rowbuf { float *w, *q, e4m3[256]; int8_t *codes; uint32_t *words; int64_t cols; struct rowbuf *next, *link; };
 
-static enum bl_status rowbuf_init(struct rowbuf *b, int64_t cols, struct bl_err *err)
-{
-	memset(b, 0, sizeof *b);
-	for (int i = 0; i < 256; i++)
-		b->e4m3[i] = bl_e4m3_f32((uint8_t)i);
-	return bl_try_alloc(&b->w, (size_t)cols + LANES, sizeof *b->w, "a row", err) || bl_try_alloc(&b->q, (size_t)cols + LANES, sizeof *b->q, "a row", err) ||
-	       bl_try_alloc(&b->codes, (size_t)cols + 64, 1, "a row", err) || bl_try_alloc(&b->words, (size_t)cols + 8, 4, "a row", err) ? err->status : BL_OK;
-}
-
-static void rowbuf_free(struct rowbuf *b)
+static void rowbuf_empty(struct rowbuf *b)
 {
 	bl_free(b->w);
 	bl_free(b->q);
 	bl_free(b->codes);
 	bl_free(b->words);
+	b->w = b->q = NULL;
+	b->codes = NULL;
+	b->words = NULL;
+	b->cols = 0;
+}
+
+/* Buffers for rows of `cols`; NULL with the error recorded. */
+static struct rowbuf *rowbuf_borrow(struct run *r, int64_t cols, struct bl_err *err)
+{
+	pthread_mutex_lock(&r->lock);
+	struct rowbuf *b = r->idle;
+	if (b) {
+		r->idle = b->next;
+	} else {
+		b = bl_xalloc(1, sizeof *b);
+		b->link = r->all;
+		r->all = b;
+	}
+	pthread_mutex_unlock(&r->lock);
+	if (b->cols >= cols && cols)
+		return b;
+	rowbuf_empty(b);
+	for (int i = 0; i < 256; i++)
+		b->e4m3[i] = bl_e4m3_f32((uint8_t)i);
+	if (bl_try_alloc(&b->w, (size_t)cols + LANES, sizeof *b->w, "a row", err) || bl_try_alloc(&b->q, (size_t)cols + LANES, sizeof *b->q, "a row", err) ||
+	    bl_try_alloc(&b->codes, (size_t)cols + 64, 1, "a row", err) || bl_try_alloc(&b->words, (size_t)cols + 8, 4, "a row", err))
+		return NULL;
+	b->cols = cols;
+	return b;
 }
 
 /* Stored codes of a row as numbers on the grid. */
@@ -182,24 +203,22 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 	int low = 255, high = -256;
 	double bound = s->scheme.number == BL_NUM_INT ? r->v->rq->max_step : 0;
 	struct sums sum = {0};
-	struct rowbuf b;
+	struct rowbuf *b = rowbuf_borrow(r, k, err);
 
-	if (rowbuf_init(&b, k, err)) {
-		rowbuf_free(&b);
+	if (!b)
 		return err->status;
-	}
 	for (int64_t row = (int64_t)p->from; row < (int64_t)(p->from + p->n); row++) {
-		row_codes(s, &b, row);
+		row_codes(s, b, row);
 		for (int64_t i = 0; i < k; i++) {
-			low = b.codes[i] < low ? b.codes[i] : low;
-			high = b.codes[i] > high ? b.codes[i] : high;
-			if (s->scheme.number == BL_NUM_FLOAT && ((uint8_t)b.codes[i] & 0x7f) == 0x7f)
+			low = b->codes[i] < low ? b->codes[i] : low;
+			high = b->codes[i] > high ? b->codes[i] : high;
+			if (s->scheme.number == BL_NUM_FLOAT && ((uint8_t)b->codes[i] & 0x7f) == 0x7f)
 				finding_once(r, s, s->codes->name, "NaN code at [%lld,%lld]", (long long)row, (long long)i);
 		}
 		if (base) {
-			get_row(b.w, base->data, base->dtype, row * k, k);
+			get_row(b->w, base->data, base->dtype, row * k, k);
 			for (int64_t i = 0; i < k; i++)
-				b.w[i] = isfinite(b.w[i]) ? b.w[i] : 0; /* stored as zero, or the export would have been refused */
+				b->w[i] = isfinite(b->w[i]) ? b->w[i] : 0; /* stored as zero, or the export would have been refused */
 		}
 		for (int64_t g = 0; g < spr; g++) {
 			float scale = get_float(s->scale->data, s->scale->dtype, row * spr + g);
@@ -207,14 +226,15 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 				finding_once(r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row,
 					     (long long)g);
 			else if (base)
-				compare(b.w + g * per, b.q + g * per, per, scale, s->zero ? (float)zero_of(s, row, g) : 0, &sum);
+				compare(b->w + g * per, b->q + g * per, per, scale, s->zero ? (float)zero_of(s, row, g) : 0, &sum);
 			if (bound > 0 && sum.max_step > bound && fabsf(scale) >= TINY_SCALE)
 				finding_once(r, s, s->codes->name, "a code in row %lld, group %lld is too far from its weight for rounding to nearest", (long long)row,
 					     (long long)g);
 		}
 	}
-	rowbuf_free(&b);
 	pthread_mutex_lock(&r->lock);
+	b->next = r->idle;
+	r->idle = b;
 	s->w2 += sum.w2;
 	s->e2 += sum.e2;
 	s->max_abs = fmax(s->max_abs, sum.max_abs);
@@ -298,14 +318,13 @@ static enum bl_status run_piece(void *ctx, size_t item, struct bl_err *err)
 
 	switch (p->kind) {
 	case PIECE_SHA: {
-		struct bl_sha256 h;
-		bl_sha256_init(&h);
+		bl_sha256_init(&p->sha);
 		for (uint64_t at = 0; at < e->bytes; at += CHUNK_BYTES) {
 			if (r->v->rq->progress && atomic_load(&r->v->rq->progress->cancel))
 				break;
-			bl_sha256_add(&h, e->data + at, e->bytes - at < CHUNK_BYTES ? e->bytes - at : CHUNK_BYTES);
+			bl_sha256_add(&p->sha, e->data + at, e->bytes - at < CHUNK_BYTES ? e->bytes - at : CHUNK_BYTES);
 		}
-		bl_sha256_hex(&h, r->v->r->files[p->index].sha256);
+		bl_sha256_hex(&p->sha, r->v->r->files[p->index].sha256);
 		return BL_OK;
 	}
 	case PIECE_CRC: p->crc = bl_crc32(0, e->data + p->from, p->n); return BL_OK;
@@ -436,6 +455,14 @@ enum bl_status bl_values_run(struct bl_verifier *v, struct bl_err *err)
 		for (size_t i = 0; i < r.n && v->rq->base; i++)
 			if (r.pieces[i].kind == PIECE_SAME && !r.pieces[i].from && bl_model_tensor(v->rq->base, v->model->tensors[r.pieces[i].index]->name))
 				v->r->proved_tensors++;
+	}
+	for (size_t i = 0; i < r.n; i++)
+		bl_sha256_drop(&r.pieces[i].sha);
+	while (r.all) {
+		struct rowbuf *b = r.all;
+		r.all = b->link;
+		rowbuf_empty(b);
+		bl_free(b);
 	}
 	bl_free(r.pieces);
 	pthread_mutex_destroy(&r.lock);

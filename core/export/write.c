@@ -21,7 +21,8 @@
 struct piece { int64_t index; bool module; int64_t from, n; }; /* module: rows of it; else bytes of tensor `index` */
 struct crc_piece { int file; uint64_t at, n; uint32_t crc; };
 
-struct buffers { struct bl_rows_buf rows; uint8_t *packed; size_t cap; struct buffers *next; };
+/* next: among the idle ones; link: among all, so that those are freed whose piece was left by a jump (a source that was cut short) */
+struct buffers { struct bl_rows_buf rows; uint8_t *packed; size_t cap; struct buffers *next, *link; };
 
 struct writer {
 	const struct bl_layout *l;
@@ -29,7 +30,7 @@ struct writer {
 	const struct bl_export_request *rq;
 	struct piece *pieces; size_t n_pieces, cap_pieces;
 	pthread_mutex_t lock;
-	struct buffers *idle;
+	struct buffers *idle, *all;
 	struct crc_piece *crcs; size_t n_crcs, cap_crcs;
 };
 
@@ -39,10 +40,15 @@ static struct buffers *borrow(struct writer *w)
 {
 	pthread_mutex_lock(&w->lock);
 	struct buffers *b = w->idle;
-	if (b)
+	if (b) {
 		w->idle = b->next;
+	} else {
+		b = bl_xalloc(1, sizeof *b);
+		b->link = w->all;
+		w->all = b;
+	}
 	pthread_mutex_unlock(&w->lock);
-	return b ? b : bl_xalloc(1, sizeof *b);
+	return b;
 }
 
 static void give_back(struct writer *w, struct buffers *b)
@@ -228,9 +234,9 @@ enum bl_status bl_layout_write(const struct bl_layout *l, struct bl_sink *sinks,
 		bl_pool_run(rq->pool, w.n_pieces, run_piece, &w, rq->progress ? &rq->progress->cancel : NULL, err);
 	if (!err->status)
 		combine(&w);
-	while (w.idle) {
-		struct buffers *b = w.idle;
-		w.idle = b->next;
+	while (w.all) {
+		struct buffers *b = w.all;
+		w.all = b->link;
 		bl_rows_buf_free(&b->rows);
 		bl_free(b->packed);
 		bl_free(b);
