@@ -8,6 +8,7 @@
 #include "core/base/mem.h"
 
 #define INDEX_MAX_BYTES (256u << 20)
+#define VALUES_MAX 1001000 /* a million tensors, and some metadata */
 #define FILES_MAX 10000
 
 static int by_text(const void *a, const void *b)
@@ -20,7 +21,7 @@ enum bl_status bl_index_parse(struct bl_file_list *out, const char *text, size_t
 	struct bl_file_list l = {0};
 	size_t cap = 0;
 
-	if (bl_json_parse(&l.index, text, n, 4000000, label, err))
+	if (bl_json_parse(&l.index, text, n, VALUES_MAX, label, err))
 		return err->status;
 	const cJSON *map = cJSON_GetObjectItemCaseSensitive(l.index, "weight_map");
 	if (!cJSON_IsObject(map) || !map->child) {
@@ -28,7 +29,8 @@ enum bl_status bl_index_parse(struct bl_file_list *out, const char *text, size_t
 		goto fail;
 	}
 	for (const cJSON *e = map->child; e; e = e->next) {
-		if (!cJSON_IsString(e) || !bl_path_is_inside(e->valuestring) || strchr(e->valuestring, '/') || !bl_ends_with(e->valuestring, ".safetensors")) {
+		if (!cJSON_IsString(e) || !bl_path_is_inside(e->valuestring) || strchr(e->valuestring, '/') || !bl_ends_with(e->valuestring, ".safetensors") ||
+		    strlen(e->valuestring) > 255) {
 			bl_fail(err, BL_INVALID, "%s: weight_map.%.200s: must be the plain name of a .safetensors file beside the index, is %.200s", label, e->string,
 				cJSON_IsString(e) ? e->valuestring : "not text");
 			goto fail;

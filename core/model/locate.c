@@ -93,24 +93,39 @@ static enum bl_status in_cache(struct bl_place *p, const char *id, struct bl_err
 	return err->status;
 }
 
+/* What the screen calls a folder: its name, or the repository's when it is a snapshot of the cache (…/models--ORG--NAME/snapshots/<hash>). */
+static char *title_of(const char *dir)
+{
+	char *real = realpath(dir, NULL), *snapshots = bl_path_dir(real ? real : dir), *repo = bl_path_dir(snapshots);
+	const char *name = bl_path_base(real ? real : dir);
+
+	if (!strcmp(bl_path_base(snapshots), "snapshots") && bl_starts_with(bl_path_base(repo), "models--")) {
+		const char *sep = strstr(bl_path_base(repo) + 8, "--");
+		name = sep && sep[2] ? sep + 2 : name;
+	}
+	size_t cap = 4 * strlen(name) + 1;
+	char *title = bl_xalloc(cap, 1);
+	bl_printable(title, cap, name);
+	bl_free(repo);
+	bl_free(snapshots);
+	free(real);
+	return title;
+}
+
 enum bl_status bl_locate(struct bl_place *out, const char *id, struct bl_err *err)
 {
 	struct bl_place p = {0};
 
 	if (bl_is_dir(id)) {
-		char *real = realpath(id, NULL);
 		p.dir = bl_xstrdup(id);
-		p.title = bl_xstrdup(bl_path_base(real ? real : id));
-		free(real);
+		p.title = title_of(id);
 	} else if (bl_is_file(id)) {
 		if (!bl_ends_with(id, ".safetensors") && !bl_ends_with(id, ".safetensors.index.json"))
 			return bl_fail(err, BL_UNSUPPORTED, "%s: only safetensors checkpoints are read", id);
 		p.dir = bl_path_dir(id);
 		if (bl_ends_with(id, ".safetensors"))
 			p.only_file = bl_xstrdup(bl_path_base(id));
-		char *real = realpath(p.dir, NULL);
-		p.title = bl_xstrdup(bl_path_base(real ? real : p.dir));
-		free(real);
+		p.title = title_of(p.dir);
 	} else if (is_repo_id(id)) {
 		if (in_cache(&p, id, err)) {
 			bl_place_free(&p);

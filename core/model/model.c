@@ -14,8 +14,7 @@
 #include "core/model/locate.h"
 
 #define CONFIG_MAX_BYTES (16u << 20)
-
-void bl_model_problem(struct bl_model *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define TENSORS_MAX 1000000
 
 void bl_model_problem(struct bl_model *m, const char *fmt, ...)
 {
@@ -47,6 +46,8 @@ static enum bl_status gather(struct bl_model *m, struct bl_err *err)
 
 	for (int f = 0; f < m->n_files; f++)
 		n += m->files[f].st.n_tensors;
+	if (n > TENSORS_MAX)
+		return bl_fail(err, BL_INVALID, "%s: its files list %" PRId64 " tensors, more than %d", m->title, n, TENSORS_MAX);
 	if (bl_try_alloc(&m->tensors, (size_t)n + 1, sizeof *m->tensors, "the tensor list", err))
 		return err->status;
 	for (int f = 0; f < m->n_files; f++)
@@ -82,26 +83,41 @@ const struct bl_tensor *bl_model_tensor(const struct bl_model *m, const char *na
 	return NULL;
 }
 
-/* Finds a tensor and compares its shape; *out NULL when it is absent and not required. */
+static bool plain_float(const struct bl_tensor *t)
+{
+	return t->dtype == BL_BF16 || t->dtype == BL_F16 || t->dtype == BL_F32;
+}
+
+static void shape_text(char *dst, size_t cap, const int64_t *shape, int rank)
+{
+	size_t at = 0;
+
+	dst[0] = '\0';
+	for (int d = 0; d < rank && at < cap; d++)
+		at += (size_t)snprintf(dst + at, cap - at, "%s%" PRId64, d ? "," : "", shape[d]);
+}
+
+/* Finds a tensor and compares shape and dtype; *out NULL when it is absent and not required. cols 0: a vector. */
 static enum bl_status expect(const struct bl_model *m, const struct bl_tensor **out, const char *name, int64_t rows, int64_t cols, bool required,
 			     struct bl_err *err)
 {
 	const struct bl_tensor *t = bl_model_tensor(m, name);
+	const int64_t want[2] = {rows, cols};
+	const int rank = cols ? 2 : 1;
+	char is[BL_RANK_MAX * 22], wanted[2 * 22];
 
 	*out = NULL;
 	if (!t)
 		return required ? bl_fail(err, BL_INVALID, "%s: missing from the checkpoint", name) : BL_OK;
-	if (t->rank != (cols ? 2 : 1) || t->shape[0] != rows || (cols && t->shape[1] != cols))
-		return bl_fail(err, BL_INVALID, "%s: has shape [%" PRId64 "%s%" PRId64 "], config.json says [%" PRId64 "%s%" PRId64 "]", name,
-			       t->rank > 0 ? t->shape[0] : 0, t->rank > 1 ? "," : ";rank ", t->rank > 1 ? t->shape[1] : t->rank, rows,
-			       cols ? "," : ";rank ", cols ? cols : 1);
+	if (t->rank != rank || t->shape[0] != rows || (cols && t->shape[1] != cols)) {
+		shape_text(is, sizeof is, t->shape, t->rank);
+		shape_text(wanted, sizeof wanted, want, rank);
+		return bl_fail(err, BL_INVALID, "%s: has shape [%s], config.json says [%s]", name, is, wanted);
+	}
+	if (!plain_float(t))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: dtype %s is not supported (BF16, F16, F32 are)", name, bl_dtype_name(t->dtype));
 	*out = t;
 	return BL_OK;
-}
-
-static bool plain_float(const struct bl_tensor *t)
-{
-	return t->dtype == BL_BF16 || t->dtype == BL_F16 || t->dtype == BL_F32;
 }
 
 /* ---- units ---- */
@@ -128,12 +144,10 @@ static enum bl_status build_member(struct bl_model *m, struct bl_unit *u, const 
 		t = NULL; /* the codes of a quantized checkpoint */
 	else if (expect(m, &t, name, mem->rows, mem->cols, !m->config.quantized, err))
 		return err->status;
-	if (t && !plain_float(t))
-		return bl_fail(err, BL_UNSUPPORTED, "%s: dtype %s is not supported (BF16, F16, F32 are)", name, bl_dtype_name(t->dtype));
 	mem->weight = t;
 	snprintf(name, sizeof name, "%s.bias", mem->name);
 	bool wanted = row->bias[j] || (m->config.attention_bias && u->kind <= BL_UNIT_O) || (m->config.mlp_bias && u->kind >= BL_UNIT_GATE_UP);
-	if (expect(m, &mem->bias, name, mem->rows, 0, wanted, err))
+	if (wanted && expect(m, &mem->bias, name, mem->rows, 0, true, err)) /* one that is not wanted no server reads: surplus */
 		return err->status;
 	u->rows += mem->rows;
 	u->cols = mem->cols;
@@ -207,7 +221,7 @@ static bool known_tensor(const struct bl_model *m, const char *name)
 	if (!bl_starts_with(name, "model.layers.") || !isdigit((unsigned char)name[13]))
 		return false;
 	long b = strtol(name + 13, &end, 10);
-	if (b < 0 || b >= m->config.layers || *end != '.')
+	if (b < 0 || b >= m->config.layers || *end != '.' || (name[13] == '0' && end > name + 14))
 		return false;
 	for (int i = 0; i < 8 && m->arch->block_tensors[i]; i++)
 		if (!strcmp(end + 1, m->arch->block_tensors[i]))
@@ -224,49 +238,88 @@ static bool known_tensor(const struct bl_model *m, const char *name)
 	return false;
 }
 
-static void note_problems(struct bl_model *m)
+static void note_surplus(struct bl_model *m)
 {
 	int64_t n = 0;
-	const char *first = NULL;
+	struct bl_str names = {0};
 
 	for (int64_t i = 0; i < m->n_tensors; i++)
-		if (!known_tensor(m, m->tensors[i]->name)) {
-			first = first ? first : m->tensors[i]->name;
-			n++;
-		}
+		if (!known_tensor(m, m->tensors[i]->name) && ++n <= 3)
+			bl_str_addf(&names, "%s%.120s", n > 1 ? ", " : "", m->tensors[i]->name);
 	if (n)
-		bl_model_problem(m, "%" PRId64 " tensor%s not understood, first %.200s: an export copies %s unchanged, a server may refuse %s", n,
-				 n == 1 ? "" : "s", first, n == 1 ? "it" : "them", n == 1 ? "it" : "them");
-	if (m->config.quantized)
-		bl_model_problem(m, "already quantized (%s): it can be inspected and verified, not quantized again", m->config.quant_method);
-	if (m->config.v5_spelling)
+		bl_model_problem(m, "%" PRId64 " tensor%s not understood (%s%s): an export copies %s unchanged, a server may refuse %s", n,
+				 n == 1 ? "" : "s", bl_str_c(&names), n > 3 ? ", ..." : "", n == 1 ? "it" : "them", n == 1 ? "it" : "them");
+	bl_str_free(&names);
+}
+
+static void note_config(struct bl_model *m)
+{
+	const struct bl_config *c = &m->config;
+	bool any = false;
+
+	if (c->quantized)
+		bl_model_problem(m, "already quantized (%s): it can be inspected and verified, not quantized again", c->quant_method);
+	if (c->v5_spelling)
 		bl_model_problem(m, "config.json is in the spelling of transformers 5: servers that pin 4.57 ignore its rope_parameters in silence; an export writes the "
 				    "4.57 spelling");
 	if (m->head_stored_and_tied)
 		bl_model_problem(m, "lm_head.weight is stored although the embedding is tied: %" PRIu64 " bytes for nothing; an export leaves it out", m->head->bytes);
-	if (m->config.sliding_window && m->arch->rope_only_sliding) {
-		bool any = false;
-		for (int64_t i = 0; i < m->config.layers; i++)
-			any |= m->config.sliding[i];
-		if (!any)
-			bl_model_problem(m, "sliding_window is set but no layer slides: transformers and vLLM disagree about RoPE there");
-	}
+	for (int64_t i = 0; i < c->layers; i++)
+		any |= c->sliding[i];
+	if (c->sliding_window && m->arch->rope_only_sliding && !any)
+		bl_model_problem(m, "sliding_window is set but no layer slides: transformers and vLLM disagree about RoPE there");
+	if (!c->architecture[0])
+		bl_model_problem(m, "config.json names no architectures: a server cannot choose the model class; add [\"%s\"]", m->arch->architecture);
+	else if (strcmp(c->architecture, m->arch->architecture))
+		bl_model_problem(m, "architectures is %s, model_type %s goes with %s: a server loads the former and may find other tensors than it expects",
+				 c->architecture, c->model_type, m->arch->architecture);
 }
 
-static void make_digest(struct bl_model *m, const char *config, size_t n)
+/* Weight files beside the ones that were opened. */
+static void note_files(struct bl_model *m)
 {
-	struct bl_sha256 h;
+	char **names = NULL;
+	size_t n = 0;
+	int stale = 0;
+	const char *first = NULL;
+	struct bl_err ignored = BL_ERR_INIT;
 
-	bl_sha256_init(&h);
-	bl_sha256_add(&h, config, n);
+	if (bl_list_dir(&names, &n, m->dir, &ignored))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		bool opened = !bl_ends_with(names[i], ".safetensors");
+		for (int f = 0; f < m->n_files && !opened; f++)
+			opened = !strcmp(m->files[f].name, names[i]);
+		if (!opened && !stale++)
+			first = names[i];
+	}
+	if (stale)
+		bl_model_problem(m, "%d weight file%s not part of the model (%.100s%s): %s not read here; a server may take %s for weights, move %s away", stale,
+				 stale == 1 ? " is" : "s are", first, stale > 1 ? ", ..." : "", stale == 1 ? "it is" : "they are", stale == 1 ? "it" : "them",
+				 stale == 1 ? "it" : "them");
+	bl_list_free(names);
+}
+
+struct digest_call { struct bl_model *m; const char *config; size_t n; struct bl_sha256 h; };
+
+/* Reads the mapped headers once more, so it runs guarded: the file may have shrunk since. */
+static enum bl_status make_digest(void *ctx, struct bl_err *err)
+{
+	struct digest_call *call = ctx;
+	struct bl_model *m = call->m;
+
+	(void)err;
+	bl_sha256_init(&call->h);
+	bl_sha256_add(&call->h, call->config, call->n);
 	for (int f = 0; f < m->n_files; f++) {
 		int64_t numbers[2] = {(int64_t)m->files[f].st.map.bytes, m->files[f].st.map.mtime_ns};
-		bl_sha256_add(&h, m->files[f].name, strlen(m->files[f].name) + 1);
-		bl_sha256_add(&h, numbers, sizeof numbers);
+		bl_sha256_add(&call->h, m->files[f].name, strlen(m->files[f].name) + 1);
+		bl_sha256_add(&call->h, numbers, sizeof numbers);
 		if (m->files[f].st.map.path)
-			bl_sha256_add(&h, m->files[f].st.map.data, 8 + m->files[f].st.header_bytes);
+			bl_sha256_add(&call->h, m->files[f].st.map.data, 8 + m->files[f].st.header_bytes);
 	}
-	bl_sha256_hex(&h, m->digest);
+	bl_sha256_hex(&call->h, m->digest);
+	return BL_OK;
 }
 
 /* ---- open and close ---- */
@@ -294,8 +347,13 @@ static enum bl_status understand(struct bl_model *m, const struct bl_file_list *
 		return bl_err_prefix(err, "%s", label);
 	if (gather(m, err) || bl_weight_map_check(list, m, err) || build_units(m, err) || check_rest(m, err))
 		return err->status;
-	make_digest(m, text, n);
-	note_problems(m);
+	struct digest_call call = {.m = m, .config = text, .n = n};
+	if (bl_guard_run(make_digest, &call, err)) {
+		bl_sha256_drop(&call.h);
+		return err->status;
+	}
+	note_surplus(m);
+	note_config(m);
 	return BL_OK;
 }
 
@@ -310,6 +368,8 @@ static enum bl_status open_all(struct bl_model *m, const char *only_file, struct
 	else if (!bl_read_file(&text, &n, path, CONFIG_MAX_BYTES, true, err) && !bl_config_parse(&m->config, text, n, path, err) &&
 		 !bl_weight_files(&list, m->dir, only_file, err) && !open_files(m, list.names, list.n, err))
 		understand(m, &list, text, n, path, err);
+	if (!err->status && !only_file)
+		note_files(m);
 	bl_file_list_free(&list);
 	bl_free(text);
 	bl_free(path);

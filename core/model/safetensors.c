@@ -14,6 +14,8 @@
 #define HEADER_MAX 100000000u
 #define TENSORS_MAX 1000000
 #define NAME_MAX_BYTES 1024
+#define METADATA_MAX 100000 /* entries */
+#define FIELDS_MAX 3        /* dtype, shape, data_offsets */
 
 static enum bl_status read_shape(struct bl_tensor *t, const cJSON *shape, const char *label, struct bl_err *err)
 {
@@ -107,11 +109,15 @@ static enum bl_status read_metadata(struct bl_st *st, const cJSON *o, const char
 	return BL_OK;
 }
 
-static bool printable_name(const char *s)
+/* No control characters (C0, DEL, C1) and nothing that turns the direction of text: names are printed. */
+static bool printable_name(const char *name)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+	for (const unsigned char *s = (const unsigned char *)name; *s; s++) {
+		if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0))
 			return false;
+		if (*s == 0xe2 && ((s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae) || (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
+			return false;
+	}
 	return true;
 }
 
@@ -160,6 +166,45 @@ static enum bl_status collect(struct bl_st *st, const cJSON *root, const uint8_t
 	return BL_OK;
 }
 
+/* One pass over the brackets before a tree is built: a header of 100 MB can hold tens of millions of values, each a hundred bytes as a
+ * tree, and none of that is a directory of tensors. Text that is not JSON passes here and is refused by the parser. */
+static enum bl_status check_outline(const char *s, size_t n, const char *label, struct bl_err *err)
+{
+	size_t commas[4] = {0}, wide = 0, name = 0;
+	int depth = 0, shown = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] == '"') {
+			size_t start = ++i;
+			while (i < n && s[i] != '"')
+				i += s[i] == '\\' ? 2 : 1;
+			if (depth == 1) {
+				name = start;
+				shown = i < n ? (int)(i - start < 200 ? i - start : 200) : 0;
+			}
+		} else if (s[i] == '{' || s[i] == '[') {
+			if (++depth > 3)
+				return bl_fail(err, BL_INVALID, "%s: %.*s: nested deeper than a list of sizes", label, shown, s + name);
+			commas[depth] = 0;
+		} else if (s[i] == '}' || s[i] == ']') {
+			if (--depth < 0)
+				return BL_OK;
+		} else if (s[i] == ',' && depth) {
+			size_t entries = ++commas[depth] + 1;
+			if (depth == 1 && entries > TENSORS_MAX + 1)
+				return bl_fail(err, BL_INVALID, "%s: lists more than %d tensors", label, TENSORS_MAX);
+			if (depth == 2 && entries == FIELDS_MAX + 1)
+				wide++;
+			if (depth == 2 && (wide > 1 || entries > METADATA_MAX))
+				return bl_fail(err, BL_INVALID, "%s: %.*s: has %s", label, shown, s + name,
+					       entries > METADATA_MAX ? "more than 100000 entries" : "fields besides dtype, shape and data_offsets");
+			if (depth == 3 && entries > BL_RANK_MAX)
+				return bl_fail(err, BL_INVALID, "%s: %.*s: a list has more than %d numbers", label, shown, s + name, BL_RANK_MAX);
+		}
+	}
+	return BL_OK;
+}
+
 struct parse_call { struct bl_st *st; const uint8_t *data; uint64_t bytes; const char *label; };
 
 static enum bl_status parse_guarded(void *ctx, struct bl_err *err)
@@ -180,7 +225,8 @@ static enum bl_status parse_guarded(void *ctx, struct bl_err *err)
 		return bl_fail(err, BL_INVALID, "%s: header length %" PRIu64 " does not fit the file of %" PRIu64 " bytes", label, header, c->bytes);
 	if (c->data[8] != '{')
 		return bl_fail(err, BL_INVALID, "%s: the header does not begin with {", label);
-	if (bl_json_parse(&root, (const char *)c->data + 8, header, 20u * TENSORS_MAX, label, err))
+	if (check_outline((const char *)c->data + 8, header, label, err) ||
+	    bl_json_parse(&root, (const char *)c->data + 8, header, 20u * TENSORS_MAX, label, err))
 		return err->status;
 	st->header_bytes = header;
 	enum bl_status s = collect(st, root, c->data, 8 + header, c->bytes - 8 - header, label, err);

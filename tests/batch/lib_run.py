@@ -7,7 +7,7 @@
   json PATH OP VALUE      PATH like units[0].name, len(units); OP == != > < has; VALUE as JSON
   exists FILE | missing FILE      same A B  files are equal bytes     write FILE TEXT (\\n, \\e are understood)
   needs @SHARED           skip this file when it is not there
-Nothing may print an escape byte, and errors are one line."""
+Nothing may print an escape byte, errors are one line, and what people read ends at column 80 (names of files may be longer)."""
 import json
 import os
 import re
@@ -60,6 +60,9 @@ def run_file(path):
                     ran += 1
                     assert "\033" not in out + err, "an escape byte was printed"
                     assert result.returncode >= 0, f"died of signal {-result.returncode}"
+                    if "--json" not in rest and "--dump" not in rest:
+                        wide = [text for text in out.splitlines() if len(text) > 80 and "/" not in text]
+                        assert not wide, f"wider than 80 columns: {wide[:2]}"
                 elif word == "exit":
                     assert result.returncode == int(rest), f"exit code {result.returncode}\n{out[-400:]}{err[-400:]}"
                     if result.returncode:

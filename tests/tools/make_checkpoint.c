@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Random checkpoints of real shapes: make_checkpoint SHAPE DIR [--seed N] [--blocks N] [--parts N] [--dtype bf16|f16|f32]. Weights are normal with a standard
+ * Random checkpoints of real shapes: make_checkpoint SHAPE DIR [--seed N] [--blocks N] [--shards N] [--dtype bf16|f16|f32]. Weights are normal with a standard
  * deviation of 0.02, every 97th input channel eight times as large. Files are as save_pretrained would write them (official tensor order, 4.57 spelling). */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,8 @@ static enum bl_status write_config(const struct maker *m, const char *dir, struc
 		bl_str_addf(&b, "  \"sliding_window\": %d,\n", s->window);
 	else
 		bl_str_add(&b, "  \"sliding_window\": null,\n");
+	if (m->arch->windows == BL_WINDOW_PATTERN)
+		bl_str_addf(&b, "  \"sliding_window_pattern\": %s,\n", s->window ? "\"LLLG\"" : "null");
 	bl_str_addf(&b, "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n  \"transformers_version\": \"4.57.3\",\n  \"vocab_size\": %d\n}\n",
 		    s->tied ? "true" : "false", dtypes[m->dtype], s->vocab);
 	write_text(dir, "config.json", bl_str_c(&b), err);
@@ -181,7 +184,9 @@ static enum bl_status write_part(struct maker *m, const char *dir, int part, cJS
 
 static enum bl_status make(struct maker *m, const char *dir, struct bl_err *err)
 {
-	cJSON *index = cJSON_CreateObject(), *map = cJSON_AddObjectToObject(index, "weight_map");
+	cJSON *index = cJSON_CreateObject(), *metadata = cJSON_AddObjectToObject(index, "metadata");
+	cJSON *map = cJSON_AddObjectToObject(index, "weight_map");
+	int64_t elems = 0, bytes = 0;
 	struct bl_str text = {0};
 	struct bl_pool *pool = bl_pool_new(0);
 
@@ -200,6 +205,12 @@ static enum bl_status make(struct maker *m, const char *dir, struct bl_err *err)
 	if (!err->status)
 		bl_pool_run(pool, m->n_pieces, fill, m, NULL, err);
 	if (!err->status && m->parts > 1) {
+		for (int64_t i = 0; i < m->n; i++) {
+			elems += m->t[i].n_elems;
+			bytes += (int64_t)m->t[i].bytes;
+		}
+		bl_json_add_int(metadata, "total_parameters", elems);
+		bl_json_add_int(metadata, "total_size", bytes);
 		bl_json_print(&text, index, 2, true);
 		write_text(dir, "model.safetensors.index.json", bl_str_c(&text), err);
 	}
@@ -212,37 +223,59 @@ static enum bl_status make(struct maker *m, const char *dir, struct bl_err *err)
 	return err->status;
 }
 
+static int usage(const char *why, const char *what)
+{
+	fprintf(stderr, "make_checkpoint: %s%s\nusage: make_checkpoint SHAPE DIR [--seed N] [--blocks N] [--shards N] [--dtype bf16|f16|f32]\nshapes:", why, what);
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+		fprintf(stderr, " %s", shapes[i].name);
+	fputc('\n', stderr);
+	return 2;
+}
+
+static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	*out = strtoull(text, &end, 10);
+	return !*end && *out >= min && *out <= max;
+}
+
 int main(int argc, char **argv)
 {
+	static const struct { const char *name; enum bl_dtype dtype; } dtypes[] = {{"bf16", BL_BF16}, {"f16", BL_F16}, {"f32", BL_F32}};
 	struct maker m = {.parts = 1, .dtype = BL_BF16, .seed = 42};
 	struct bl_err err = BL_ERR_INIT;
-	const char *dir = argc > 2 ? argv[2] : NULL;
+	uint64_t v = 0;
 
-	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && dir; i++)
+	if (argc < 3)
+		return usage("a shape and a folder are needed", "");
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
 		if (!strcmp(shapes[i].name, argv[1]))
 			m.s = &shapes[i];
-	if (!m.s) {
-		fprintf(stderr, "usage: make_checkpoint SHAPE DIR [--seed N] [--blocks N] [--parts N] [--dtype bf16|f16|f32]\nshapes:");
-		for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-			fprintf(stderr, " %s", shapes[i].name);
-		fputc('\n', stderr);
-		return 2;
-	}
+	if (!m.s)
+		return usage("unknown shape ", argv[1]);
 	m.layers = m.s->layers;
-	for (int i = 3; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--seed"))
-			m.seed = strtoull(argv[i + 1], NULL, 10);
-		else if (!strcmp(argv[i], "--blocks"))
-			m.layers = atoi(argv[i + 1]);
-		else if (!strcmp(argv[i], "--parts"))
-			m.parts = atoi(argv[i + 1]);
-		else if (!strcmp(argv[i], "--dtype"))
-			m.dtype = !strcmp(argv[i + 1], "f16") ? BL_F16 : !strcmp(argv[i + 1], "f32") ? BL_F32 : BL_BF16;
+	m.arch = bl_arch_row_of(m.s->family);
+	for (int i = 3; i < argc; i += 2) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		bool ok = false;
+		if (!strcmp(argv[i], "--seed") && (ok = number(value, 0, UINT64_MAX, &v)))
+			m.seed = v;
+		else if (!strcmp(argv[i], "--blocks") && (ok = number(value, 1, BL_LAYERS_MAX, &v)))
+			m.layers = (int)v;
+		else if ((!strcmp(argv[i], "--shards") || !strcmp(argv[i], "--parts")) && (ok = number(value, 1, 99, &v)))
+			m.parts = (int)v;
+		for (size_t d = 0; d < 3 && !strcmp(argv[i], "--dtype"); d++)
+			if (!strcmp(value, dtypes[d].name)) {
+				m.dtype = dtypes[d].dtype;
+				ok = true;
+			}
+		if (!ok)
+			return usage("wrong option or value: ", argv[i]);
 	}
-	for (int i = 0; bl_arch_row(i); i++)
-		if (!strcmp(bl_arch_row(i)->model_type, m.s->family))
-			m.arch = bl_arch_row(i);
-	if (m.layers < 1 || m.parts < 1 || m.parts > 99 || !m.arch || make(&m, dir, &err)) {
+	if (make(&m, argv[2], &err)) {
 		fprintf(stderr, "make_checkpoint: %s\n", err.text);
 		return 1;
 	}

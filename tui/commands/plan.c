@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "core/base/file.h"
@@ -152,10 +153,27 @@ static enum bl_status errors_work(void *ctx, struct bl_err *err)
 static enum bl_status may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err)
 {
 	bool own = s->plan_path && !strcmp(path, s->plan_path); /* the plan that was opened: changing it is what was asked for */
+	struct stat st;
 
-	if (own || !bl_is_file(path) || bl_cli_may_replace(c, path))
+	if (own || stat(path, &st))
+		return BL_OK;
+	if (!S_ISREG(st.st_mode)) /* the new file would take the name of the device or pipe, whatever --force says */
+		return bl_fail(err, BL_USAGE, "%s: is not a regular file, so it is not replaced", path);
+	if (bl_cli_may_replace(c, path))
 		return BL_OK;
 	return bl_fail(err, BL_USAGE, "%s: exists (--force replaces it)", path);
+}
+
+/* Before anything is computed: a refusal should not take half a minute. */
+static enum bl_status may_save(const struct bl_cli *c, const struct bl_session *s, struct bl_err *err)
+{
+	const char *out = c->o.value[BL_OPT_OUT], *recipe = c->o.value[BL_OPT_WRITE_RECIPE];
+
+	if (bl_given(&c->o, BL_OPT_DRY_RUN))
+		return BL_OK;
+	if ((out && may_write(c, s, out, err)) || (recipe && may_write(c, s, recipe, err)))
+		return err->status;
+	return BL_OK;
 }
 
 static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
@@ -167,8 +185,6 @@ static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err
 		return BL_OK;
 	if (!out && s->plan_path && bl_plan_dirty(s->plan))
 		out = s->plan_path; /* a plan file given and changed is the plan that is saved */
-	if ((out && may_write(c, s, out, err)) || (recipe && may_write(c, s, recipe, err)))
-		return err->status;
 	if (out && bl_session_save(s, out, err))
 		return err->status;
 	if (out)
@@ -190,6 +206,8 @@ static enum bl_status run(struct bl_cli *c, bool only_rules, struct bl_err *err)
 		return err->status;
 	uint8_t *sel = bl_xalloc((size_t)s->model->n_units + 1, 1);
 	if (bl_pattern_match(s->model, bl_given(&c->o, BL_OPT_UNIT) ? c->o.value[BL_OPT_UNIT] : "all", sel, NULL, err))
+		goto done;
+	if (!only_rules && may_save(c, s, err))
 		goto done;
 	struct errors_work work = {.s = s, .sel = sel};
 	if (!only_rules && bl_cli_work(c, "plan", errors_work, &work, &work.progress, err))
