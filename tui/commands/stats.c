@@ -83,7 +83,7 @@ static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_w
 	char range[12] = "";
 
 	if (in)
-		snprintf(range, sizeof range, "%8.4g", (double)in->absmax);
+		snprintf(range, sizeof range, "%7.4g", (double)in->absmax);
 	bl_cli_line(c, "%4d %-8s %9.4g %9.4g %9.4g %9.4g %6.1f %6.3f %5.1f%s", u->block, bl_unit_kind_name(u->kind), (double)s->min, (double)s->max,
 		    (double)s->absmax, s->rms, s->kurtosis, 100 * s->outlier_share, s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0,
 		    range);
@@ -127,7 +127,7 @@ static void report(struct bl_cli *c, const struct stats_work *w)
 	cJSON *list = c->json ? cJSON_AddArrayToObject(c->json, "units") : NULL;
 
 	if (!list)
-		bl_cli_line(c, " blk unit           min       max    |w|max       rms   kurt  outl%%  sprd%s", w->calib ? "  |x|max" : "");
+		bl_cli_line(c, " blk unit           min       max    |w|max       rms   kurt  outl%%  sprd%s", w->calib ? " |x|max" : "");
 	for (size_t k = 0; k < w->n; k++) {
 		const struct bl_unit *u = &w->m->units[w->units[k]];
 		const struct bl_weight_stats *s = w->stats[w->units[k]];
