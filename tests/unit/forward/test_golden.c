@@ -65,6 +65,8 @@ static double difference(const struct outcome *o, const struct bl_st *st, const 
 	for (int u = 0; o->absmax && u < m->n_units; u++)
 		for (int i = 0; i < m->units[u].n_members; i++) {
 			snprintf(name, sizeof(name), "%sinput_absmax.%s", prefix, m->units[u].members[i].name);
+			if (*prefix && !bl_st_find(st, name))
+				continue;
 			f = tensor_floats(st, name, &n);
 			assert_int_equal(n, m->units[u].cols);
 			top = top > worst(o->absmax[u], f, n) ? top : worst(o->absmax[u], f, n);
