@@ -276,6 +276,15 @@ const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, cons
 	return NULL;
 }
 
+const char *bl_registry_method_version(const struct bl_registry *r, const char *name)
+{
+	for (int e = 0; e < r->n; e++)
+		for (int j = 0; r->entries[e].plugin && r->entries[e].plugin->methods && r->entries[e].plugin->methods[j]; j++)
+			if (strcmp(r->entries[e].plugin->methods[j]->name, name) == 0)
+				return r->entries[e].plugin->version;
+	return "";
+}
+
 bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m)
 {
 	for (int e = 0; e < r->n; e++)
