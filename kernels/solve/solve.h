@@ -53,5 +53,7 @@ struct bk_solve_ops {
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);
+struct bk_check;
+int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, struct bk_check *c); /* against the CPU's; kernels/common/check.h */
 
 #endif

@@ -333,9 +333,46 @@ static void groups_of_zeros_stay_zero(void **state)
 	memcpy(L->w, kept, sizeof kept);
 }
 
+/* The check that other back ends are held against accepts the CPU's own table, and notices a table that rounds plainly. */
+static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	float *one = calloc((size_t)(w->cols * w->cols), sizeof *one);
+	struct bk_mat unit = { one, w->cols, w->cols, w->cols, BK_F32 };
+	int error;
+
+	(void)r;
+	for (int64_t i = 0; one && i < w->cols; i++)
+		one[i * w->cols + i] = 1;
+	error = one ? bk_solve_cpu()->round(s, codes, d, w, &unit, scales, zeros, group_of, g) : BK_RUN_NO_MEMORY;
+	free(one);
+	return error;
+}
+
+static void the_check_checks(void **state)
+{
+	const struct bk_run_options o = { .threads = 1 };
+	struct bk_solve s = { .ops = bk_run_cpu() };
+	struct bk_solve_ops broken = *bk_solve_cpu();
+
+	(void)state;
+	assert_int_equal(s.ops->open(&s.run, &o), 0);
+	for (uint64_t seed = 1; seed <= 3; seed++) {
+		struct bk_check c = { .state = seed };
+
+		if (bk_solve_check(&s, bk_solve_cpu(), &c))
+			fail_msg("%s", c.why);
+	}
+	broken.round = plain_round;
+	struct bk_check c = { .state = 4 };
+	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
+	s.ops->close(s.run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_check_checks),
 		cmocka_unit_test(the_same_as_with_an_inverse),
 		cmocka_unit_test(the_loss_is_the_length_of_d_times_r),
 		cmocka_unit_test(each_step_lowers_the_loss),
