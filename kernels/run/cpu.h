@@ -10,7 +10,6 @@
 #include "kernels/run/run.h"
 #include "kernels/run/tile.h"
 
-#define BK_RUN_FAULT (-3) /* an element type that an operation does not know, and the like */
 
 struct bk_block;
 struct bk_desk { atomic_flag taken; float *p; size_t bytes; }; /* scratch of one item */

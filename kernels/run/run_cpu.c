@@ -9,6 +9,7 @@
 #include "kernels/run/cpu.h"
 
 #define ALIGN 256
+#define COPY_BYTES ((size_t)2 << 20)
 
 struct bk_block { /* lies before what alloc hands out */
 	struct bk_block *next, **prev;
@@ -22,7 +23,7 @@ static const char *error_text(int error)
 	case 0: return "done";
 	case BK_RUN_REFUSED: return "these shapes or types are not what the operation takes";
 	case BK_RUN_NO_MEMORY: return "not enough memory";
-	case BK_RUN_FAULT: return "an internal fault";
+	case BK_RUN_UNREADABLE: return "a mapped file could not be read any more";
 	default: return "an unknown error";
 	}
 }
@@ -151,11 +152,21 @@ static void close_run(struct bk_run *r)
 	free(r);
 }
 
+struct copying { char *dst; const char *src; size_t bytes; };
+
+static void copy_item(void *arg, size_t item)
+{
+	struct copying *c = arg;
+	size_t at = item * COPY_BYTES, n = c->bytes - at;
+
+	memcpy(c->dst + at, c->src + at, n < COPY_BYTES ? n : COPY_BYTES);
+}
+
 static int copy(struct bk_run *r, void *dst, const void *src, size_t bytes)
 {
-	(void)r;
-	if (bytes)
-		memmove(dst, src, bytes);
+	struct copying c = { dst, src, bytes };
+
+	bk_each(r, (bytes + COPY_BYTES - 1) / COPY_BYTES, copy_item, &c);
 	return 0;
 }
 
@@ -177,12 +188,13 @@ static int nothing(struct bk_run *r)
 
 void bk_each(struct bk_run *r, size_t n, bk_parallel_fn *fn, void *arg)
 {
-	if (r->o.parallel && n > 1) {
+	if (r->o.parallel && n) /* a single item too: the caller may guard items against what mapped files do */
 		r->o.parallel(r->o.parallel_ctx, n, fn, arg);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		fn(arg, i);
+	else
+		for (size_t i = 0; i < n; i++)
+			fn(arg, i);
+	for (int i = 0; i < r->n_desks; i++) /* an item that was left by a jump has not given its desk back */
+		atomic_flag_clear(&r->desks[i].taken);
 }
 
 static int desk_grow(struct bk_desk *d, size_t floats)
