@@ -21,8 +21,8 @@ static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *
 
 	if (s->number == BL_NUM_FULL)
 		return (m->weight ? m->weight->bytes : (uint64_t)(m->rows * m->cols * bl_dtype_bytes(dtype))) + bias;
-	if (s->number == BL_NUM_FLOAT || s->act == BL_ACT_INT8_TOKEN)
-		return (uint64_t)(m->rows * m->cols + 2 * scales) + bias;
+	if (s->number == BL_NUM_FLOAT || bl_act_is_int8(s->act))
+		return (uint64_t)(m->rows * m->cols + (s->strategy == BL_STRATEGY_TENSOR ? 2 : 2 * scales) + (bl_act_is_static(s->act) ? 4 : 0)) + bias;
 	int64_t zeros = s->symmetric ? 0 : 4 * groups * bl_pack_words(m->rows, s->bits);
 	return (uint64_t)(4 * m->rows * bl_pack_words(m->cols, s->bits) + 2 * scales + zeros + 16) + bias;
 }

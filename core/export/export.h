@@ -36,6 +36,7 @@ struct bl_export_request {
 	/* The solved unit of a choice whose method solves whole units, NULL when it is not solved yet; borrowed until the export ends. NULL: there are none. */
 	const struct bl_solved *(*solved)(void *ctx, int unit, const struct bl_choice *c);
 	void *solved_ctx;
+	const float *input_absmax;            /* [n_units], for static activations: largest |input| of the calibration; NaN: unknown. NULL: no calibration */
 };
 
 struct bl_export_file { char *name; uint64_t bytes; char sha256[65]; }; /* name as inside model/ */

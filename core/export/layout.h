@@ -17,6 +17,7 @@ struct bl_out_module { /* one linear */
 	int solver;                  /* index into bl_layout.solvers, -1: full precision, or solved */
 	const struct bl_solved *solved; /* of the unit, for methods that solve whole units; NULL with solver -1 and x.quantized: not solved yet */
 	int64_t row0;                /* of the member within the unit */
+	float input_scale;           /* static activations, else 0 */
 };
 
 struct bl_out_tensor {

@@ -141,7 +141,7 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 	const struct bl_out_module *m = &w->l->modules[p->index];
 	const struct bl_exporter *x = bl_registry_exporter(w->rq->registry, w->rq->format ? w->rq->format : bl_plan_format(w->rq->plan));
 
-	struct bl_x_rows rows = {.row0 = p->from, .n = p->n};
+	struct bl_x_rows rows = {.row0 = p->from, .n = p->n, .input_scale = m->input_scale};
 	if (m->solved) {
 		const int64_t at = m->row0 + p->from;
 		rows.codes = m->solved->codes + at * m->solved->cols;

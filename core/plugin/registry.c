@@ -294,15 +294,29 @@ bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m)
 	return false;
 }
 
+uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
+{
+	for (int i = 0; i < r->n; i++) {
+		const struct bl_plugin_v1 *p = r->entries[i].plugin;
+
+		for (int k = 0; p && p->exporters && p->exporters[k]; k++)
+			if (p->exporters[k] == x)
+				return p->api_version;
+	}
+	return 0;
+}
+
 struct bl_grid bl_grid_of(const struct bl_scheme *s)
 {
 	static const uint32_t act[] = { [BL_ACT_NONE] = BL_GRID_ACT_NONE,
 					[BL_ACT_INT8_TOKEN] = BL_GRID_ACT_INT8_TOKEN,
-					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN };
+					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN,
+					[BL_ACT_INT8_TENSOR] = BL_GRID_ACT_INT8_TENSOR,
+					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR };
 
 	return (struct bl_grid){ .number = s->number == BL_NUM_FLOAT ? BL_GRID_E4M3 : BL_GRID_INT,
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],
-				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : 0 };
+				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : s->strategy == BL_STRATEGY_TENSOR ? -1 : 0 };
 }

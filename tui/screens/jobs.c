@@ -41,7 +41,7 @@ static const struct {
 } states[] = {
 	[BL_JOB_QUEUED] = { "queued", BL_ROLE_DIM },        [BL_JOB_RUNNING] = { "running", BL_ROLE_TEXT },
 	[BL_JOB_DONE] = { "done", BL_ROLE_GOOD },           [BL_JOB_FAILED] = { "failed", BL_ROLE_ERROR },
-	[BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN },
+	[BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN }, [BL_JOB_PAUSED] = { "paused", BL_ROLE_WARN },
 };
 
 static void cell(void *ctx, int row, int column, struct bl_cell_text *out)

@@ -115,11 +115,11 @@ static const char *new_matrix(struct work *w, struct bl_dm *m, int64_t rows, int
 	return w->d->alloc(w->d, &m->p, (size_t)(rows * cols) * (type == BL_DM_F32 ? 4 : 1));
 }
 
-static void say(const struct work *w, const char *fmt, double x)
+static void say(const struct work *w, const char *before, double part, const char *after)
 {
-	char text[160];
+	char text[200];
 
-	snprintf(text, sizeof text, fmt, w->c->module, x);
+	snprintf(text, sizeof text, "%s: %s %.3g%s", w->c->module, before, part, after);
 	w->c->report(w->c->ctx, text);
 }
 
@@ -140,7 +140,7 @@ static const char *factor(struct work *w, double *damp)
 			return why;
 		if (!w->failed) {
 			if (part != asked)
-				say(w, "%s: damping raised to %.3g, the Hessian was not positive definite", part);
+				say(w, "damping raised to", part, ": the Hessian was not positive definite with less");
 			return NULL;
 		}
 		if (part >= 1)
@@ -148,7 +148,7 @@ static const char *factor(struct work *w, double *damp)
 		part = part > 0 ? 2 * part : 0.001;
 		part = part > 1 ? 1 : part;
 	}
-	say(w, "%s: rounded plainly, the Hessian has no factor even with damping %.3g", part);
+	say(w, "rounded plainly: the Hessian has no factor even with damping", part, "");
 	return NULL;
 }
 
