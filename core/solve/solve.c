@@ -14,9 +14,13 @@ void bl_solved_free(struct bl_solved *s)
 {
 	if (!s)
 		return;
-	bl_free(s->codes);
-	bl_free(s->scales);
-	bl_free(s->zeros);
+	if (s->map.data) {
+		bl_map_close(&s->map);
+	} else {
+		bl_free(s->codes);
+		bl_free(s->scales);
+		bl_free(s->zeros);
+	}
 	bl_free(s->report);
 	bl_free(s);
 }

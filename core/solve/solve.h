@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "core/backend/engine.h"
+#include "core/base/file.h"
 #include "core/model/model.h"
 #include "core/plugin/registry.h"
 
@@ -19,6 +20,7 @@ struct bl_solved { /* of a unit, members' rows one after the other */
 	double rel;      /* tr(D H D^T) / tr(W H W^T), weights alone */
 	double seconds;
 	char *report;    /* sentences, one a line; "" */
+	struct bl_map map; /* of a stored one: codes, scales and zeros lie in it */
 };
 void bl_solved_free(struct bl_solved *s);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The file: a head, codes, scales, zero points, the report. Sizes follow from the unit; a head that says otherwise is refused before anything is read. */
+ * The file: a head, scales, codes, zero points, the report. Sizes follow from the unit; a head that says otherwise is refused before anything is read. It is
+ * used as it lies, mapped, so that exporting a large model needs no more memory than a small one. */
 #include "core/solve/store.h"
 
 #include <errno.h>
@@ -52,8 +53,8 @@ static struct head head_of(const struct bl_solved *s, const char *key)
 			  .seconds = s->seconds, .report_bytes = (uint32_t)strlen(s->report) };
 
 	memcpy(h.key, key, sizeof h.key);
-	h.body = bl_sum_add(h.body, s->codes, (size_t)(s->rows * s->cols));
 	h.body = bl_sum_add(h.body, s->scales, (size_t)(s->rows * s->spr) * sizeof *s->scales);
+	h.body = bl_sum_add(h.body, s->codes, (size_t)(s->rows * s->cols));
 	if (s->zeros)
 		h.body = bl_sum_add(h.body, s->zeros, (size_t)(s->rows * s->spr));
 	h.body = bl_sum_add(h.body, s->report, h.report_bytes);
@@ -82,7 +83,7 @@ enum bl_status bl_solved_save(const struct bl_solved *s, const char *cache_dir, 
 		goto done;
 	}
 	const struct { const void *p; size_t n; } parts[] = {
-		{ &h, sizeof h }, { s->codes, (size_t)(s->rows * s->cols) }, { s->scales, (size_t)(s->rows * s->spr) * sizeof *s->scales },
+		{ &h, sizeof h }, { s->scales, (size_t)(s->rows * s->spr) * sizeof *s->scales }, { s->codes, (size_t)(s->rows * s->cols) },
 		{ s->zeros, s->zeros ? (size_t)(s->rows * s->spr) : 0 }, { s->report, h.report_bytes },
 	};
 	uint64_t at = 0;
@@ -101,27 +102,30 @@ done:
 	return err->status;
 }
 
-static enum bl_status read_body(struct bl_solved *s, const struct bl_map *map, const struct head *h, struct bl_err *err)
-{
-	const uint8_t *p = map->data + sizeof *h;
-	const size_t codes = (size_t)(s->rows * s->cols), scales = (size_t)(s->rows * s->spr);
+_Static_assert(sizeof(struct head) % sizeof(float) == 0, "scales follow the head");
 
-	if (bl_try_alloc(&s->codes, codes, 1, "codes", err) || bl_try_alloc(&s->scales, scales, sizeof *s->scales, "scales", err) ||
-	    (h->has_zeros && bl_try_alloc(&s->zeros, scales, 1, "zero points", err)))
-		return err->status;
-	memcpy(s->codes, p, codes);
-	memcpy(s->scales, p + codes, scales * sizeof *s->scales);
-	p += codes + scales * sizeof *s->scales;
-	if (h->has_zeros)
-		memcpy(s->zeros, p, scales);
-	p += h->has_zeros ? scales : 0;
-	s->report = bl_xstrndup((const char *)p, h->report_bytes);
-	struct head again = head_of(s, h->key);
-	if (strlen(s->report) != h->report_bytes || memcmp(&again.body, &h->body, sizeof again.body))
-		return bl_fail(err, BL_MISMATCH, "%s: its contents are damaged", map->path);
+struct loading { struct bl_solved *s; const struct head *h; };
+
+static enum bl_status check_body(void *ctx, struct bl_err *err)
+{
+	const struct loading *k = ctx;
+	struct bl_solved *s = k->s;
+	const uint8_t *p = s->map.data + sizeof *k->h;
+	const size_t scales = (size_t)(s->rows * s->spr);
+
+	s->scales = (float *)p;
+	s->codes = (int8_t *)(p + scales * sizeof *s->scales);
+	s->zeros = k->h->has_zeros ? s->codes + s->rows * s->cols : NULL;
+	p = (const uint8_t *)s->codes + s->rows * s->cols + (s->zeros ? scales : 0);
+	s->report = bl_xstrndup((const char *)p, k->h->report_bytes);
+	if (strlen(s->report) != k->h->report_bytes)
+		return bl_fail(err, BL_MISMATCH, "%s: its contents are damaged", s->map.path);
+	const struct head again = head_of(s, k->h->key);
+	if (memcmp(&again.body, &k->h->body, sizeof again.body))
+		return bl_fail(err, BL_MISMATCH, "%s: its contents are damaged", s->map.path);
 	for (size_t i = 0; i < scales; i++)
 		if (!isfinite(s->scales[i]))
-			return bl_fail(err, BL_MISMATCH, "%s: scale %zu is not finite", map->path, i);
+			return bl_fail(err, BL_MISMATCH, "%s: scale %zu is not finite", s->map.path, i);
 	return BL_OK;
 }
 
@@ -130,35 +134,37 @@ enum bl_status bl_solved_load(struct bl_solved **out, const struct bl_solve_requ
 	const struct bl_unit *u = &rq->model->units[rq->unit];
 	const struct bl_grid g = bl_grid_of(&rq->scheme);
 	char *path = path_of(cache_dir, key);
-	struct bl_solved *s = NULL;
-	struct bl_map map = { 0 };
+	struct bl_solved *s = bl_xalloc(1, sizeof *s);
+	struct bl_map *map = &s->map;
 	struct head h;
 
 	if (!bl_is_file(path)) {
 		bl_fail(err, BL_NOT_FOUND, "%s is not in the cache", u->name);
 		goto done;
 	}
-	if (bl_map_open(&map, path, err))
+	s->unit = rq->unit;
+	s->rows = u->rows;
+	s->cols = u->cols;
+	s->spr = g.group ? u->cols / g.group : 1;
+	if (bl_map_open(map, path, err))
 		goto done;
-	s = bl_xalloc(1, sizeof *s);
-	*s = (struct bl_solved){ .unit = rq->unit, .rows = u->rows, .cols = u->cols, .spr = g.group ? u->cols / g.group : 1 };
-	if (map.bytes < sizeof h) {
+	if (map->bytes < sizeof h) {
 		bl_fail(err, BL_MISMATCH, "%s: too short", path);
 		goto done;
 	}
-	memcpy(&h, map.data, sizeof h);
+	memcpy(&h, map->data, sizeof h);
 	const struct bl_sum zero = { 0 }, sum = bl_sum_add(zero, &h, offsetof(struct head, sum));
 	if (memcmp(h.magic, "BLSOLVE", 8) || h.producer != PRODUCER || memcmp(&sum, &h.sum, sizeof sum) || memcmp(h.key, key, sizeof h.key) || h.rows != s->rows ||
 	    h.cols != s->cols || h.spr != s->spr || h.has_zeros != !g.symmetric || h.report_bytes > REPORT_MAX || !(h.rel >= 0) || !isfinite(h.rel) ||
-	    map.bytes != sizeof h + (uint64_t)(s->rows * s->cols) + (uint64_t)(s->rows * s->spr) * (4 + (h.has_zeros ? 1 : 0)) + h.report_bytes) {
+	    map->bytes != sizeof h + (uint64_t)(s->rows * s->cols) + (uint64_t)(s->rows * s->spr) * (4 + (h.has_zeros ? 1 : 0)) + h.report_bytes) {
 		bl_fail(err, BL_MISMATCH, "%s: its head does not belong to this unit and choice", path);
 		goto done;
 	}
 	s->rel = h.rel;
 	s->seconds = h.seconds;
-	read_body(s, &map, &h, err);
+	struct loading k = { s, &h };
+	bl_guard_run(check_body, &k, err);
 done:
-	bl_map_close(&map);
 	bl_free(path);
 	if (err->status)
 		bl_solved_free(s);
