@@ -110,7 +110,7 @@ void bl_app_draw_totals(struct bl_app *app, int row)
 	} parts[] = {
 		{ "time/tok", "×", &e->time_ratio, 1, 2, false, false }, { "KL", "", &effect.kl, 1, 4, true, false },
 		{ "perf", "", &e->perf_ratio, 1, 3, false, false },      { "score", "", &e->score, 1, 3, false, true },
-		{ "top1", "%", &effect.top1, 100, 1, true, false },      { "step", " ms", &e->step_ms, 1, 2, false, false },
+		{ "top1%", "", &effect.top1, 100, 1, true, false },      { "step", " ms", &e->step_ms, 1, 2, false, false },
 		{ "server", " GiB", &e->server_gib, 1, 1, false, false },
 	};
 

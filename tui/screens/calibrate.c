@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Calibration as a form: the data and what becomes of their rows, the values, what the model will really see, and what the run will need of this machine
  * before it starts. Two pages hang below it: the full preview and the rows that are dropped or cut. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,23 +50,26 @@ static const struct bl_form_field *field_at(struct bl_app *app, int row)
 static void draw_file(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y, int i, const struct bl_preflight *p)
 {
 	const struct bl_calib_request *r = bl_app_calib_form(app);
-	int wide = v.cols >= 70 ? 30 : v.cols - 34;
-	char name[200], text[160];
+	int wide = v.cols >= 70 ? v.cols - 55 : v.cols - 23, x;
+	char name[400], text[160];
 
+	wide = wide > 60 ? 60 : wide;
+	x = v.col + 12 + wide;
 	bl_screen_tail(bl_printable(name, sizeof name, r->files[i]), wide);
 	bl_grid_text(g, y, v.col + 12, wide, BL_ROLE_TEXT, 0, name);
 	if (!p || i >= p->n_files || i >= (int)(sizeof p->file / sizeof p->file[0])) {
-		bl_grid_text(g, y, v.col + 13 + wide, 2, BL_ROLE_UNKNOWN, 0, p && p->known == BL_KNOWN_COMPUTING ? "…" : "·");
+		bl_grid_text(g, y, x + 2, 2, BL_ROLE_UNKNOWN, 0, p && p->known == BL_KNOWN_COMPUTING ? "…" : "·");
 		return;
 	}
 	if (p->file[i].why[0]) {
-		bl_grid_text(g, y, v.col + 13 + wide, v.cols - 13 - wide, BL_ROLE_ERROR, 0, p->file[i].why);
+		bl_grid_text(g, y, x + 1, v.col + v.cols - x - 1, BL_ROLE_ERROR, 0, p->file[i].why);
 		return;
 	}
 	snprintf(text, sizeof text, "%lld rows", (long long)p->file[i].rows);
-	bl_grid_text_right(g, y, v.col + 13 + wide + 11, 11, BL_ROLE_MEASURED, 0, text);
-	bl_grid_textf(g, y, v.col + 13 + wide + 13, v.cols - wide - 26, BL_ROLE_TEXT, 0, "%-9s %lld dropped %lld cut", p->file[i].layout,
-		      (long long)p->file[i].dropped, (long long)p->file[i].cut);
+	bl_grid_text_right(g, y, x + 11, 10, BL_ROLE_MEASURED, 0, text);
+	snprintf(text, sizeof text, "%lld dropped %lld cut", (long long)p->file[i].dropped, (long long)p->file[i].cut);
+	bl_grid_text(g, y, x + 12, 13, BL_ROLE_TEXT, 0, p->file[i].layout);
+	bl_grid_text(g, y, x + 26, v.col + v.cols - x - 26, p->file[i].dropped ? BL_ROLE_WARN : BL_ROLE_TEXT, 0, text);
 }
 
 static void draw_row(struct bl_app *app, struct calibrate_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int row,
@@ -98,6 +102,7 @@ static void draw_row(struct bl_app *app, struct calibrate_state *st, struct bl_g
 		bl_screen_cursor(app, g, v, y);
 }
 
+/* What it will need, and the plan that the run will follow because of it. */
 static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct bl_preflight *p)
 {
 	struct bl_str line = { 0 };
@@ -109,30 +114,36 @@ static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct b
 	} parts[] = { { "GPU", p->gpu_need, p->gpu_free }, { "RAM", p->ram_need, p->ram_free }, { "disk", p->disk_need, p->disk_free } };
 
 	for (int i = 0; i < 3; i++) {
+		bool too_little = parts[i].free && parts[i].need > parts[i].free;
+
 		if (!parts[i].need && i == 0)
 			continue; /* the CPU runs it */
-		short_of |= parts[i].free && parts[i].need > parts[i].free;
-		bl_str_addf(&line, "%s%s %s of %s free", line.len ? " · " : "", parts[i].name, bl_screen_gib(a, parts[i].need),
-			    bl_screen_gib(b, parts[i].free));
-		if (i == 0)
-			bl_str_addf(&line, " (batch %lld tok%s%s)", (long long)p->batch_tokens, p->streams_weights ? ", weights stream" : "",
-				    p->offloads_hidden ? ", offload" : "");
+		short_of |= too_little;
+		bl_str_addf(&line, "%s%s %s", line.len ? " · " : "", parts[i].name, bl_screen_gib(a, parts[i].need));
+		if (i == 0 || too_little)
+			bl_str_addf(&line, " of %s%s", bl_screen_gib(b, parts[i].free), too_little ? " free" : "");
 	}
-	if (p->seconds.origin != BL_UNKNOWN)
-		bl_str_addf(&line, " · about %s", bl_human_secs(secs, sizeof secs, p->seconds.value < 1 ? 1 : p->seconds.value));
+	if (p->seconds.origin != BL_UNKNOWN && p->seconds.value < 60)
+		bl_str_addf(&line, " · about %.0f s", ceil(p->seconds.value));
+	else if (p->seconds.origin != BL_UNKNOWN)
+		bl_str_addf(&line, " · about %s", bl_human_secs(secs, sizeof secs, p->seconds.value));
 	bl_grid_text(g, v.row, v.col + 2, 9, BL_ROLE_KEYTEXT, 0, "will need");
 	bl_grid_text(g, v.row, v.col + 12, v.cols - 12, short_of ? BL_ROLE_WARN : BL_ROLE_TEXT, 0, bl_str_c(&line));
-	bl_str_free(&line);
-	if (v.rows < 2)
-		return;
-	bl_grid_text(g, v.row + 1, v.col + 2, 9, BL_ROLE_KEYTEXT, 0, "reuse");
+	bl_str_clear(&line);
 	if (p->complete)
-		bl_grid_text(g, v.row + 1, v.col + 12, v.cols - 12, BL_ROLE_GOOD, 0, "all of it is stored already: Enter takes it up at once");
+		bl_str_add(&line, "all of it is stored already: Enter takes it up at once");
 	else if (p->reuse_from_block > 0)
-		bl_grid_textf(g, v.row + 1, v.col + 12, v.cols - 12, BL_ROLE_GOOD, 0, "same data: blocks before %d are stored, it goes on there",
-			      p->reuse_from_block);
+		bl_str_addf(&line, "same data: blocks before %d are stored, it goes on there", p->reuse_from_block);
 	else
-		bl_grid_text(g, v.row + 1, v.col + 12, v.cols - 12, BL_ROLE_DIM, 0, "nothing stored for this model, these data and values");
+		bl_str_add(&line, "nothing stored for these data yet");
+	if (p->batch_tokens)
+		bl_str_addf(&line, " · batch %lld tokens", (long long)p->batch_tokens);
+	bl_str_addf(&line, "%s%s", p->streams_weights ? " · weights stream" : "", p->offloads_hidden ? " · states offloaded" : "");
+	if (v.rows > 1) {
+		bl_grid_text(g, v.row + 1, v.col + 2, 9, BL_ROLE_KEYTEXT, 0, "reuse");
+		bl_grid_text(g, v.row + 1, v.col + 12, v.cols - 12, p->complete || p->reuse_from_block > 0 ? BL_ROLE_GOOD : BL_ROLE_DIM, 0, bl_str_c(&line));
+	}
+	bl_str_free(&line);
 }
 
 static void draw_bottom(struct bl_app *app, struct calibrate_state *st, struct bl_grid_s *g, struct bl_grid_view v, const struct bl_preflight *p)
@@ -173,8 +184,8 @@ static void draw_form(struct bl_app *app, struct calibrate_state *st, struct bl_
 	const struct bl_preflight *p = preflight(app);
 	int n = n_rows(app), room = v.rows - NEED_ROWS - 1, shown, y = v.row;
 
-	bl_grid_textf(g, y++, v.col, v.cols, BL_ROLE_HEADING, 0, "Calibrate: run the model over data, keep what flows into every layer%s%s",
-		      p && p->template_name && p->template_name[0] ? "  template " : "", p && p->template_name ? p->template_name : "");
+	bl_grid_textf(g, y++, v.col, v.cols, BL_ROLE_HEADING, 0, "Calibrate: what flows into every layer, over your data%s%s",
+		      p && p->template_name && p->template_name[0] ? " · template " : "", p && p->template_name ? p->template_name : "");
 	shown = n < room ? n : room;
 	if (shown < 1)
 		return;

@@ -25,21 +25,25 @@ struct pen {
 	struct bl_grid_view v;
 	int y;
 	bool stale, has_plan;
+	int base, plan; /* right ends of the columns, 0: no room for it */
 };
 
 /* "12.413 ±0.081"; stale numbers of the plan carry the mark. */
-static void put(const struct pen *p, int col, double value, double se, double scale, int decimals, bool of_plan)
+static void put(const struct pen *p, double value, double se, double scale, int decimals, bool of_plan)
 {
+	int end = of_plan ? p->plan : p->base;
 	const char *mark = of_plan && p->stale ? "?" : "";
 	char text[64];
 
+	if (!end)
+		return;
 	if (!isfinite(value))
 		snprintf(text, sizeof text, "%s", bl_app_glyph(p->app, "·", "."));
 	else if (se > 0)
 		snprintf(text, sizeof text, "%.*f%s %s%.*f", decimals, scale * value, mark, bl_app_glyph(p->app, "±", "+-"), decimals, scale * se);
 	else
 		snprintf(text, sizeof text, "%.*f%s", decimals, scale * value, mark);
-	bl_grid_text_right(p->g, p->y, p->v.col + col, 20, isfinite(value) ? BL_ROLE_MEASURED : BL_ROLE_UNKNOWN, 0, text);
+	bl_grid_text_right(p->g, p->y, p->v.col + end, 20, isfinite(value) ? BL_ROLE_MEASURED : BL_ROLE_UNKNOWN, 0, text);
 }
 
 static bool begin_row(struct pen *p, const char *name)
@@ -52,7 +56,7 @@ static bool begin_row(struct pen *p, const char *name)
 
 static void end_row(struct pen *p, const char *note)
 {
-	bl_grid_text(p->g, p->y, p->v.col + 61, p->v.cols - 61, BL_ROLE_DIM, 0, note);
+	bl_grid_text(p->g, p->y, p->v.col + p->plan + 2, p->v.cols - p->plan - 2, BL_ROLE_DIM, 0, note);
 	p->y++;
 }
 
@@ -61,33 +65,33 @@ static void draw_numbers(struct pen *p, const struct bl_eval_result *r)
 	char note[96] = "";
 
 	if (r->has_ppl && begin_row(p, "perplexity")) {
-		put(p, 38, r->base_ppl.value, r->base_ppl.stderr_, 1, 3, false);
+		put(p, r->base_ppl.value, r->base_ppl.stderr_, 1, 3, false);
 		if (p->has_plan) {
-			put(p, 59, r->plan_ppl.value, r->plan_ppl.stderr_, 1, 3, true);
+			put(p, r->plan_ppl.value, r->plan_ppl.stderr_, 1, 3, true);
 			snprintf(note, sizeof note, "%+.2f %%", 100 * (r->plan_ppl.value / r->base_ppl.value - 1));
 		}
 		end_row(p, note);
 	}
 	if (r->has_kl && p->has_plan && begin_row(p, "KL to base")) {
-		put(p, 38, 0, 0, 1, 0, false);
-		put(p, 59, r->kl.mean, r->kl.stderr_, 1, 5, true);
+		put(p, 0, 0, 1, 0, false);
+		put(p, r->kl.mean, r->kl.stderr_, 1, 5, true);
 		end_row(p, "nat, mean");
 		if (begin_row(p, "  median p99 max")) {
 			snprintf(note, sizeof note, "%.5f  %.4f  %.3f", r->kl.median, r->kl.p99, r->kl.max);
-			bl_grid_text_right(p->g, p->y, p->v.col + 59, 30, BL_ROLE_MEASURED, 0, note);
+			bl_grid_text_right(p->g, p->y, p->v.col + p->plan, 30, BL_ROLE_MEASURED, 0, note);
 			end_row(p, "");
 		}
 		if (begin_row(p, "same top token")) {
-			put(p, 38, 1, 0, 100, 2, false);
-			put(p, 59, r->kl.top1, 0, 100, 2, true);
+			put(p, 1, 0, 100, 2, false);
+			put(p, r->kl.top1, 0, 100, 2, true);
 			end_row(p, "per cent");
 		}
 	}
 	if (r->has_mcq && begin_row(p, "choices right")) {
-		put(p, 38, r->base_mcq.acc, r->base_mcq.stderr_, 1, 4, false);
+		put(p, r->base_mcq.acc, r->base_mcq.stderr_, 1, 4, false);
 		note[0] = '\0';
 		if (p->has_plan) {
-			put(p, 59, r->plan_mcq.acc, r->plan_mcq.stderr_, 1, 4, true);
+			put(p, r->plan_mcq.acc, r->plan_mcq.stderr_, 1, 4, true);
 			snprintf(note, sizeof note, "%.1f %% flipped", 100 * r->plan_mcq.flips);
 		}
 		end_row(p, note);
@@ -117,13 +121,16 @@ static void draw_result(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_
 		return;
 	}
 	p.has_plan = r->has_plan;
-	bl_grid_text_right(g, p.y, v.col + 38, 20, BL_ROLE_HEADING, 0, "base");
+	p.base = v.cols >= 62 || !p.has_plan ? 38 : 0;
+	p.plan = v.cols >= 62 ? 59 : 38;
+	if (p.base)
+		bl_grid_text_right(g, p.y, v.col + p.base, 20, BL_ROLE_HEADING, 0, "base");
 	if (p.has_plan)
-		bl_grid_text_right(g, p.y, v.col + 59, 20, BL_ROLE_HEADING, 0, p.stale ? "plan as it was ?" : "plan");
+		bl_grid_text_right(g, p.y, v.col + p.plan, 20, BL_ROLE_HEADING, 0, p.stale ? "plan as it was ?" : "plan");
 	p.y++;
 	draw_numbers(&p, r);
 	if (p.y < v.row + v.rows)
-		bl_pager_wrap(g, (struct bl_grid_view){ p.y++, v.col + 2, 1, v.cols - 2 }, 0, BL_ROLE_DIM, r->protocol, 1);
+		p.y += bl_pager_wrap(g, (struct bl_grid_view){ p.y, v.col + 2, v.row + v.rows - p.y, v.cols - 2 }, 0, BL_ROLE_DIM, r->protocol, 2);
 	bl_wall_hhmm(r->wall_s, hhmm);
 	if (p.y < v.row + v.rows)
 		bl_grid_textf(g, p.y, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "measured %s on %s in %s%s", hhmm, r->device,

@@ -339,7 +339,7 @@ static const struct bl_layer_column columns[] = {
 	{"legal",      "ok",        2, true,  false, 1, 1, cell_legal, key_legal, "Whether the serving target takes it: ! works but slowly, enter shows why."},
 	{"kernel",     "kernel",   14, true,  false, 7, 8, cell_kernel, NULL, "Kernel the serving target will use."},
 	{"shape",      "shape",    11, false, false, 6, 9, cell_shape, key_shape, "Rows x columns of the fused layer."},
-	{"inspark",    "input |x|",12, true,  true,  0, 3, cell_inspark, NULL, "Histogram of |x| over 24 powers of two, largest right, logarithmic height."},
+	{"inspark",    "input |x|",12, true,  true,  0, 3, cell_inspark, NULL, "Histogram of |x| over 12 powers of two, the largest right, logarithmic height."},
 	{"spark",      "weights",  16, true,  true,  3, 5, cell_spark, NULL, "Histogram of the weights, -max to max, logarithmic height."},
 };
 /* clang-format on */
@@ -362,6 +362,8 @@ const char *bl_layer_column_title(const struct bl_app *app, const struct bl_laye
 {
 	if (c->cell == cell_error && !bl_screen_errors_are_true(app))
 		return "w-err dB";
+	if (c->cell == cell_kl)
+		return bl_app_glyph(app, "KL·10³", "KL*1e3");
 	if (c->cell == cell_time)
 		return bl_app_glyph(app, "~µs", "~us");
 	return c->title;

@@ -23,7 +23,7 @@ char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c,
 double bl_screen_kl(struct bl_app *app, int unit, const struct bl_choice *c); /* for sorting: NAN unless known */
 /* Counts of |x| per power of two, the one with the largest value last; what is smaller than the first goes into it. */
 void bl_screen_input_bins(const struct bl_input_stats *x, uint64_t *counts, int n);
-/* The same as one line of cols <= 24 characters. Returns dst. */
+/* The same as one line of cols <= 12 characters. Returns dst. */
 char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stats *x, int cols, char *dst, size_t cap);
 char *bl_screen_gib(char dst[24], uint64_t bytes); /* "9.1 GiB", "120 MiB" */
 /* The end of a name that is wider than cols, in place, with an ellipsis before it. */

@@ -9,7 +9,7 @@
 #include "tui/widgets/spark.h"
 
 #define BINS_PER_OCTAVE 8 /* of an input's histogram: 3 bits below the exponent */
-#define OCTAVES         24
+#define OCTAVES         12 /* of a sparkline: down to a four thousandth of the largest */
 
 bool bl_screen_errors_are_true(const struct bl_app *app)
 {

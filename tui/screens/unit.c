@@ -117,12 +117,14 @@ static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_
 	bl_target_check_unit(&verdict, app->session->target, app->session->model, st->unit, &s);
 	if (q.origin != BL_UNKNOWN)
 		snprintf(us, sizeof us, "%.1f", q.value);
-	bl_grid_text(g, y, v.col + 2, 11, bl_edit_scheme_role(&s), 0, bl_scheme_name(name, &s));
-	bl_grid_text(g, y, v.col + 14, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : c.method);
-	bl_grid_textf(g, y, v.col + 20, 7, BL_ROLE_TEXT, 0, "%7.2f", (double)bl_unit_bytes(u, &s) / 1e6);
-	bl_grid_text_right(g, y, v.col + 37, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, text));
+	if (bl_text_width(bl_scheme_name(name, &s)) > 14)
+		bl_scheme_short(name, &s);
+	bl_grid_text(g, y, v.col + 2, 14, bl_edit_scheme_role(&s), 0, name);
+	bl_grid_text(g, y, v.col + 17, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : c.method);
+	bl_grid_textf(g, y, v.col + 23, 6, BL_ROLE_TEXT, 0, "%6.2f", (double)bl_unit_bytes(u, &s) / 1e6);
+	bl_grid_text_right(g, y, v.col + 38, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, text));
 	/* measured for the plan's own and for the row under the cursor: it costs a run of the model each */
-	bl_grid_text_right(g, y, v.col + 45, 8, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, mine || i == st->list.row, text));
+	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, mine || i == st->list.row, text));
 	bl_grid_text_right(g, y, v.col + 52, 7, BL_ROLE_MODELLED, 0, *us ? us : bl_app_glyph(app, "·", "."));
 	bl_grid_text(g, y, v.col + 54, 1, verdict.legal ? (verdict.sentence[0] ? BL_ROLE_WARN : BL_ROLE_GOOD) : BL_ROLE_ERROR, 0,
 		     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
@@ -139,13 +141,13 @@ static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid
 	static const struct {
 		const char *title;
 		int end;
-	} titles[] = {{"MB", 27}, {"err dB", 37}, {"KL·10³", 45}, {"~µs", 52}};
+	} titles[] = {{"MB", 29}, {"err dB", 38}, {"KL·10³", 45}, {"~µs", 52}};
 
-	bl_grid_text(g, v.row, v.col + 2, 11, BL_ROLE_HEADING, 0, "scheme");
-	bl_grid_text(g, v.row, v.col + 14, 6, BL_ROLE_HEADING, 0, "method");
+	bl_grid_text(g, v.row, v.col + 2, 14, BL_ROLE_HEADING, 0, "scheme");
+	bl_grid_text(g, v.row, v.col + 17, 6, BL_ROLE_HEADING, 0, "method");
 	for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
 		bl_grid_text_right(g, v.row, v.col + titles[i].end, 8, BL_ROLE_HEADING, 0,
-				   i == 1 && !bl_screen_errors_are_true(app) ? "w-err dB" : titles[i].title);
+				   i == 1 && !bl_screen_errors_are_true(app) ? "w-err dB" : i == 2 ? bl_app_glyph(app, "KL·10³", "KL*1e3") : titles[i].title);
 	bl_grid_textf(g, v.row, v.col + 54, v.cols - 54, BL_ROLE_HEADING, 0, v.cols - 54 >= 12 + bl_text_width(app->session->target->title) ? "served by (%s)" : "served by",
 		      app->session->target->title);
 	if (rows < 1)
@@ -159,13 +161,18 @@ static void unit_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 {
 	struct unit_state *st = state;
 	int head = draw_head(app, st, g, v), n = n_candidates(app, st), pane_rows = v.rows - head - 2 - n - 1;
+	bool small = v.rows < 11; /* room for one of the two: Tab goes from the table through the panes */
 
-	if (pane_rows < 6)
+	if (small)
+		pane_rows = st->pane ? v.rows - head : 0;
+	else if (pane_rows < 6)
 		pane_rows = v.rows >= 18 ? 6 : v.rows / 3;
 	bl_unit_pane_draw(app, st->unit, st->pane, st->log, g, (struct bl_grid_view){v.row + head, v.col, pane_rows, v.cols});
-	bl_grid_hline(g, v.row + head + pane_rows, v.col, v.cols, BL_ROLE_RULE);
-	head += pane_rows + 1;
-	draw_table(app, st, g, (struct bl_grid_view){v.row + head, v.col, v.rows - head, v.cols});
+	if (!small)
+		bl_grid_hline(g, v.row + head + pane_rows++, v.col, v.cols, BL_ROLE_RULE);
+	head += pane_rows;
+	if (!small || !st->pane)
+		draw_table(app, st, g, (struct bl_grid_view){v.row + head, v.col, v.rows - head, v.cols});
 	bl_session_want(app->session, st->unit, st->unit);
 	bl_session_want_errors(app->session, st->unit, st->unit);
 }

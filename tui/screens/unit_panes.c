@@ -200,8 +200,8 @@ static void draw_map(const struct bl_input_stats *x, const struct bl_weight_stat
 		bl_grid_text(g, v.row + (int)(c / cols), v.col + 2 + (int)(c % cols), 1, (enum bl_role)(BL_ROLE_RAMP0 + level), 0,
 			     g->ascii ? ascii[level] : marks[level]);
 	}
-	bl_grid_textf(g, v.row + rows, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "|x|·|w| of channels 0..%lld, %lld per cell: %s = %.3g, each step to the left halves it",
-		      (long long)x->cols - 1, (long long)per, g->ascii ? ".:+#@" : "·░▒▓█", top);
+	bl_grid_textf(g, v.row + rows, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "|x|%s|w| of channels 0..%lld, %lld a cell: %s %.3g, halved at each of %s", g->ascii ? "*" : "·", (long long)x->cols - 1,
+		      (long long)per, g->ascii ? "@" : "█", top, g->ascii ? "#+:." : "▓▒░·");
 }
 
 void bl_unit_input_line(struct bl_app *app, int unit, struct bl_grid_s *g, struct bl_grid_view v, int y)
@@ -248,7 +248,7 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 				best[i] = k;
 		}
 	}
-	at = v.col + bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, "channels by |x|·|w|  ");
+	at = v.col + bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, bl_app_glyph(app, "channels by |x|·|w|  ", "channels by |x|*|w|  "));
 	for (int i = 0; i < n && at + 20 < v.col + v.cols; i++) {
 		at += bl_grid_textf(g, y, at, v.col + v.cols - at, BL_ROLE_TEXT, 0, "%lld ", (long long)best[i]);
 		at += bl_bar_draw_plain(g, y, at, 8, BL_ROLE_BAR, reach(x, w, best[i]) / fmax(reach(x, w, best[0]), 1e-30));
