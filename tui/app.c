@@ -333,6 +333,22 @@ static unsigned run_binding(struct bl_app *app, const struct bl_binding *b)
 	return bl_action_run(app, (enum bl_action)copy.action, copy.arg) | BL_REACT_REDRAW;
 }
 
+/* Silence would look like a program that hangs. Not for the log. */
+static void no_such_key(struct bl_app *app)
+{
+	struct bl_app_private *p = app->priv;
+	struct bl_str text = { 0 };
+	char label[64];
+
+	for (int i = 0; i < p->n_pending; i++) {
+		bl_key_label(label, p->pending[i]);
+		bl_str_addf(&text, "%s%s", i ? " " : "", label);
+	}
+	bl_str_add(&text, " does nothing here · ? lists the keys");
+	bl_app_show(app, BL_MSG_INFO, bl_str_c(&text));
+	bl_str_free(&text);
+}
+
 static unsigned mapped_key(struct bl_app *app, const char *key)
 {
 	struct bl_app_private *p = app->priv;
@@ -355,9 +371,8 @@ static unsigned mapped_key(struct bl_app *app, const char *key)
 	case BL_KEY_NONE:
 		break;
 	}
+	no_such_key(app);
 	p->n_pending = 0;
-	if (p->message.on && p->message.kind == BL_MSG_INFO)
-		p->message.on = false;
 	return BL_REACT_REDRAW | BL_REACT_UNKNOWN;
 }
 

@@ -226,6 +226,7 @@ static void draw_keys(struct bl_app *app, int row)
 	struct bl_grid_s *g = &app->grid;
 	char names[256], help[64];
 	int x = 0, reserve;
+	bool stays; /* an error or a warning is shown until it is dismissed */
 
 	if (app->priv->n_pending) {
 		for (int i = 0; i < app->priv->n_pending; i++) {
@@ -237,7 +238,9 @@ static void draw_keys(struct bl_app *app, int row)
 	}
 	first_key(app, BL_ACT_HELP, help, sizeof help);
 	reserve = help[0] ? bl_text_width(help) + 7 : 0;
-	snprintf(names, sizeof names, "%s", bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
+	stays = app->priv->message.on && app->priv->message.kind != BL_MSG_INFO;
+	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "",
+		 bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
 	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
 		char *label = strchr(name, '=');
 		int a, w;

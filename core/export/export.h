@@ -17,7 +17,14 @@ struct bl_progress { /* written by the job, read by the screen */
 	atomic_uint_fast64_t done_bytes, total_bytes; /* of the current phase */
 	atomic_int phase;                             /* 0 write, 1 prove */
 	atomic_int cancel;                            /* set by the reader */
+	const atomic_int *cancel_from;                 /* NULL, or the flag that is looked at instead: that of a job */
 };
+
+/* What the work looks at before every piece; NULL: it cannot be cancelled. */
+static inline const atomic_int *bl_progress_cancel(const struct bl_progress *p)
+{
+	return !p ? NULL : p->cancel_from ? p->cancel_from : &p->cancel;
+}
 
 struct bl_export_request {
 	const struct bl_model *model;

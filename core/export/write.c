@@ -231,7 +231,7 @@ enum bl_status bl_layout_write(const struct bl_layout *l, struct bl_sink *sinks,
 		put(&w, f, 0, l->files[f].head.s, l->files[f].head.len, err);
 	cut(&w);
 	if (!err->status)
-		bl_pool_run(rq->pool, w.n_pieces, run_piece, &w, rq->progress ? &rq->progress->cancel : NULL, err);
+		bl_pool_run(rq->pool, w.n_pieces, run_piece, &w, bl_progress_cancel(rq->progress), err);
 	if (!err->status)
 		combine(&w);
 	while (w.all) {
