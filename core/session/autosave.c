@@ -10,7 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 
 #define AUTOSAVE_NS 1000000000ull
 #define NEVER UINT64_MAX /* no revision */
@@ -64,6 +64,7 @@ void bl_session_tick(struct bl_session *s)
 {
 	struct bl_session_private *p = s->priv;
 
+	bl_live_tick(s);
 	if (p->has_saver && atomic_load(&p->saved) && failed(p) && !p->edited_ns)
 		p->edited_ns = bl_now_ns();
 	if (!p->autosave || !p->edited_ns || bl_now_ns() - p->edited_ns < AUTOSAVE_NS)

@@ -50,6 +50,8 @@ struct bl_session_private {
 	struct bl_str saving;
 	atomic_bool saved, save_failed;
 
+	struct bl_live *live;                    /* the model that runs (live.h) */
+
 	/* export */
 	pthread_mutex_t result_lock;
 	struct bl_export_result *result, *shown; /* newest made; the one handed to the screen */

@@ -17,6 +17,8 @@ struct bl_device_view {          /* copied; NVML when it can be loaded, else wha
 	int other_processes;     /* on the same GPU, other than this one; -1: unknown */
 };
 void bl_session_device(struct bl_session *s, struct bl_device_view *out);
+/* "auto", "cpu", "cuda", "cuda:N"; work from now on runs there. Also the way on after a lost GPU. */
+enum bl_status bl_session_set_device(struct bl_session *s, const char *device, struct bl_err *err);
 
 /* --- calibration --- */
 struct bl_calib_request {
@@ -52,6 +54,8 @@ void bl_session_data_preview(struct bl_session *s, int64_t window, struct bl_str
 uint64_t bl_session_calibrate(struct bl_session *s, const struct bl_calib_request *r); /* job id */
 /* What is known of a unit's input: of the running calibration as it goes, of the finished one afterwards; NULL: unknown. */
 const struct bl_input_stats *bl_session_input(const struct bl_session *s, int unit);
+/* Of the finished calibration; any thread. False: unknown. */
+bool bl_session_input_absmax(struct bl_session *s, int unit, float *absmax);
 const struct bl_calib *bl_session_calib(const struct bl_session *s); /* finished; NULL: none */
 /* Samples x length and data of the calibration in use, "512×1024 calib_text.jsonl +1"; "" when none. */
 const char *bl_session_calib_title(const struct bl_session *s);
@@ -72,6 +76,7 @@ struct bl_effect {
 void bl_session_effect(struct bl_session *s, struct bl_effect *out);
 /* KL of one unit alone at a choice (others as in the base), when it was measured; UNKNOWN otherwise. Asking queues the measurement when `want`. */
 struct bl_quantity bl_session_unit_kl(struct bl_session *s, int unit, const struct bl_choice *c, bool want);
+bool bl_session_unit_kl_computing(struct bl_session *s, int unit, const struct bl_choice *c);
 void bl_session_wait_live(struct bl_session *s); /* blocks (command line): all requested errors and the plan's KL are known */
 
 /* --- evaluation --- */
