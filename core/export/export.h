@@ -32,6 +32,7 @@ struct bl_export_request {
 	struct bl_pool *pool;
 	struct bl_progress *progress;         /* may be NULL */
 	int64_t seed;
+	const float *input_absmax;            /* [n_units], for static activations: largest |input| of the calibration; NaN: unknown. NULL: no calibration */
 };
 
 struct bl_export_file { char *name; uint64_t bytes; char sha256[65]; }; /* name as inside model/ */

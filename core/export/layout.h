@@ -15,6 +15,7 @@ struct bl_out_module { /* one linear */
 	int n_tensors;
 	int64_t tensor_at[8];        /* index into bl_layout.tensors */
 	int solver;                  /* index into bl_layout.solvers, -1: full precision */
+	float input_scale;           /* static activations, else 0 */
 };
 
 struct bl_out_tensor {

@@ -143,7 +143,7 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 
 	if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
 		return err->status;
-	struct bl_x_rows rows = {p->from, p->n, b->rows.codes, b->rows.scales, m->x.grid.symmetric ? NULL : b->rows.zeros};
+	struct bl_x_rows rows = {p->from, p->n, b->rows.codes, b->rows.scales, m->x.grid.symmetric ? NULL : b->rows.zeros, m->input_scale};
 	for (int k = 0; k < m->n_tensors; k++) {
 		const struct bl_x_tensor *t = &m->tensors[k];
 		const struct bl_out_tensor *o = &w->l->tensors[m->tensor_at[k]];

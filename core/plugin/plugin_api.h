@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public interface of bitlathe's plugins, version 1. Self-contained: a plugin includes this header and nothing else of bitlathe,
+ * The public interface of bitlathe's plugins, version 2 (plugins made for version 1 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
  * is built as a shared object, and exports one symbol:
  *
  *     const struct bl_plugin_v1 *bl_plugin_v1(void);
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BL_PLUGIN_API_VERSION 1
+#define BL_PLUGIN_API_VERSION 2
 
 /* ---- parameters: rows that make forms, flags, recipe keys and help ---- */
 enum bl_param_type { BL_PARAM_INT = 1, BL_PARAM_REAL, BL_PARAM_BOOL, BL_PARAM_CHOICE };
@@ -32,13 +32,20 @@ typedef const double *bl_param_values;
 
 /* ---- the grid that codes live on ---- */
 enum bl_grid_number { BL_GRID_INT = 1, BL_GRID_E4M3 = 2 };
-enum bl_grid_act { BL_GRID_ACT_NONE = 0, BL_GRID_ACT_INT8_TOKEN = 1, BL_GRID_ACT_FP8_TOKEN = 2 };
+enum bl_grid_act {
+	BL_GRID_ACT_NONE = 0,
+	BL_GRID_ACT_INT8_TOKEN = 1,
+	BL_GRID_ACT_FP8_TOKEN = 2,
+	/* since version 2: one scale for all tokens, bl_x_rows.input_scale */
+	BL_GRID_ACT_INT8_TENSOR = 3,
+	BL_GRID_ACT_FP8_TENSOR = 4,
+};
 struct bl_grid {
 	uint32_t number;   /* enum bl_grid_number */
 	uint32_t bits;     /* 2..8 */
 	uint32_t symmetric;/* 1, or 0: one zero point per scale */
 	uint32_t act;      /* enum bl_grid_act: what the server does with the input */
-	int64_t group;     /* columns per scale; 0: one scale per row (channel) */
+	int64_t group;     /* columns per scale; 0: one scale per row (channel); -1: one scale for the whole linear (version 2; exporters only) */
 };
 
 /* ---- what the host offers ---- */
@@ -114,8 +121,9 @@ struct bl_x_tensor {
 struct bl_x_rows {               /* solved rows row0 .. row0+n; row0 is a multiple of 64, n too except at the end */
 	int64_t row0, n;
 	const int8_t *codes;
-	const float *scales;
+	const float *scales;         /* one per row and group; with group -1 one per row, all equal */
 	const int8_t *zeros;
+	float input_scale;           /* since version 2: of a static activation, > 0 (shared by the parts of a unit); else 0 */
 };
 struct bl_x_plan {
 	const struct bl_x_module *modules; /* every linear of the model in file order, quantized or not */
@@ -140,7 +148,7 @@ struct bl_exporter {
 };
 
 struct bl_plugin_v1 {
-	uint32_t api_version;        /* BL_PLUGIN_API_VERSION */
+	uint32_t api_version;        /* BL_PLUGIN_API_VERSION: what the plugin was made for */
 	const char *name, *version, *sentence;
 	const struct bl_method *const *methods;     /* NULL-terminated, or NULL */
 	const struct bl_exporter *const *exporters; /* NULL-terminated, or NULL */

@@ -69,8 +69,8 @@ static enum bl_status check_plugin(const struct bl_registry *r, const struct bl_
 
 	if (!p)
 		return bl_fail(err, BL_INVALID, "it returns no description of itself");
-	if (p->api_version != BL_PLUGIN_API_VERSION)
-		return bl_fail(err, BL_UNSUPPORTED, "made for plugin interface %u, this program has %d: build it again", p->api_version,
+	if (p->api_version < 1 || p->api_version > BL_PLUGIN_API_VERSION)
+		return bl_fail(err, BL_UNSUPPORTED, "made for plugin interface %u, this program has 1 to %d: build it again", p->api_version,
 			       BL_PLUGIN_API_VERSION);
 	if (!good_name(p->name) || !p->version || !p->sentence)
 		return bl_fail(err, BL_INVALID, "its name, version or sentence is missing");
@@ -273,15 +273,29 @@ const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, cons
 	return NULL;
 }
 
+uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
+{
+	for (int i = 0; i < r->n; i++) {
+		const struct bl_plugin_v1 *p = r->entries[i].plugin;
+
+		for (int k = 0; p && p->exporters && p->exporters[k]; k++)
+			if (p->exporters[k] == x)
+				return p->api_version;
+	}
+	return 0;
+}
+
 struct bl_grid bl_grid_of(const struct bl_scheme *s)
 {
 	static const uint32_t act[] = { [BL_ACT_NONE] = BL_GRID_ACT_NONE,
 					[BL_ACT_INT8_TOKEN] = BL_GRID_ACT_INT8_TOKEN,
-					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN };
+					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN,
+					[BL_ACT_INT8_TENSOR] = BL_GRID_ACT_INT8_TENSOR,
+					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR };
 
 	return (struct bl_grid){ .number = s->number == BL_NUM_FLOAT ? BL_GRID_E4M3 : BL_GRID_INT,
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],
-				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : 0 };
+				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : s->strategy == BL_STRATEGY_TENSOR ? -1 : 0 };
 }
