@@ -133,7 +133,7 @@ static enum bl_status open_stored(struct bl_live *l, const char *key, struct bl_
 
 static enum bl_status adopt(struct bl_live *l, const char *key, bool keep_other, struct bl_err *err)
 {
-	struct bl_live_calib *c;
+	struct bl_live_calib *c = NULL;
 	char newest[65];
 
 	if (!key && bl_calib_find(newest, l->s->model, l->cache_dir, err))

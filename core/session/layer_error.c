@@ -220,7 +220,7 @@ static enum bl_status from_hessian(struct bl_live_turn *t, struct bl_live_reques
 	const struct bl_unit *u = &t->l->s->model->units[r->unit];
 	struct bl_live_hessians *hs = state(t->l);
 	double error;
-	float *h;
+	float *h = NULL;
 
 	if (!bl_calib_has_hessians(t->calib->c))
 		return bl_fail(err, BL_UNSUPPORTED, "the calibration kept ranges only: calibrate with Hessians");
