@@ -267,7 +267,7 @@ static enum bl_status compare(struct bl_live_turn *t, struct bl_live_states *st,
 static enum bl_status effect(struct bl_live_turn *t, const struct assignment *a, double *kl, double *top1, struct bl_err *err)
 {
 	struct watch w = {t, a->plan};
-	struct bl_live_states *st;
+	struct bl_live_states *st = NULL;
 
 	if (!bl_live_forward(t->l, 0, err) || states(t, &st, err) || ensure_base(t, st, &w, err))
 		return err->status;
