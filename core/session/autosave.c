@@ -188,7 +188,7 @@ static void take_snapshots(struct bl_plan *to, const struct bl_plan *from)
 		if (bl_plan_snapshot_restore(other, i, &err) == BL_OK) {
 			take_document(to, other);
 			free_name(to, snap->name, name);
-			bl_plan_snapshot_save(to, name, snap->note, &err);
+			bl_plan_snapshot_save_with(to, name, snap->note, bl_snapshot_results_copy(snap->results), &err);
 		}
 		if (err.status)
 			bl_log(BL_LOG_WARN, "snapshot %s of the recovered plan is left out: %s", snap->name, err.text);
