@@ -380,8 +380,7 @@ void bl_live_close(struct bl_session *s)
 	for (int i = 0; i < s->model->n_units; i++)
 		bl_live_input_free(atomic_load(&l->inputs[i]));
 	bl_live_data_unref(l->data);
-	bl_free(l->eval_next);
-	bl_free(l->eval_shown);
+	bl_live_evals_free(l);
 	bl_free(l->inputs);
 	bl_free(l->old_inputs);
 	bl_free(l->queue);

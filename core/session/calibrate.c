@@ -57,17 +57,6 @@ const struct bl_input_stats *bl_session_input(const struct bl_session *s, int un
 	return atomic_load(&s->priv->live->inputs[unit]);
 }
 
-bool bl_session_unit_absmax(struct bl_session *s, int unit, float *absmax)
-{
-	struct bl_live_calib *c = bl_live_get_calib(s->priv->live);
-	const struct bl_input_stats *st = c ? bl_calib_stats(c->c, unit) : NULL;
-
-	if (st)
-		*absmax = st->absmax;
-	bl_live_calib_unref(c);
-	return st != NULL;
-}
-
 /* ---- in use ---- */
 
 void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c)

@@ -76,6 +76,10 @@ struct bl_live_data {
 	char template_name[64];
 };
 
+struct bl_live_eval { struct bl_eval_result r; char digest[65]; struct bl_live_eval *next; };
+void bl_live_evals_free(struct bl_live *l);
+void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* screen's thread */
+
 struct bl_live {
 	struct bl_session *s;
 	pthread_mutex_t lock;
@@ -132,7 +136,8 @@ struct bl_live {
 	char last_digest[65]; const struct bl_live_calib *last_calib; struct bl_effect last; int64_t last_wall_s; /* the screen's: newest measured */
 
 	/* evaluation */
-	struct bl_eval_result *eval_next, *eval_shown; /* lock; the screen's */
+	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
+	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
 };
 
 /* --- life (live.c) --- */

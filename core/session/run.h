@@ -54,8 +54,6 @@ void bl_session_data_preview(struct bl_session *s, int64_t window, struct bl_str
 uint64_t bl_session_calibrate(struct bl_session *s, const struct bl_calib_request *r); /* job id */
 /* What is known of a unit's input: of the running calibration as it goes, of the finished one afterwards; NULL: unknown. */
 const struct bl_input_stats *bl_session_input(const struct bl_session *s, int unit);
-/* Largest |input| by the finished calibration; any thread. False: unknown. */
-bool bl_session_unit_absmax(struct bl_session *s, int unit, float *absmax);
 const struct bl_calib *bl_session_calib(const struct bl_session *s); /* finished; NULL: none */
 /* Samples x length and data of the calibration in use, "512×1024 calib_text.jsonl +1"; "" when none. */
 const char *bl_session_calib_title(const struct bl_session *s);
@@ -64,7 +62,7 @@ const char *bl_session_calib_title(const struct bl_session *s);
 float *bl_session_input_absmax(struct bl_session *s);
 /* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
 void bl_session_use_ranges(struct bl_session *s, float *absmax);
-/* Of one unit; NaN: unknown. */
+/* Of one unit, by the finished calibration; any thread. NaN: unknown. */
 float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
