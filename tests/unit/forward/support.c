@@ -201,7 +201,8 @@ static void run_all(struct outcome *o, struct machine *m, struct bl_pass *p, con
 void compute(struct outcome *o, struct machine *m, const struct bl_model *model, const int32_t *ids, int64_t n_seq, int64_t seqlen, const struct asking *a)
 {
 	struct bl_err err = BL_ERR_INIT;
-	struct bl_forward_options fo = { .fp32 = a->fp32, .batch_tokens = a->batch_tokens, .weight_bytes = a->weight_bytes };
+	struct bl_forward_options fo = { .fp32 = a->fp32, .batch_tokens = a->batch_tokens, .weight_bytes = a->weight_bytes,
+					  .bf16_frequencies = a->bf16_frequencies };
 	struct bl_forward *f = NULL;
 	struct bl_pass *p = NULL;
 	int64_t *start = bl_xalloc((size_t)n_seq + 1, sizeof(*start)), last = a->last ? a->last : seqlen, *which;

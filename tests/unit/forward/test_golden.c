@@ -65,6 +65,8 @@ static double difference(const struct outcome *o, const struct bl_st *st, const 
 	for (int u = 0; o->absmax && u < m->n_units; u++)
 		for (int i = 0; i < m->units[u].n_members; i++) {
 			snprintf(name, sizeof(name), "%sinput_absmax.%s", prefix, m->units[u].members[i].name);
+			if (*prefix && !bl_st_find(st, name))
+				continue;
 			f = tensor_floats(st, name, &n);
 			assert_int_equal(n, m->units[u].cols);
 			top = top > worst(o->absmax[u], f, n) ? top : worst(o->absmax[u], f, n);
@@ -82,7 +84,7 @@ static int64_t last_of(const struct bl_st *st, const char *name)
 }
 
 /* Short input (everything) and long input (what there is). */
-static double both_inputs(const struct bl_model *m, const struct bl_st *st, bool absmax)
+static double both_inputs(const struct bl_model *m, const struct bl_st *st, bool absmax, bool bf16_frequencies)
 {
 	static const char *const prefixes[] = { "", "long_" };
 	double top = 0, d;
@@ -96,7 +98,8 @@ static double both_inputs(const struct bl_model *m, const struct bl_st *st, bool
 		snprintf(name, sizeof(name), "%sinput_ids", prefixes[i]);
 		ids = tensor_ids(st, name, &rows, &cols);
 		snprintf(name, sizeof(name), "%slogits", prefixes[i]);
-		compute(&o, &machine, m, ids, rows, cols, &(struct asking){ .fp32 = true, .absmax = absmax, .last = last_of(st, name) });
+		compute(&o, &machine, m, ids, rows, cols, &(struct asking){ .fp32 = true, 
+							   .absmax = absmax, .bf16_frequencies = bf16_frequencies, .last = last_of(st, name) });
 		d = difference(&o, st, prefixes[i], m);
 		top = d > top ? d : top;
 		outcome_free(&o);
@@ -116,7 +119,7 @@ static void float32(void **state)
 		if (!golden_open(&g, fixtures[i].name))
 			skip();
 		m = open_model(g.dir);
-		d = both_inputs(m, g.st, true);
+		d = both_inputs(m, g.st, true, false);
 		print_message("%-16s fp32 %.2g\n", fixtures[i].name, d);
 		if (!(d <= FP32_MOST))
 			fail_msg("%s: %g", fixtures[i].name, d);
@@ -263,7 +266,7 @@ static void mistakes_are_noticed(void **state)
 			w.m.units = bl_xalloc((size_t)m->n_units, sizeof(*w.m.units));
 			memcpy(w.m.units, m->units, (size_t)m->n_units * sizeof(*w.m.units));
 			mistakes[k].make(&w);
-			d = both_inputs(&w.m, g.st, false);
+			d = both_inputs(&w.m, g.st, false, false);
 			bl_free(w.m.units);
 			if (!(d > 2 * FP32_MOST))
 				fail_msg("%s: %s changes only %g", fixtures[i].name, mistakes[k].what, d);
@@ -273,7 +276,9 @@ static void mistakes_are_noticed(void **state)
 	}
 }
 
-/* --- the trained models --- */
+/* --- the trained models ---
+ * The reference of the tiny one came from a model object that had been cast to bfloat16 as a whole, RoPE frequencies included: with frequencies rounded
+ * like that it agrees as closely as all others, without to about 0.02. Servers, and every other reference here, keep them in float32. */
 
 static void trained(void **state)
 {
@@ -294,7 +299,7 @@ static void trained(void **state)
 		dir = shared(path);
 		st = open_tensors(file);
 		m = open_model(dir);
-		d = both_inputs(m, st, false);
+		d = both_inputs(m, st, true, i == 0);
 		print_message("%-16s fp32 %.2g\n", names[i], d);
 		if (!(d <= FP32_MOST))
 			fail_msg("%s: %g", names[i], d);
