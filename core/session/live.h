@@ -163,6 +163,8 @@ void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; };
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
+/* bl_session_unit_weights for a given policy; any thread. */
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 void bl_live_weights_free(struct bl_live *l);
 uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full precision */
 

@@ -53,6 +53,7 @@ struct bl_session_private {
 	atomic_bool saved, save_failed;
 
 	struct bl_live *live;                    /* the model that runs (live.h) */
+	atomic_bool zero_nonfinite;              /* the plan's, for other threads */
 
 	/* export */
 	pthread_mutex_t result_lock;

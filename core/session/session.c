@@ -72,6 +72,7 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	s->pool = bl_pool_new(o->threads);
 	s->jobs = bl_jobs_new();
 	bl_registry_open(&s->registry, o->program_dir);
+	atomic_store(&s->priv->zero_nonfinite, bl_plan_zero_nonfinite(s->plan));
 	bl_live_open(s, o);
 	bl_live_start_adopting(s);
 	s->priv->autosave = o->autosave;
@@ -250,6 +251,7 @@ void bl_session_edited(struct bl_session *s)
 	struct bl_err ignored = BL_ERR_INIT;
 
 	bl_target_find(&s->target, bl_plan_target(s->plan), &ignored); /* an unknown target keeps the old one */
+	atomic_store(&s->priv->zero_nonfinite, bl_plan_zero_nonfinite(s->plan));
 	s->priv->verdicts_at = s->priv->problems_at = s->priv->estimate_at = 0;
 	if (!s->priv->edited_ns)
 		s->priv->edited_ns = bl_now_ns();

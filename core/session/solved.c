@@ -72,7 +72,7 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 	if (w->of[unit].hash != hash) {
 		struct bl_unit_weights *made = NULL;
 		forget(w, unit);
-		if (bl_session_unit_weights(l->s, unit, c, &made, err))
+		if (bl_live_unit_weights(l->s, unit, c, zero, &made, err))
 			return err->status;
 		if (!made)
 			return BL_OK;
