@@ -3,8 +3,7 @@
 #include <math.h>
 
 #include "core/base/mem.h"
-#include "core/session/private.h"
-#include "core/session/run.h"
+#include "core/session/live.h"
 
 void bl_session_use_ranges(struct bl_session *s, float *absmax)
 {
@@ -14,11 +13,13 @@ void bl_session_use_ranges(struct bl_session *s, float *absmax)
 
 float bl_session_unit_absmax(const struct bl_session *s, int unit)
 {
-	const struct bl_input_stats *in = s->priv->ranges ? NULL : bl_session_input(s, unit);
-
 	if (s->priv->ranges)
 		return s->priv->ranges[unit];
-	return in && !in->nonfinite ? in->absmax : NAN;
+	struct bl_live_calib *c = bl_live_get_calib(s->priv->live);
+	const struct bl_input_stats *in = c ? bl_calib_stats(c->c, unit) : NULL;
+	float absmax = in && !in->nonfinite ? in->absmax : NAN;
+	bl_live_calib_unref(c);
+	return absmax;
 }
 
 float *bl_session_input_absmax(struct bl_session *s)
@@ -35,7 +36,7 @@ float *bl_session_input_absmax(struct bl_session *s)
 	float *out = bl_xalloc((size_t)s->model->n_units + 1, sizeof *out);
 	for (int i = 0; i < s->model->n_units; i++) {
 		out[i] = bl_session_unit_absmax(s, i);
-		known |= s->priv->ranges || bl_session_input(s, i);
+		known |= s->priv->ranges || s->priv->live->calib_shown;
 	}
 	if (known)
 		return out;

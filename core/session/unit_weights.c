@@ -3,8 +3,7 @@
  * weights, rounded to bfloat16 as its kernels do. */
 #include "core/base/half.h"
 #include "core/base/mem.h"
-#include "core/forward/weights.h"
-#include "core/session/run.h"
+#include "core/session/live.h"
 
 #define ITEM_ELEMS (1 << 18)
 
@@ -77,7 +76,7 @@ static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
 	return err->status;
 }
 
-enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err)
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err)
 {
 	struct making k = {.unit = &s->model->units[unit]};
 	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy == BL_STRATEGY_CHANNEL;
@@ -86,7 +85,7 @@ enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const str
 		*out = NULL;
 		return BL_OK;
 	}
-	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, bl_plan_zero_nonfinite(s->plan), err))
+	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, zero, err))
 		return err->status;
 	k.w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);
 	if (!k.w) {
@@ -104,4 +103,9 @@ enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const str
 	else
 		*out = k.w;
 	return err->status;
+}
+
+enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err)
+{
+	return bl_live_unit_weights(s, unit, c, atomic_load(&s->priv->zero_nonfinite), out, err);
 }
