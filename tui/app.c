@@ -114,6 +114,8 @@ void bl_app_free(struct bl_app *app)
 	bl_keymap_free(&app->priv->keymap);
 	bl_free(app->priv->clipboard);
 	bl_grid_free(&app->grid);
+	bl_calib_request_free(&app->priv->calibrate);
+	bl_eval_form_free(&app->priv->evaluate);
 	bl_free(app->priv);
 	bl_free(app);
 }
@@ -280,10 +282,15 @@ void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, co
 
 /* ---- keys ---- */
 
-static unsigned finish(struct bl_app *app, unsigned react)
+void bl_app_act_over(struct bl_app *app)
 {
 	if (--app->priv->depth_of_act == 0)
 		bury_dead(app);
+}
+
+static unsigned finish(struct bl_app *app, unsigned react)
+{
+	bl_app_act_over(app);
 	return react;
 }
 
@@ -326,6 +333,22 @@ static unsigned run_binding(struct bl_app *app, const struct bl_binding *b)
 	return bl_action_run(app, (enum bl_action)copy.action, copy.arg) | BL_REACT_REDRAW;
 }
 
+/* Silence would look like a program that hangs. Not for the log. */
+static void no_such_key(struct bl_app *app)
+{
+	struct bl_app_private *p = app->priv;
+	struct bl_str text = { 0 };
+	char label[64];
+
+	for (int i = 0; i < p->n_pending; i++) {
+		bl_key_label(label, p->pending[i]);
+		bl_str_addf(&text, "%s%s", i ? " " : "", label);
+	}
+	bl_str_add(&text, " does nothing here · ? lists the keys");
+	bl_app_show(app, BL_MSG_INFO, bl_str_c(&text));
+	bl_str_free(&text);
+}
+
 static unsigned mapped_key(struct bl_app *app, const char *key)
 {
 	struct bl_app_private *p = app->priv;
@@ -348,9 +371,8 @@ static unsigned mapped_key(struct bl_app *app, const char *key)
 	case BL_KEY_NONE:
 		break;
 	}
+	no_such_key(app);
 	p->n_pending = 0;
-	if (p->message.on && p->message.kind == BL_MSG_INFO)
-		p->message.on = false;
 	return BL_REACT_REDRAW | BL_REACT_UNKNOWN;
 }
 

@@ -12,12 +12,20 @@
 #include "core/plan/plan.h"
 #include "core/plan/target.h"
 #include "core/plugin/registry.h"
+#include "core/solve/solve.h"
 
 struct bl_progress { /* written by the job, read by the screen */
 	atomic_uint_fast64_t done_bytes, total_bytes; /* of the current phase */
 	atomic_int phase;                             /* 0 write, 1 prove */
 	atomic_int cancel;                            /* set by the reader */
+	const atomic_int *cancel_from;                 /* NULL, or the flag that is looked at instead: that of a job */
 };
+
+/* What the work looks at before every piece; NULL: it cannot be cancelled. */
+static inline const atomic_int *bl_progress_cancel(const struct bl_progress *p)
+{
+	return !p ? NULL : p->cancel_from ? p->cancel_from : &p->cancel;
+}
 
 struct bl_export_request {
 	const struct bl_model *model;
@@ -32,6 +40,10 @@ struct bl_export_request {
 	struct bl_pool *pool;
 	struct bl_progress *progress;         /* may be NULL */
 	int64_t seed;
+	/* The solved unit of a choice whose method solves whole units, NULL when it is not solved yet; borrowed until the export ends. NULL: there are none. */
+	const struct bl_solved *(*solved)(void *ctx, int unit, const struct bl_choice *c);
+	void *solved_ctx;
+	const float *input_absmax;            /* [n_units], for static activations: largest |input| of the calibration; NaN: unknown. NULL: no calibration */
 };
 
 struct bl_export_file { char *name; uint64_t bytes; char sha256[65]; }; /* name as inside model/ */
@@ -39,6 +51,7 @@ struct bl_export_result {
 	struct bl_export_file *files; int n_files;
 	uint64_t bytes_total, package_bytes;  /* sum of files; size of the zip or the same */
 	int64_t tensors;
+	int n_unsolved;                       /* units that must be solved before this can be written */
 	char format[64];
 	struct bl_str edits;                  /* config edits, one per line */
 	struct bl_verify_result proof;

@@ -221,7 +221,7 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 				b->w[i] = isfinite(b->w[i]) ? b->w[i] : 0; /* stored as zero, or the export would have been refused */
 		}
 		for (int64_t g = 0; g < spr; g++) {
-			float scale = get_float(s->scale->data, s->scale->dtype, row * spr + g);
+			float scale = get_float(s->scale->data, s->scale->dtype, s->scheme.strategy == BL_STRATEGY_TENSOR ? 0 : row * spr + g);
 			if (!isfinite(scale) || scale == 0)
 				finding_once(r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row,
 					     (long long)g);
@@ -314,13 +314,14 @@ static enum bl_status run_piece(void *ctx, size_t item, struct bl_err *err)
 {
 	struct run *r = ctx;
 	struct piece *p = &r->pieces[item];
+	const atomic_int *cancel = bl_progress_cancel(r->v->rq->progress);
 	const struct bl_package_entry *e = p->kind <= PIECE_CRC ? &r->v->package.entries[p->index] : NULL;
 
 	switch (p->kind) {
 	case PIECE_SHA: {
 		bl_sha256_init(&p->sha);
 		for (uint64_t at = 0; at < e->bytes; at += CHUNK_BYTES) {
-			if (r->v->rq->progress && atomic_load(&r->v->rq->progress->cancel))
+			if (cancel && atomic_load(cancel))
 				break;
 			bl_sha256_add(&p->sha, e->data + at, e->bytes - at < CHUNK_BYTES ? e->bytes - at : CHUNK_BYTES);
 		}
@@ -448,7 +449,7 @@ enum bl_status bl_values_run(struct bl_verifier *v, struct bl_err *err)
 
 	pthread_mutex_init(&r.lock, NULL);
 	cut(&r);
-	if (bl_pool_run(v->rq->pool, r.n, run_piece, &r, v->rq->progress ? &v->rq->progress->cancel : NULL, err) == BL_OK) {
+	if (bl_pool_run(v->rq->pool, r.n, run_piece, &r, bl_progress_cancel(v->rq->progress), err) == BL_OK) {
 		check_crcs(&r);
 		if (v->model)
 			sum_up(&r);

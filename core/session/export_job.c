@@ -8,16 +8,20 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/session/private.h"
+#include "core/session/run.h"
 
 struct export_job {
 	struct bl_session *s;
 	struct bl_plan *plan;
 	const struct bl_target *target;
 	char *out;
+	float *input_absmax; /* NULL: no calibration, or not needed */
 	bool overwrite, ignore_rules;
 	struct bl_progress progress;
 	struct bl_job *job;
-	atomic_bool ended;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool ended;
 };
 
 static void report(struct export_job *e)
@@ -29,19 +33,32 @@ static void report(struct export_job *e)
 		bl_job_progress(e->job, phase ? "prove" : "write", done, total, "bytes");
 }
 
-/* Copies progress into the job and cancellation into the export, some twenty times a second. */
+/* Copies progress into the job, some twenty times a second. The end of the export ends it at once. */
 static void *watch(void *arg)
 {
 	struct export_job *e = arg;
+	struct timespec until;
 
-	while (!atomic_load(&e->ended)) {
-		struct timespec pause = {0, 50000000};
-		if (atomic_load(bl_job_cancel_flag(e->job)))
-			atomic_store(&e->progress.cancel, 1);
+	pthread_mutex_lock(&e->lock);
+	while (!e->ended) {
 		report(e);
-		nanosleep(&pause, NULL);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 50000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&e->changed, &e->lock, &until);
 	}
+	pthread_mutex_unlock(&e->lock);
 	return NULL;
+}
+
+static void end_watch(struct export_job *e, pthread_t watcher)
+{
+	pthread_mutex_lock(&e->lock);
+	e->ended = true;
+	pthread_cond_signal(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+	pthread_join(watcher, NULL);
 }
 
 static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err)
@@ -49,16 +66,17 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 	struct export_job *e = ctx;
 	struct bl_session *s = e->s;
 	struct bl_export_request rq = {.model = s->model, .plan = e->plan, .registry = &s->registry, .target = e->target, .out = e->out,
-				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed};
+				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed,
+				       .input_absmax = e->input_absmax};
 	struct bl_export_result *r = bl_xalloc(1, sizeof *r);
 	pthread_t watcher;
 
 	e->job = j;
+	e->progress.cancel_from = bl_job_cancel_flag(j); /* heard at once, not when the watcher looks next */
 	bool watched = pthread_create(&watcher, NULL, watch, e) == 0;
 	enum bl_status status = bl_export_run(r, &rq, err);
-	atomic_store(&e->ended, true);
 	if (watched)
-		pthread_join(watcher, NULL);
+		end_watch(e, watcher);
 	if (status) {
 		bl_free(r);
 		return status;
@@ -82,7 +100,10 @@ static void export_drop(void *ctx)
 	struct export_job *e = ctx;
 
 	bl_plan_free(e->plan);
+	pthread_cond_destroy(&e->changed);
+	pthread_mutex_destroy(&e->lock);
 	bl_free(e->out);
+	bl_free(e->input_absmax);
 	bl_free(e);
 }
 
@@ -93,8 +114,11 @@ uint64_t bl_session_export(struct bl_session *s, const char *out, bool overwrite
 	struct bl_str title = {0};
 
 	e->s = s;
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->changed, NULL);
 	e->plan = bl_plan_copy(s->plan);
 	e->target = s->target;
+	e->input_absmax = bl_session_input_absmax(s);
 	e->out = bl_xstrdup(out);
 	e->overwrite = overwrite;
 	e->ignore_rules = ignore_rules;

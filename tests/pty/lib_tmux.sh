@@ -3,7 +3,8 @@
 #   start COLSxROWS [VAR=value ...]   a shell in a fresh folder with a copy of the demo model
 #   run COMMAND                       types a command line into the shell
 #   keys KEY ...                      tmux send-keys
-#   see TEXT / gone TEXT              waits (up to 15 s, BL_PTY_WAIT) until the screen shows, or no longer shows, a text
+#   see TEXT / gone TEXT              waits (up to 60 s, BL_PTY_WAIT) until the screen shows, or no longer shows, a text
+#   autosaved                         waits as long until the state folder holds an unsaved plan
 set -u
 command -v tmux >/dev/null || { echo "tmux is not installed: skipped"; exit 0; }
 [ -x "${BL_BIN:?}" ] || { echo "no program at $BL_BIN"; exit 1; }
@@ -11,7 +12,7 @@ command -v tmux >/dev/null || { echo "tmux is not installed: skipped"; exit 0; }
 work=$(mktemp -d)
 socket=bl-$$-0
 starts=0
-wait_s=${BL_PTY_WAIT:-15}
+wait_s=${BL_PTY_WAIT:-60}
 trap 'tmux -L "$socket" kill-server 2>/dev/null; sleep 0.2; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
@@ -58,6 +59,15 @@ gone() {
 	while screen | grep -qF -- "$1"; do
 		n=$((n + 1))
 		[ $n -gt $((wait_s * 10)) ] && fail "the screen still shows: $1"
+		sleep 0.1
+	done
+}
+
+autosaved() {
+	n=0
+	until find "$work/home/state" -name '*.json' 2>/dev/null | grep -q .; do
+		n=$((n + 1))
+		[ $n -gt $((wait_s * 10)) ] && fail "no plan was saved automatically"
 		sleep 0.1
 	done
 }

@@ -25,7 +25,7 @@ run "'$BL_BIN' tiny-exaone4; echo left-\$?"
 see '8 blocks, 32 units'
 keys 8
 see 'mixed*'
-sleep 2.5
+autosaved
 kill -s KILL "$(pid_of)"
 see 'left-137'
 start 80x24

@@ -115,7 +115,7 @@ def top_level(root):
 def words(root):
     # spelled in pieces, or this file would break its own rule
     forbidden = re.compile("/wo" r"rk/|nvidia-h[0-9]{3}|\." "library/")
-    top = [n for n in sorted(os.listdir(root)) if os.path.isfile(os.path.join(root, n))] + [".ci/run"]
+    top = [n for n in sorted(os.listdir(root)) if n != ".git" and os.path.isfile(os.path.join(root, n))] + [".ci/run"]
     listed = files(root, FOLDERS, CODE + SCRIPTS + (".md", ".json", ".theme", ".keys", ".screen", ".yaml", ".dict"))
     for path in [*top, *listed]:
         if not os.path.exists(os.path.join(root, path)):

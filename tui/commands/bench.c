@@ -23,6 +23,7 @@
 #define KEYS_WANT  200
 #define KEYS_ZIP   "bench-keys.zip"
 #define KEYS_TRIES 40  /* starts of the work that the keys must answer beside */
+#define IDLE       10  /* keys in a row */
 #define BUSY       0.5 /* of one processor: what the program uses while it computes, and never while it waits for a key */
 
 static const char *const names[] = {"read", "stats", "export-folder", "export-zip", "frame", "keys", "kernels"};
@@ -237,12 +238,14 @@ static bool exporting(const struct bench *b)
 	return yes;
 }
 
-/* Moves the cursor as long as the program computes, and waits until its mark comes in another row: bytes alone prove nothing, because what is being
- * computed draws too. Keys at whose end the program was idle, or no export was being written, are not counted. */
+/* Moves the cursor as long as the program works, and waits until its mark comes in another row: bytes alone prove nothing, because what is being
+ * computed draws too. Keys at whose end no export was being written, or the program was idle where nothing is written, are not counted; it may only
+ * have been without a processor, so it is over when it was idle many times in a row. */
 static void press(const struct bench *b, struct tty *t, struct latencies *l, bool export)
 {
 	double cpu = cpu_seconds(t);
 	uint64_t since = bl_now_ns();
+	int idle = 0;
 
 	for (int i = 0; l->n < KEYS_WANT && !stop(b); i++) {
 		drain(t, 0);
@@ -254,8 +257,11 @@ static void press(const struct bench *b, struct tty *t, struct latencies *l, boo
 		double used = cpu_seconds(t) - cpu, wall = (double)(bl_now_ns() - since) / 1e9;
 		cpu += used;
 		since += (uint64_t)(wall * 1e9);
-		if (used < BUSY * wall || (export && !exporting(b)))
+		idle = used < BUSY * wall ? idle + 1 : 0;
+		if (export ? !exporting(b) : idle == IDLE)
 			return;
+		if (!export && idle)
+			continue;
 		if (s < 0)
 			l->lost++;
 		else
@@ -280,8 +286,8 @@ static enum bl_status keys_report(struct bench *b, const char *when, struct late
 		return BL_OK;
 	}
 	if (l->n)
-		bl_cli_wrapped(b->c, 4, "%-12s key to frame p50 %.2f ms, p99 %.2f ms, max %.2f ms, aim p99 16 ms (%d keys, %d lost)", when, 1e3 * p50, 1e3 * p99, 1e3 * top, l->n,
-			       l->lost);
+		bl_cli_wrapped(b->c, 4, "%-12s key to frame p50 %.2f ms, p99 %.2f ms, max %.2f ms, aim p99 16 ms (%d keys%s, %d lost)", when, 1e3 * p50, 1e3 * p99, 1e3 * top, l->n,
+			       l->n < 100 ? ": too few for a p99" : "", l->lost);
 	else
 		bl_cli_wrapped(b->c, 4, "%-24s the work was over before a key could be pressed: take a larger --model", when);
 	return bl_cli_flush(b->c, err);
@@ -436,7 +442,8 @@ static enum bl_status check_names(const struct bl_cli *c, struct bl_err *err)
 		while (k < sizeof names / sizeof names[0] && strcmp(names[k], c->o.args[i]))
 			k++;
 		if (k == sizeof names / sizeof names[0])
-			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys or kernels", c->o.args[i]);
+			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys or kernels (a checkpoint goes to --model)",
+				       c->o.args[i]);
 	}
 	return BL_OK;
 }

@@ -109,11 +109,14 @@ struct cancelling {
 static enum bl_status cancel_at_100(void *ctx, size_t item, struct bl_err *err)
 {
 	struct cancelling *c = ctx;
+	int before = atomic_fetch_add(&c->ran, 1);
 
 	(void)item;
 	(void)err;
-	if (atomic_fetch_add(&c->ran, 1) == 100)
+	if (before == 100)
 		atomic_store(&c->flag, 1);
+	while (before > 100 && !atomic_load(&c->flag)) /* its thread was put aside just there: nobody runs ahead */
+		usleep(50);
 	return BL_OK;
 }
 
@@ -126,7 +129,7 @@ static void cancel(void **state)
 	(void)state;
 	assert_int_equal(bl_pool_run(p, 1000000, cancel_at_100, &c, &c.flag, &err), BL_CANCELLED);
 	assert_int_equal(err.status, BL_CANCELLED);
-	assert_in_range(atomic_load(&c.ran), 101, 900000);
+	assert_in_range(atomic_load(&c.ran), 101, 103); /* one that each other thread had begun */
 	bl_err_clear(&err);
 	atomic_store(&c.ran, 0);
 	assert_int_equal(bl_pool_run(p, 10, cancel_at_100, &c, &c.flag, &err), BL_CANCELLED);
@@ -280,7 +283,7 @@ static void workers_step_back(void **state)
 	struct niceness n = { .caller = pthread_self(), .base = getpriority(PRIO_PROCESS, (id_t)gettid()) };
 
 	(void)state;
-	for (int i = 0; i < 200 && !atomic_load(&n.workers); i++)
+	for (int i = 0; i < 3000 && !atomic_load(&n.workers); i++) /* on a busy machine they come late */
 		assert_int_equal(bl_pool_run(p, 20, look_at_nice, &n, NULL, &err), BL_OK);
 	assert_true(atomic_load(&n.workers) > 0);
 	assert_int_equal(atomic_load(&n.wrong), 0);

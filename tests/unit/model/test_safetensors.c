@@ -16,6 +16,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/model/safetensors.h"
+#include "tests/unit/processor_ns.h"
 
 static struct bl_str container(const char *header, size_t data_bytes)
 {
@@ -170,14 +171,6 @@ static void layout(void **state)
 	assert_int_equal(t[0].offset, head.len);
 	assert_int_equal(total, head.len + 20);
 	bl_str_free(&head);
-}
-
-static uint64_t processor_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 #ifdef __SANITIZE_ADDRESS__

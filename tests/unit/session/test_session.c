@@ -176,9 +176,11 @@ static void a_killed_process_loses_a_second_at_most(void **state)
 		struct bl_session *s = open_session(MODEL, true);
 		bl_plan_preset(s->plan, s->model, "W8A8", &err);
 		bl_session_edited(s);
+		char *path = bl_plan_autosave_path(s->model);
 		usleep(1100000);
-		bl_session_tick(s);
-		usleep(300000); /* written by a thread of its own */
+		bl_session_tick(s); /* a second is over: this one writes, by a thread of its own that may be slow to get its turn */
+		for (int i = 0; i < 6000 && !bl_is_file(path); i++)
+			usleep(10000);
 		raise(SIGKILL);
 	}
 	waitpid(pid, &status, 0);

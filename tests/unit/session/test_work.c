@@ -115,13 +115,14 @@ static void wanted_units_come_first(void **state)
 	bl_session_want(s, last, last - 3); /* either order */
 	bl_session_start_stats(s);
 	for (;;) {
-		bool all = true;
+		/* far behind in the order of units; looked at first: whatever is computed between the looks, it came after */
+		bool all = true, behind = bl_session_stats(s, last - 5) != NULL;
 		for (int i = last - 3; i <= last; i++)
 			all &= bl_session_stats(s, i) != NULL;
 		wanted_known = known_units(s);
 		if (all)
 			break;
-		assert_null(bl_session_stats(s, last - 5)); /* far behind in the order of units */
+		assert_false(behind);
 	}
 	assert_true(wanted_known >= 4);
 	bl_session_want(s, -5, 100000); /* any numbers will do */
@@ -333,79 +334,126 @@ static void a_result_appears_with_the_end_of_its_job(void **state)
 	bl_free(out);
 }
 
-/* What the job says about a cancel is what lies on the disk. */
+static void until_running(struct bl_session *s, uint64_t job)
+{
+	struct bl_job_view v = { .state = BL_JOB_QUEUED };
+
+	while (bl_jobs_view(s->jobs, job, &v) && v.state == BL_JOB_QUEUED)
+		usleep(20);
+}
+
+/* What the job says about a cancel is what lies on the disk. The moment of the cancel moves to and fro over the end of the export: later
+ * after one that was heard, earlier after one that came too late, so that both are seen however slow or busy the machine is. */
 static void a_late_cancel_does_not_lie(void **state)
 {
 	struct bl_session *s = open_with(DEMO_MODEL, false, 2);
 	char *out = bl_path_join(test_dir, "late.zip");
 	int done = 0, cancelled = 0;
+	uint64_t wait_us = 0;
 
 	(void)state;
 	set_all(s, "W8A8");
-	uint64_t took = bl_now_ns();
-	struct bl_err err = BL_ERR_INIT;
-	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_export(s, out, false, false), &err), BL_OK);
-	took = bl_now_ns() - took;
-	unlink(out);
-	for (int i = 0; i < 24; i++) {
+	for (int i = 0; i < 24 || ((!done || !cancelled) && i < 1000); i++) {
+		struct bl_err err = BL_ERR_INIT;
 		uint64_t job = bl_session_export(s, out, false, false);
-		usleep((useconds_t)(took / 1000 * (uint64_t)i / 20));
+		until_running(s, job);
+		if (wait_us)
+			usleep((useconds_t)wait_us);
 		bl_jobs_cancel(s->jobs, job);
-		bl_err_clear(&err);
 		enum bl_status status = bl_jobs_wait(s->jobs, job, &err);
 		assert_true(status == BL_OK || status == BL_CANCELLED);
 		assert_int_equal(bl_is_file(out), status == BL_OK);
 		done += status == BL_OK;
 		cancelled += status == BL_CANCELLED;
+		wait_us = status == BL_OK ? wait_us * 2 / 3 : wait_us * 3 / 2 + 100;
+		wait_us = wait_us < 900000 ? wait_us : 900000;
 		unlink(out);
 	}
-	assert_true(cancelled > 0); /* the first one at least */
-	(void)done;
+	assert_true(cancelled > 0);
+	assert_true(done > 0);
 	bl_session_close(s);
 	bl_free(out);
 }
 
-/* With every core at work, what a frame asks for is answered at once. The bound is generous: it must catch waiting for work, not scheduling. */
-static void getters_never_wait_for_work(void **state)
+/* A cancel is heard before the next piece of work, not when somebody next looks for it: of exports that were cancelled as soon as they
+ * ran hardly one may end as if nothing had been said. */
+static void a_cancel_is_heard_at_once(void **state)
+{
+	struct bl_session *s = open_with(DEMO_MODEL, false, 2);
+	char *out = bl_path_join(test_dir, "heard.zip");
+	int heard = 0, tries = 0;
+
+	(void)state;
+	set_all(s, "W8A8");
+	/* a machine that gives this thread no time between "running" and the cancel may spoil most of the tries, not all of them */
+	for (; heard < 10 && tries < 200; tries++) {
+		struct bl_err err = BL_ERR_INIT;
+		uint64_t job = bl_session_export(s, out, true, false);
+		until_running(s, job);
+		bl_jobs_cancel(s->jobs, job);
+		heard += bl_jobs_wait(s->jobs, job, &err) == BL_CANCELLED;
+		unlink(out);
+	}
+	assert_int_equal(heard, 10);
+	bl_session_close(s);
+	bl_free(out);
+}
+
+/* One sitting of frames with every core at work; how many of them took longer than 50 ms. */
+static int slow_frames(int *frames, uint64_t *worst)
 {
 	struct bl_session *s = open_with(DEMO_MODEL, false, 0);
 	char *out = bl_path_join(test_dir, "busy.zip"), why[160];
 	struct bl_choice c[3] = { choice("W4A16", "rtn", ""), choice("W8A8", "rtn", ""), choice("W8A16", "rtn", "") };
 	struct bl_job_view v[16];
-	uint64_t worst = 0;
 	double rel;
-	int slow = 0, frames = 0;
+	int slow = 0, n = 0;
 
-	(void)state;
 	set_all(s, "W4A16");
 	bl_session_start_stats(s);
 	bl_session_export(s, out, true, false);
-	while (bl_jobs_busy(s->jobs) && frames < 3000) {
+	while (bl_jobs_busy(s->jobs) && n < 3000) {
 		uint64_t start = bl_now_ns();
 		bl_jobs_drain(s->jobs);
 		bl_jobs_list(s->jobs, v, 16);
-		bl_session_want(s, frames % 20, frames % 20 + 8);
+		bl_session_want(s, n % 20, n % 20 + 8);
 		for (int u = 0; u < s->model->n_units; u++) {
 			bl_session_stats(s, u);
 			bl_session_verdict(s, u);
-			bl_session_weight_error(s, u, &c[frames / 50 % 3], &rel, why);
+			bl_session_weight_error(s, u, &c[n / 50 % 3], &rel, why);
 		}
 		bl_session_problems(s, NULL, NULL);
 		bl_session_estimate(s);
 		bl_session_export_result(s);
 		bl_session_tick(s);
 		uint64_t took = bl_now_ns() - start;
-		worst = took > worst ? took : worst;
+		*worst = took > *worst ? took : *worst;
 		slow += took > 50000000;
-		frames++;
+		n++;
 		struct pollfd wake = { bl_jobs_wake_fd(s->jobs), POLLIN, 0 };
 		poll(&wake, 1, 5);
 	}
-	if (slow > 1 + frames / 50)
-		fail_msg("%d of %d frames took more than 50 ms, the worst %.1f ms", slow, frames, (double)worst / 1e6);
 	wait_idle(s);
 	bl_session_close(s);
+	unlink(out);
 	bl_free(out);
+	*frames = n;
+	return slow;
+}
+
+/* What a frame asks for is answered at once. Who waits for work does so every time; the scheduler of a busy machine does not. */
+static void getters_never_wait_for_work(void **state)
+{
+	uint64_t worst = 0;
+	int slow = 0, frames = 0;
+
+	(void)state;
+	for (int sitting = 0; sitting < 8; sitting++) {
+		slow = slow_frames(&frames, &worst);
+		if (slow <= 1 + frames / 50)
+			return;
+	}
+	fail_msg("%d of %d frames took more than 50 ms, the worst %.1f ms", slow, frames, (double)worst / 1e6);
 }
 
 /* Closing in the middle of everything ends soon and leaves nothing. */
@@ -456,6 +504,7 @@ int main(void)
 		cmocka_unit_test(the_newest_question_is_answered_first),
 		cmocka_unit_test(a_result_appears_with_the_end_of_its_job),
 		cmocka_unit_test(a_late_cancel_does_not_lie),
+		cmocka_unit_test(a_cancel_is_heard_at_once),
 		cmocka_unit_test(getters_never_wait_for_work),
 		cmocka_unit_test(closing_in_the_middle),
 	};

@@ -218,6 +218,9 @@ static void test_messages(void **state)
 	assert_true(shows(app, "there is no command :nonsense"));
 	press(app, "j k"); /* errors stay */
 	assert_true(shows(app, "there is no command :nonsense"));
+	assert_true(shows(app, "C-g dismiss"));
+	bl_app_key(app, "<F9>"); /* whatever else happens */
+	assert_true(shows(app, "there is no command :nonsense"));
 	press(app, "<Esc>");
 	assert_false(shows(app, "there is no command :nonsense"));
 	press(app, ": \"p\" <Enter>");
@@ -232,6 +235,26 @@ static void test_messages(void **state)
 	assert_true(shows(app, "do this"));
 	press(app, ": \"rename x\" <Enter>"); /* not here */
 	assert_true(shows(app, "works on: snapshots"));
+	drop(app);
+}
+
+/* A key that does nothing says so; so does a sequence; the next key takes the sentence away. */
+static void test_keys_that_do_nothing(void **state)
+{
+	struct bl_app *app = make(24, 80, true);
+
+	(void)state;
+	size_t lines = bl_log_count();
+	assert_true(bl_app_key(app, "<F9>") & BL_REACT_UNKNOWN);
+	assert_true(shows(app, "F9 does nothing here"));
+	assert_false(shows(app, "C-g dismiss"));
+	press(app, "j");
+	assert_false(shows(app, "does nothing here"));
+	press(app, "g");
+	assert_false(shows(app, "does nothing here"));
+	assert_true(bl_app_key(app, "<F9>") & BL_REACT_UNKNOWN);
+	assert_true(shows(app, "g F9 does nothing here"));
+	assert_int_equal(bl_log_count(), lines);
 	drop(app);
 }
 
@@ -474,6 +497,7 @@ int main(void)
 		cmocka_unit_test(test_quantities),
 		cmocka_unit_test(test_every_size),
 		cmocka_unit_test(test_script_errors),
+		cmocka_unit_test(test_keys_that_do_nothing),
 		cmocka_unit_test(test_history_text),
 		cmocka_unit_test(test_state_lasts),
 		cmocka_unit_test(test_bad_user_keys_are_told),
