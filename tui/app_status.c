@@ -110,8 +110,8 @@ void bl_app_draw_totals(struct bl_app *app, int row)
 	} parts[] = {
 		{ "time/tok", "×", &e->time_ratio, 1, 2, false, false }, { "KL", "", &effect.kl, 1, 4, true, false },
 		{ "perf", "", &e->perf_ratio, 1, 3, false, false },      { "score", "", &e->score, 1, 3, false, true },
-		{ "top1%", "", &effect.top1, 100, 1, true, false },      { "step", " ms", &e->step_ms, 1, 2, false, false },
-		{ "server", " GiB", &e->server_gib, 1, 1, false, false },
+		{ "prompt", "×", &e->prefill_ratio, 1, 2, false, false }, { "top1%", "", &effect.top1, 100, 1, true, false },
+		{ "step", " ms", &e->step_ms, 1, 2, false, false },      { "server", " GiB", &e->server_gib, 1, 1, false, false },
 	};
 
 	x = bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%",

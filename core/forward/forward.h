@@ -17,6 +17,7 @@ struct bl_forward_options {
 	bool fp32;               /* everything in float32 (to compare with references); else bf16 storage, fp32 accumulation */
 	int64_t batch_tokens;    /* at most so many tokens go through a block at once (whole sequences; one longer sequence goes alone); 0: chosen from memory */
 	uint64_t weight_bytes;   /* device memory that weights may keep; 0: chosen (all of them, if three quarters of what is free hold them) */
+	bool bf16_frequencies;   /* RoPE frequencies rounded to bfloat16, as in a model object that was cast as a whole (only to compare with what such a one gave) */
 	const atomic_int *cancel; /* looked at between batches; may be NULL */
 };
 struct bl_forward;

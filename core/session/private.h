@@ -42,6 +42,8 @@ struct bl_session_private {
 	struct bl_problem *problems; int n_problems, n_fatal;
 	struct bl_plan_estimate estimate;
 
+	float *ranges; /* largest |input| of every unit, from elsewhere than a calibration; NULL: none */
+
 	/* autosave */
 	bool autosave;
 	char *autosave_path;

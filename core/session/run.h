@@ -58,6 +58,10 @@ const char *bl_session_calib_title(const struct bl_session *s);
 /* Largest |input| of every unit (NaN: unknown), for static activations: of the calibration in use, else of the newest stored one, which is adopted.
  * NULL when there is none or the plan needs none; bl_free. */
 float *bl_session_input_absmax(struct bl_session *s);
+/* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
+void bl_session_use_ranges(struct bl_session *s, float *absmax);
+/* Of one unit; NaN: unknown. */
+float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
 

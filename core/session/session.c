@@ -93,6 +93,7 @@ void bl_session_close(struct bl_session *s)
 		bl_weight_stats_free(atomic_load(&p->stats[i]));
 	bl_session_errors_fini(s);
 	bl_session_export_fini(s);
+	bl_free(s->priv->ranges);
 	bl_pool_free(s->pool);
 	if (s->jobs)
 		bl_registry_close(&s->registry);

@@ -99,23 +99,24 @@ char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stat
 {
 	uint64_t octave[OCTAVES];
 
-	bl_screen_input_bins(x, octave, OCTAVES);
+	bl_screen_input_bins(x->bins, octave, OCTAVES);
 	return bl_spark(dst, cap, octave, OCTAVES, cols, true, app->grid.ascii);
 }
 
-void bl_screen_input_bins(const struct bl_input_stats *x, uint64_t *counts, int n)
+void bl_screen_input_bins(const uint64_t *bins, uint64_t *counts, int n)
 {
-	int top = 0, bins = (int)(sizeof x->bins / sizeof x->bins[0]);
+	const int n_bins = (int)(sizeof ((struct bl_input_stats *)NULL)->bins / sizeof *bins);
+	int top = 0;
 
-	for (int i = 0; i < bins; i++)
-		top = x->bins[i] ? i : top;
+	for (int i = 0; i < n_bins; i++)
+		top = bins[i] ? i : top;
 	top = top / BINS_PER_OCTAVE + 1; /* octaves up to the largest */
 	memset(counts, 0, (size_t)n * sizeof *counts);
-	for (int i = 0; i < bins; i++) {
+	for (int i = 0; i < n_bins; i++) {
 		int at = n - (top - i / BINS_PER_OCTAVE);
 
 		if (at < n)
-			counts[at < 0 ? 0 : at] += x->bins[i];
+			counts[at < 0 ? 0 : at] += bins[i];
 	}
 }
 

@@ -237,7 +237,7 @@ static unsigned unit_act(struct bl_app *app, void *state, enum bl_action a, cons
 	case BL_ACT_PANE_PREV: st->pane = (st->pane + BL_PANE_COUNT - 1) % BL_PANE_COUNT; break;
 	case BL_ACT_SCALE:
 		st->log = !st->log;
-		if (st->pane != BL_PANE_INPUT)
+		if (st->pane != BL_PANE_INPUT && st->pane != BL_PANE_TOKENS)
 			st->pane = BL_PANE_HISTOGRAM;
 		break;
 	case BL_ACT_BLOCK_NEXT: case BL_ACT_BLOCK_PREV: case BL_ACT_KIND_NEXT: case BL_ACT_KIND_PREV: return jump(app, st, a);

@@ -139,7 +139,7 @@ static void draw_no_input(struct bl_app *app, struct bl_grid_s *g, struct bl_gri
 		bl_grid_textf(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "Unknown until the model has run over data: %s calibrates.", key);
 }
 
-static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_input_stats *x, struct bl_grid_s *g, struct bl_grid_view v)
+static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_input_stats *x, const uint64_t *bins, const char *what, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	int cols = v.cols - 12 < 2 * OCTAVES ? v.cols - 12 : 2 * OCTAVES, bars = v.rows - 2;
 	uint64_t counts[OCTAVES], top = 0;
@@ -148,7 +148,7 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 
 	if (cols < 8 || bars < 1)
 		return;
-	bl_screen_input_bins(x, counts, OCTAVES);
+	bl_screen_input_bins(bins, counts, OCTAVES);
 	for (int i = 0; i < OCTAVES; i++)
 		top = counts[i] > top ? counts[i] : top;
 	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, counts, OCTAVES, log);
@@ -163,8 +163,8 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	snprintf(text, sizeof text, "%.4g", (double)x->absmax);
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
 	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
-	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of |x| per power of two (%s switches)",
-		      log ? "logarithmic" : "linear", text);
+	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s per power of two (%s switches)",
+		      log ? "logarithmic" : "linear", what, text);
 }
 
 /* How much a channel can contribute: the largest input times the largest weight that it meets. */
@@ -261,8 +261,8 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 
 const char *bl_unit_pane_name(int pane)
 {
-	static const char *const names[BL_PANE_COUNT] = {"weights", "output channels", "input channels of the weights", "histogram of the input",
-							 "channel map of the input", "members"};
+	static const char *const names[BL_PANE_COUNT] = {"weights", "output channels", "input channels of the weights", "input: histogram", "input: largest of each token",
+							 "input: channel map", "members"};
 
 	return names[pane];
 }
@@ -274,10 +274,12 @@ void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct 
 
 	if (pane == BL_PANE_MEMBERS)
 		draw_members(app, unit, g, v);
-	else if ((pane == BL_PANE_INPUT || pane == BL_PANE_MAP) && !x)
+	else if ((pane == BL_PANE_INPUT || pane == BL_PANE_TOKENS || pane == BL_PANE_MAP) && !x)
 		draw_no_input(app, g, v);
 	else if (pane == BL_PANE_INPUT)
-		draw_input_histogram(app, log, x, g, v);
+		draw_input_histogram(app, log, x, x->bins, "|x|", g, v);
+	else if (pane == BL_PANE_TOKENS)
+		draw_input_histogram(app, log, x, x->token_bins, "each token's |x|max", g, v);
 	else if (pane == BL_PANE_MAP)
 		draw_map(x, s, g, v);
 	else if (!s)
