@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * evaluate: the model, or base and plan side by side: perplexity, distance to the base, multiple choice; and what that makes of the score. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -143,25 +142,6 @@ static struct bl_plan_estimate estimate_of(struct bl_session *s, const struct bl
 	return e;
 }
 
-/* "512MiB", "10GiB", "10G", bytes */
-static enum bl_status memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
-{
-	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
-	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
-	char *end;
-
-	*out = 0;
-	if (!text)
-		return BL_OK;
-	double v = strtod(text, &end);
-	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
-			*out = (uint64_t)(v * units[i].factor);
-			return BL_OK;
-		}
-	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
-}
-
 static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, const char **data, struct bl_err *err)
 {
 	const struct bl_options *o = &c->o;
@@ -177,7 +157,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	}
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    memory_limit(o, &w->rq.eval.memory_limit, err))
+	    bl_cli_memory_limit(o, &w->rq.eval.memory_limit, err))
 		return err->status;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
 	w->rq.eval.kl = (char *)(uintptr_t)o->value[BL_OPT_KL];
