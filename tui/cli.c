@@ -70,6 +70,8 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 	if (bl_given(o, BL_OPT_RECIPE) && bl_session_recipe(s, o->value[BL_OPT_RECIPE], &c->remarks, err))
 		return err->status;
 	for (int i = 0; i < o->n_many; i++) {
+		if (o->many_of[i] != BL_OPT_CONFIG && o->many_of[i] != BL_OPT_SET)
+			continue;
 		if (o->many_of[i] == BL_OPT_CONFIG ? apply_config(s->plan, o->many[i], err) : bl_plan_set_text(s->plan, s->model, o->many[i], NULL, &locked, err))
 			return err->status;
 		if (o->many_of[i] == BL_OPT_SET && locked)

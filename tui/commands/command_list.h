@@ -13,6 +13,8 @@ BL_COMMAND(export,    "export",    "PLAN",              1, 1, "Write, read back,
 BL_COMMAND(verify,    "verify",    "DIR or FILE.zip",   1, 1, "The same proof for any checkpoint, whoever wrote it.")
 BL_COMMAND(diff,      "diff",      "A B",               2, 2, "Two plans, snapshots (PLAN@NAME) or checkpoints, unit by unit.")
 BL_COMMAND(snapshot,  "snapshot",  "VERB PLAN [NAME [NEW]]", 1, 4, "Named states of a plan: save, list, restore, rename, drop.")
+BL_COMMAND(forward,   "forward",   "MODEL or PLAN",     1, 1, "Hidden states, logits and input ranges of given token numbers.")
+BL_COMMAND(generate,  "generate",  "MODEL or PLAN",     1, 1, "Text from a prompt, greedy or sampled.")
 BL_COMMAND(cache,     "cache",     "[list] or drop KEY", 0, 2, "What calibrations are stored; drop one.")
 BL_COMMAND(bench,     "bench",     "[NAME...]",         0, 16, "Measure, with the baseline of the same run and the ratio to it.")
 BL_COMMAND(doctor,    "doctor",    "",                  0, 0, "What this machine offers and what is missing.")
