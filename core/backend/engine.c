@@ -21,11 +21,16 @@ static enum bl_status run_item(void *ctx, size_t item, struct bl_err *err)
 	return BL_OK;
 }
 
-static void parallel(void *ctx, size_t n, bk_parallel_fn *fn, void *arg)
+void bl_engine_parallel(void *ctx, size_t n, bk_parallel_fn *fn, void *arg)
 {
 	struct bl_engine *e = ctx;
 	struct items w = { fn, arg };
 
+	if (!e->pool) {
+		for (size_t i = 0; i < n; i++)
+			fn(arg, i);
+		return;
+	}
 	bl_pool_run(e->pool, n, run_item, &w, NULL, &e->fault); /* the first error stays */
 }
 
@@ -87,9 +92,9 @@ enum bl_status bl_engine_open(struct bl_engine *e, struct bl_backend *b, const c
 	ops = which < 0 ? bk_run_cpu() : b->cuda->run;
 	if (ops->version != BK_RUN_VERSION || ops->size != sizeof(*ops))
 		return bl_fail(err, BL_NO_DEVICE, "the CUDA module belongs to another build of bitlathe");
-	*e = (struct bl_engine){ .ops = ops, .backend = b, .pool = pool, .cuda = which >= 0, .device = which < 0 ? 0 : which, .memory_limit = memory_limit };
+	*e = (struct bl_engine){ .ops = ops, .solve = which < 0 ? bk_solve_cpu() : b->cuda->solve, .backend = b, .pool = pool, .cuda = which >= 0, .device = which < 0 ? 0 : which, .memory_limit = memory_limit };
 	o.device = e->device;
-	o.parallel = pool ? parallel : NULL;
+	o.parallel = pool ? bl_engine_parallel : NULL;
 	o.parallel_ctx = e;
 	error = ops->open(&run, &o);
 	if (error)

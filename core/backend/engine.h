@@ -7,9 +7,11 @@
 #include "core/base/err.h"
 #include "core/base/pool.h"
 #include "kernels/run/run.h"
+#include "kernels/solve/solve.h"
 
 struct bl_engine {
 	const struct bk_run_ops *ops;
+	const struct bk_solve_ops *solve;
 	struct bk_run *run;
 	struct bl_backend *backend;  /* borrowed */
 	struct bl_pool *pool;        /* borrowed; CPU work runs on it */
@@ -28,5 +30,8 @@ enum bl_status bl_engine_check(struct bl_engine *e, int error, const char *doing
 enum bl_status bl_engine_alloc(struct bl_engine *e, void **out, size_t bytes, const char *what, struct bl_err *err);
 void bl_engine_release(struct bl_engine *e, void *p); /* NULL is fine */
 uint64_t bl_engine_available(struct bl_engine *e);    /* bytes that alloc could still give, under the limit */
+
+/* fn(arg, 0..n-1) on the engine's pool: what struct bk_solve takes; ctx: the engine. */
+void bl_engine_parallel(void *engine, size_t n, bk_parallel_fn *fn, void *arg);
 
 #endif

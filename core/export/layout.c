@@ -48,6 +48,19 @@ static const char *observer_of(const struct bl_choice *c)
 	return strstr(c->params, "observer=mse") ? "mse" : "minmax";
 }
 
+static void find_solved(struct bl_layout *l, const struct bl_export_request *rq, struct bl_out_module *m, int unit, int j)
+{
+	const struct bl_unit *u = &rq->model->units[unit];
+
+	m->solved = rq->solved ? rq->solved(rq->solved_ctx, unit, bl_plan_choice(rq->plan, unit)) : NULL;
+	for (int k = 0; k < j; k++)
+		m->row0 += u->members[k].rows;
+	if (!m->solved && j == 0) {
+		l->n_unsolved++;
+		l->unsolved = l->unsolved ? l->unsolved : u->name;
+	}
+}
+
 /* A static input scale comes from a calibration: without one there is nothing to write. */
 static enum bl_status input_scale(struct bl_out_module *m, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, struct bl_err *err)
 {
@@ -90,9 +103,14 @@ static enum bl_status make_module(struct bl_layout *l, const struct bl_export_re
 		if (why)
 			return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
 		why = NULL;
-		if ((m->solver = solver_for(l, rq, c, err)) < 0)
-			return err->status;
-		const struct bl_method *method = l->solvers[m->solver].method;
+		const struct bl_method *method = bl_registry_method(rq->registry, c->method);
+		if (method && bl_method_whole(rq->registry, method)) {
+			find_solved(l, rq, m, unit, j);
+		} else {
+			if ((m->solver = solver_for(l, rq, c, err)) < 0)
+				return err->status;
+			method = l->solvers[m->solver].method;
+		}
 		if (m->x.grid.group >= 0 && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
 			return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
 		m->n_tensors = x->tensors(&m->x, m->tensors, 8);
@@ -163,7 +181,7 @@ static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
 {
 	for (int64_t i = 0; i < l->n_modules; i++)
 		if (l->modules[i].member->weight == t)
-			return l->modules[i].solver >= 0;
+			return l->modules[i].x.quantized;
 	return false;
 }
 

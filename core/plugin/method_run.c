@@ -39,6 +39,8 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 	n.method = bl_registry_method(r, method);
 	if (!n.method)
 		return no_such_method(r, method, err);
+	if (bl_method_whole(r, n.method))
+		return bl_fail(err, BL_UNSUPPORTED, "%s needs what flows into the unit: calibrate first (c, or `bitlathe calibrate`)", method);
 	n.grid = bl_grid_of(scheme);
 	st = bl_params_parse(&n.params, n.method->params, n.method->n_params, params, n.method->name, err);
 	if (st != BL_OK)

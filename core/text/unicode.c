@@ -92,16 +92,53 @@ bool bl_is_word(uint32_t c)
 
 /* ---- normal forms ---- */
 
-bool bl_normal_quick(enum bl_form form, uint32_t c)
+/* Characters that got a class or a decomposition after the tables that `tokenizers` carries: for it they are inert. */
+static const struct { uint32_t first, last; } newer[] = {
+	{0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c}, {0xd3b, 0xd3c}, {0xeba, 0xeba}, {0x1715, 0x1715},
+	{0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0x32ff, 0x32ff}, {0xa7f2, 0xa7f4}, {0xa82c, 0xa82c}, {0xab69, 0xab69}, {0x10781, 0x10785},
+	{0x10787, 0x107b0}, {0x107b2, 0x107ba}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50},
+	{0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11938, 0x11938},
+	{0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99},
+	{0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e030, 0x1e06d},
+	{0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c},
+	{0x1fbf0, 0x1fbf9},
+};
+
+static bool is_newer(uint32_t c)
 {
-	if (c < 0x80)
-		return true;
-	if (form != BL_NFC)
-		return false;
+	size_t low = 0, high = sizeof newer / sizeof newer[0];
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		if (c > newer[mid].last)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < sizeof newer / sizeof newer[0] && c >= newer[low].first;
+}
+
+static int class_of(int32_t c)
+{
+	return is_newer((uint32_t)c) ? 0 : utf8proc_get_property(c)->combining_class & 0xff;
+}
+
+/* Whole ranges without marks, compositions' second halves or other spellings: most of all text. */
+static bool is_inert(uint32_t c)
+{
 	return c < 0x300 || (c >= 0xac00 && c <= 0xd7a3) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3041 && c <= 0x3096) ||
 	       (c >= 0x30a1 && c <= 0x30fa) || (c >= 0x400 && c <= 0x482) || (c >= 0x48a && c <= 0x52f) || (c >= 0x2010 && c <= 0x205e) ||
 	       (c >= 0x2190 && c <= 0x2328) || (c >= 0x2500 && c <= 0x2aff && c != 0x2adc) || (c >= 0x3001 && c <= 0x3020) || (c >= 0xff01 && c <= 0xffee) ||
 	       (c >= 0x1f300 && c <= 0x1faff) || c == 0xfffd;
+}
+
+bool bl_normal_quick(enum bl_form form, uint32_t c)
+{
+	if (c < 0x80)
+		return true;
+	if (form == BL_NFC && is_inert(c))
+		return true;
+	return c == 0x11a7 || is_newer(c); /* U+11A7 stands before the final jamos and would be taken for one */
 }
 
 struct chars { int32_t *c; size_t n, cap; };
@@ -115,7 +152,7 @@ static void order(int32_t *c, size_t n)
 		for (size_t i = 1; i < n; i++) {
 			int32_t v = c[i];
 			size_t j = i;
-			for (; j && utf8proc_get_property(c[j - 1])->combining_class > utf8proc_get_property(v)->combining_class; j--)
+			for (; j && class_of(c[j - 1]) > class_of(v); j--)
 				c[j] = c[j - 1];
 			c[j] = v;
 		}
@@ -124,11 +161,11 @@ static void order(int32_t *c, size_t n)
 	int32_t *copy = bl_xalloc(n, sizeof *copy);
 	memcpy(copy, c, n * sizeof *copy);
 	for (size_t i = 0; i < n; i++)
-		count[(utf8proc_get_property(c[i])->combining_class & 0xff) + 1]++;
+		count[class_of(c[i]) + 1]++;
 	for (int i = 1; i < 257; i++)
 		count[i] += count[i - 1];
 	for (size_t i = 0; i < n; i++)
-		c[count[utf8proc_get_property(copy[i])->combining_class & 0xff]++] = copy[i];
+		c[count[class_of(copy[i])]++] = copy[i];
 	bl_free(copy);
 }
 
@@ -142,8 +179,8 @@ static void normalize_run(enum bl_form form, struct chars *v, struct bl_str *out
 		uint32_t cp;
 		at += (size_t)bl_utf8_next(p + at, n - at, &cp);
 		bl_xgrow(&v->c, &v->cap, v->n + 32);
-		utf8proc_ssize_t got = utf8proc_decompose_char((utf8proc_int32_t)cp, v->c + v->n, (utf8proc_ssize_t)(v->cap - v->n), options, &boundary);
-		if (got < 0 || (size_t)got > v->cap - v->n) { /* cannot be: no decomposition is that long */
+		utf8proc_ssize_t got = is_newer(cp) ? -1 : utf8proc_decompose_char((utf8proc_int32_t)cp, v->c + v->n, (utf8proc_ssize_t)(v->cap - v->n), options, &boundary);
+		if (got < 0 || (size_t)got > v->cap - v->n) { /* it stands for itself */
 			v->c[v->n] = (int32_t)cp;
 			got = 1;
 		}
@@ -151,7 +188,7 @@ static void normalize_run(enum bl_form form, struct chars *v, struct bl_str *out
 	}
 	for (size_t i = 0; i < v->n;) {
 		size_t end = i;
-		while (end < v->n && utf8proc_get_property(v->c[end])->combining_class)
+		while (end < v->n && class_of(v->c[end]))
 			end++;
 		order(v->c + i, end - i);
 		i = end > i ? end : i + 1;
