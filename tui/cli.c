@@ -130,6 +130,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 {
 	static const char *const phases[] = {" write", " prove"};
 	bool two = !strcmp(name, "export"); /* the only work in two phases */
+	bool tokens = !strcmp(name, "evaluate");
 	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
 	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
 	char left[24] = "", bar[33];
@@ -142,8 +143,8 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 	bar[32] = '\0';
 	if (rate > 0)
 		bl_human_secs(left, sizeof left, (total - done) / rate);
-	fprintf(stderr, "%s%s%s [%s] %3.0f %%  %.2f GB/s  %s left%s", tty ? "\r" : "", name, two ? phases[atomic_load(&p->phase) & 1] : "", bar,
-		100 * (share < 1 ? share : 1), rate / 1e9, left, tty ? "" : "\n");
+	fprintf(stderr, "%s%s%s [%s] %3.0f %%  %.2f %s  %s left%s", tty ? "\r" : "", name, two ? phases[atomic_load(&p->phase) & 1] : "", bar,
+		100 * (share < 1 ? share : 1), rate / (tokens ? 1e3 : 1e9), tokens ? "k tokens/s" : "GB/s", left, tty ? "" : "\n");
 }
 
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx, struct bl_progress *progress,

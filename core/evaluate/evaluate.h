@@ -9,6 +9,7 @@
 #include "core/text/chat.h"
 #include "core/text/tokenizer.h"
 
+#define BL_EVAL_SEQLEN 1024 /* of a window, when nothing else is said */
 struct bl_eval_windows { const int32_t *ids; int64_t n, len; }; /* non-overlapping; tokens 2 .. len of each are predicted */
 /* done and total count tokens, those of the base and of the plan alike. */
 typedef void bl_eval_report(void *ctx, const char *phase, double done, double total, const char *unit);
@@ -44,6 +45,9 @@ void bl_mcq_sequences_free(struct bl_mcq_sequences *s);
 enum bl_status bl_evaluate_mcq(struct bl_forward *f, const struct bl_weight_set *set, const struct bl_mcq_item *items, size_t n, const struct bl_tokenizer *t,
 			       const struct bl_chat *chat, int32_t end, struct bl_eval_mcq *base, struct bl_eval_mcq *plan, bl_eval_report *report, void *ctx,
 			       struct bl_err *err);
+
+/* Largest |input| of every unit over the windows, into absmax [n_units]: all that static activations need. */
+enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err);
 
 /* First block in which the set replaces anything; the number of blocks when it is nowhere (or NULL). */
 int bl_eval_first_block(const struct bl_model *m, const struct bl_weight_set *set);

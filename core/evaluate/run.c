@@ -30,7 +30,7 @@ void bl_eval_run_init(struct bl_eval_run *r, struct bl_forward *f, const struct 
 	r->total = (double)tokens * (blocks + 1 + (set ? blocks - first + 1 : 0));
 }
 
-static void tell(const struct bl_eval_run *r, double running)
+void bl_eval_tell(const struct bl_eval_run *r, double running)
 {
 	if (r->report)
 		r->report(r->report_ctx, r->phase, r->total > 0 ? r->tokens * (r->done + running) / r->total : 0, r->tokens, "tokens");
@@ -41,7 +41,7 @@ static void batch_done(void *ctx, int block, int64_t tokens_done)
 	struct bl_eval_run *r = ctx;
 
 	(void)block;
-	tell(r, (double)tokens_done);
+	bl_eval_tell(r, (double)tokens_done);
 }
 
 /* ---- the passes ---- */
@@ -56,7 +56,7 @@ static enum bl_status run_blocks(struct bl_pass *p, struct bl_eval_run *r, int f
 		if (bl_pass_block(p, b, set, &tap, err))
 			return err->status;
 		r->done += (double)bl_pass_tokens(p);
-		tell(r, 0);
+		bl_eval_tell(r, 0);
 	}
 	return BL_OK;
 }
@@ -117,7 +117,7 @@ static enum bl_status one(void *ctx, int64_t first, const struct bk_mat *logits,
 	if (put_targets(w, first, logits->rows, err) || bl_engine_check(w->e, w->e->ops->row_loss(w->e->run, &loss, logits, w->targets), "losses", err) ||
 	    fetch(w, w->nll ? w->nll + first : NULL, w->a, logits->rows, err))
 		return err->status;
-	tell(w->run, w->before * (double)(first + logits->rows));
+	bl_eval_tell(w->run, w->before * (double)(first + logits->rows));
 	return BL_OK;
 }
 
@@ -131,7 +131,7 @@ static enum bl_status pair(void *ctx, int64_t first, const struct bk_mat *p, con
 	    fetch(w, o->nll_base ? o->nll_base + first : NULL, w->a, p->rows, err) || fetch(w, o->nll_plan ? o->nll_plan + first : NULL, w->b, p->rows, err) ||
 	    fetch(w, o->kl ? o->kl + first : NULL, w->c, p->rows, err) || fetch(w, o->same ? o->same + first : NULL, w->index, p->rows, err))
 		return err->status;
-	tell(w->run, w->before * (double)(first + p->rows));
+	bl_eval_tell(w->run, w->before * (double)(first + p->rows));
 	return BL_OK;
 }
 
@@ -171,6 +171,6 @@ enum bl_status bl_eval_rows_run(struct bl_eval_rows *out, struct bl_eval_run *r,
 	}
 	bl_engine_release(w.e, w.targets);
 	r->done += all * (p->plan ? 2 : 1);
-	tell(r, 0);
+	bl_eval_tell(r, 0);
 	return err->status;
 }

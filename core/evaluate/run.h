@@ -13,9 +13,11 @@ struct bl_eval_run {
 	int blocks, first;                /* first block that the set changes */
 	double done, total;               /* tokens x blocks; the head counts as one block more */
 	double tokens;                    /* what total stands for, in tokens of one model */
-	int64_t block_tokens;             /* of the block that is running */
 };
 void bl_eval_run_init(struct bl_eval_run *r, struct bl_forward *f, const struct bl_weight_set *set, int64_t tokens, const char *phase, bl_eval_report *report, void *ctx);
+
+/* running: of what is going on, beyond r->done. */
+void bl_eval_tell(const struct bl_eval_run *r, double running);
 
 /* Both passes up to the last block. base is NULL when it is not wanted; plan stays NULL without a set. */
 struct bl_eval_passes { struct bl_pass *base, *plan; };

@@ -3,6 +3,7 @@
  * visible in the result. */
 #include <math.h>
 
+#include "core/base/half.h"
 #include "core/forward/private.h"
 
 static float llama3(const struct bl_rope *r, float f)
@@ -49,6 +50,8 @@ enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_e
 		return err->status;
 	inv = bl_xalloc((size_t)half, sizeof(*inv));
 	fw_rope_frequencies(f->c, inv);
+	for (int64_t i = 0; f->o.bf16_frequencies && i < half; i++)
+		inv[i] = bl_round_bf16(inv[i]);
 	for (int64_t p = 0; p < n; p++)
 		for (int64_t i = 0; i < half; i++) {
 			float angle = (float)p * inv[i];

@@ -42,6 +42,8 @@ struct bl_session_private {
 	struct bl_problem *problems; int n_problems, n_fatal;
 	struct bl_plan_estimate estimate;
 
+	float *ranges; /* largest |input| of every unit, from elsewhere than a calibration; NULL: none */
+
 	/* autosave */
 	bool autosave;
 	char *autosave_path;
@@ -49,6 +51,9 @@ struct bl_session_private {
 	pthread_t saver; bool has_saver;       /* writes `saving`; sets `saved` when it has */
 	struct bl_str saving;
 	atomic_bool saved, save_failed;
+
+	struct bl_live *live;                    /* the model that runs (live.h) */
+	atomic_bool zero_nonfinite;              /* the plan's, for other threads */
 
 	/* export */
 	pthread_mutex_t result_lock;

@@ -3,7 +3,24 @@
 #include <math.h>
 
 #include "core/base/mem.h"
-#include "core/session/run.h"
+#include "core/session/live.h"
+
+void bl_session_use_ranges(struct bl_session *s, float *absmax)
+{
+	bl_free(s->priv->ranges);
+	s->priv->ranges = absmax;
+}
+
+float bl_session_unit_absmax(const struct bl_session *s, int unit)
+{
+	if (s->priv->ranges)
+		return s->priv->ranges[unit];
+	struct bl_live_calib *c = bl_live_get_calib(s->priv->live);
+	const struct bl_input_stats *in = c ? bl_calib_stats(c->c, unit) : NULL;
+	float absmax = in && !in->nonfinite ? in->absmax : NAN;
+	bl_live_calib_unref(c);
+	return absmax;
+}
 
 float *bl_session_input_absmax(struct bl_session *s)
 {
@@ -14,13 +31,12 @@ float *bl_session_input_absmax(struct bl_session *s)
 		needed |= bl_act_is_static(bl_plan_choice(s->plan, i)->scheme.act);
 	if (!needed)
 		return NULL;
-	if (!bl_session_calib(s))
+	if (!s->priv->ranges && !bl_session_calib(s))
 		(void)bl_session_adopt_calib(s, NULL, &none);
 	float *out = bl_xalloc((size_t)s->model->n_units + 1, sizeof *out);
 	for (int i = 0; i < s->model->n_units; i++) {
-		const struct bl_input_stats *in = bl_session_input(s, i);
-		out[i] = in ? in->nonfinite ? NAN : in->absmax : NAN;
-		known |= in != NULL;
+		out[i] = bl_session_unit_absmax(s, i);
+		known |= s->priv->ranges || s->priv->live->calib_shown;
 	}
 	if (known)
 		return out;

@@ -16,6 +16,9 @@ struct bl_message { const char *role, *content; }; /* role: "system", "user", "a
 struct bl_chat;
 /* BL_MISSING-like BL_INVALID sentence when the checkpoint has no template. */
 enum bl_status bl_chat_open(struct bl_chat **out, const char *folder, struct bl_err *err);
+/* From text in memory; where: for messages. bl_chat_special gives it bos_token and the like. */
+enum bl_status bl_chat_parse(struct bl_chat **out, const char *text, size_t n, const char *where, struct bl_err *err);
+void bl_chat_special(struct bl_chat *c, const char *name, const char *token);
 void bl_chat_free(struct bl_chat *c);
 const char *bl_chat_name(const struct bl_chat *c);   /* what the screen calls it: "exaone4", "chatml", "custom" … */
 const char *bl_chat_digest(const struct bl_chat *c); /* SHA-256 of the template, 64 hex */

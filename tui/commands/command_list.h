@@ -6,6 +6,7 @@ BL_COMMAND(inspect,   "inspect",   "MODEL",             1, 1, "Architecture, uni
 BL_COMMAND(stats,     "stats",     "MODEL",             1, 1, "Weight ranges of every unit.")
 BL_COMMAND(plan,      "plan",      "MODEL or PLAN",     1, 1, "Make or change a plan; print sizes, estimates, legality.")
 BL_COMMAND(check,     "check",     "PLAN",              1, 1, "Only the rules of the serving target.")
+BL_COMMAND(evaluate,  "evaluate",  "MODEL or PLAN",     1, 16, "Measure: perplexity, distance to the base model, multiple choice.")
 BL_COMMAND(export,    "export",    "PLAN",              1, 1, "Write, read back, prove, rename into place.")
 BL_COMMAND(verify,    "verify",    "DIR or FILE.zip",   1, 1, "The same proof for any checkpoint, whoever wrote it.")
 BL_COMMAND(diff,      "diff",      "A B",               2, 2, "Two plans, snapshots (PLAN@NAME) or checkpoints, unit by unit.")

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the server would multiply with for a choice of scheme and method: codes and scales where activations are quantized too, else the decoded
+ * weights, rounded to bfloat16 as its kernels do. */
+#include "core/base/half.h"
+#include "core/base/mem.h"
+#include "core/session/live.h"
+
+#define ITEM_ELEMS (1 << 18)
+
+struct making {
+	struct bl_solver solver;
+	const struct bl_unit *unit;
+	struct bl_unit_weights *w;
+	int64_t rows_per_item;
+};
+
+/* Rows at .. at+n of the unit lie in these rows of a member. */
+struct part { const struct bl_member *m; int64_t at, row0, n; };
+
+static bool next_part(const struct bl_unit *u, int64_t first, int64_t last, struct part *p)
+{
+	int64_t start = 0;
+
+	for (int i = 0; i < u->n_members; start += u->members[i++].rows) {
+		int64_t end = start + u->members[i].rows, a = first > start ? first : start, b = last < end ? last : end;
+
+		if (a >= b)
+			continue;
+		*p = (struct part){ &u->members[i], a, a - start, b - a };
+		return true;
+	}
+	return false;
+}
+
+static void keep_codes(struct bl_unit_weights *w, const struct part *p, const struct bl_rows_buf *b)
+{
+	int64_t n = p->n * w->cols;
+
+	for (int64_t i = 0; i < n; i++)
+		w->codes[p->at * w->cols + i] = b->codes[i];
+	for (int64_t i = 0; i < p->n; i++)
+		w->scales[p->at + i] = b->scales[i];
+}
+
+static enum bl_status keep_dense(struct making *k, const struct part *p, const struct bl_rows_buf *b, struct bl_err *err)
+{
+	int64_t n = p->n * k->w->cols;
+	float *f;
+
+	if (bl_try_alloc(&f, (size_t)n, sizeof(*f), "decoded rows", err))
+		return err->status;
+	k->solver.registry->host.decode(f, b->codes, b->scales, b->zeros, p->n, k->w->cols, &k->solver.grid);
+	for (int64_t i = 0; i < n; i++)
+		k->w->dense[p->at * k->w->cols + i] = bl_f32_bf16(f[i]);
+	bl_free(f);
+	return BL_OK;
+}
+
+static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
+{
+	struct making *k = ctx;
+	struct bl_rows_buf b = {0};
+	int64_t first = (int64_t)item * k->rows_per_item, last = first + k->rows_per_item;
+	struct part p;
+
+	last = last < k->unit->rows ? last : k->unit->rows;
+	for (; first < last && err->status == BL_OK && next_part(k->unit, first, last, &p); first = p.at + p.n) {
+		if (bl_solve_rows(&k->solver, p.m, p.row0, p.n, &b, err))
+			break;
+		if (k->w->kind == BL_WEIGHTS_CODES)
+			keep_codes(k->w, &p, &b);
+		else
+			keep_dense(k, &p, &b, err);
+	}
+	bl_rows_buf_free(&b);
+	return err->status;
+}
+
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err)
+{
+	struct making k = {.unit = &s->model->units[unit]};
+	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy == BL_STRATEGY_CHANNEL;
+
+	if (c->scheme.number == BL_NUM_FULL) {
+		*out = NULL;
+		return BL_OK;
+	}
+	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, zero, err))
+		return err->status;
+	k.w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);
+	if (!k.w) {
+		bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the quantized weights of %s", (double)(k.unit->rows * k.unit->cols) / (1 << 19),
+			k.unit->name);
+	} else {
+		if (codes)
+			k.w->act = c->scheme.act == BL_ACT_INT8_TOKEN ? BL_WEIGHTS_ACT_INT8_TOKEN : BL_WEIGHTS_ACT_FP8_TOKEN;
+		k.rows_per_item = k.unit->cols < ITEM_ELEMS ? ITEM_ELEMS / k.unit->cols : 1;
+		bl_pool_run(s->pool, (size_t)((k.unit->rows + k.rows_per_item - 1) / k.rows_per_item), make_rows, &k, NULL, err);
+	}
+	bl_solver_fini(&k.solver);
+	if (err->status)
+		bl_unit_weights_unref(k.w);
+	else
+		*out = k.w;
+	return err->status;
+}
+
+enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err)
+{
+	return bl_live_unit_weights(s, unit, c, atomic_load(&s->priv->zero_nonfinite), out, err);
+}

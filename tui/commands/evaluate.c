@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * evaluate: the model, or base and plan side by side: perplexity, distance to the base, multiple choice; and what that makes of the score. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/session/measure.h"
+#include "tui/cli.h"
+
+struct evaluate_work {
+	struct bl_session *s;
+	struct bl_measure_request rq;
+	struct bl_eval_result result;
+	struct bl_progress progress;
+	const char *phase; /* of the last report */
+};
+
+/* done and total in tokens; a new phase starts anew. */
+static void report(void *ctx, const char *phase, double done, double total, const char *unit)
+{
+	struct evaluate_work *w = ctx;
+
+	(void)unit;
+	if (w->phase != phase) {
+		atomic_store(&w->progress.done_bytes, 0);
+		atomic_fetch_add(&w->progress.phase, w->phase != NULL);
+		w->phase = phase;
+	}
+	atomic_store(&w->progress.total_bytes, (uint64_t)total);
+	atomic_store(&w->progress.done_bytes, (uint64_t)done);
+}
+
+static enum bl_status evaluate_work(void *ctx, struct bl_err *err)
+{
+	struct evaluate_work *w = ctx;
+
+	return bl_measure_alone(&w->result, w->s, &w->rq, &w->progress.cancel, report, w, err);
+}
+
+/* ---- JSON ---- */
+
+static void ppl_json(cJSON *o, const struct bl_eval_ppl *p)
+{
+	cJSON *j = cJSON_AddObjectToObject(o, "ppl");
+
+	cJSON_AddNumberToObject(j, "value", p->value);
+	cJSON_AddStringToObject(j, "unit", "ppl");
+	cJSON_AddNumberToObject(j, "spread", p->stderr_);
+	cJSON_AddStringToObject(j, "origin", "measured");
+	cJSON_AddStringToObject(j, "from", "standard error over windows");
+	cJSON_AddNumberToObject(j, "nll", p->nll);
+	bl_json_add_int(j, "tokens", p->tokens);
+	bl_json_add_int(j, "windows", p->windows);
+}
+
+static void mcq_json(cJSON *o, const struct bl_eval_mcq *m, bool plan)
+{
+	cJSON *j = cJSON_AddObjectToObject(o, "mcq");
+
+	cJSON_AddNumberToObject(j, "acc", m->acc);
+	cJSON_AddNumberToObject(j, "stderr", m->stderr_);
+	if (plan)
+		cJSON_AddNumberToObject(j, "flips", m->flips);
+	bl_json_add_int(j, "n", m->n);
+}
+
+static void result_json(cJSON *o, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+{
+	cJSON *base = cJSON_AddObjectToObject(o, "base");
+
+	if (r->has_ppl) {
+		ppl_json(base, &r->base_ppl);
+		ppl_json(o, r->has_plan ? &r->plan_ppl : &r->base_ppl);
+	}
+	if (r->has_kl) {
+		cJSON *j = cJSON_AddObjectToObject(o, "kl");
+		cJSON_AddNumberToObject(j, "mean", r->kl.mean);
+		cJSON_AddNumberToObject(j, "stderr", r->kl.stderr_);
+		cJSON_AddNumberToObject(j, "median", r->kl.median);
+		cJSON_AddNumberToObject(j, "p99", r->kl.p99);
+		cJSON_AddNumberToObject(j, "max", r->kl.max);
+		bl_json_add_int(j, "tokens", r->kl.tokens);
+		cJSON_AddNumberToObject(o, "top1", r->kl.top1);
+		cJSON_AddNumberToObject(o, "top1_stderr", r->kl.top1_stderr);
+	}
+	if (r->has_mcq) {
+		mcq_json(base, &r->base_mcq, false);
+		mcq_json(o, r->has_plan ? &r->plan_mcq : &r->base_mcq, r->has_plan);
+	}
+	cJSON_AddBoolToObject(o, "plan", r->has_plan);
+	cJSON_AddStringToObject(o, "protocol", r->protocol);
+	cJSON_AddStringToObject(o, "device", r->device);
+	if (r->has_plan) {
+		cJSON_AddStringToObject(o, "plan_digest", r->plan_digest);
+		bl_cli_quantity(o, "time_ratio", &e->time_ratio);
+		bl_cli_quantity(o, "perf_ratio", &e->perf_ratio);
+		bl_cli_quantity(o, "score", &e->score);
+	}
+	cJSON_AddNumberToObject(o, "seconds", r->seconds);
+}
+
+/* ---- text ---- */
+
+static void result_text(struct bl_cli *c, const struct bl_session *s, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+{
+	char summary[BL_SCHEME_NAME_MAX];
+
+	bl_cli_wrapped(c, 2, "%s%s%s on %s, %.1f s", s->model->title, r->has_plan ? " and its plan " : "", r->has_plan ? bl_plan_summary(summary, s->plan) : "", r->device,
+		       r->seconds);
+	bl_cli_wrapped(c, 2, "protocol: %s", r->protocol);
+	bl_cli_line(c, "%14s %19s%s", "", "base", r->has_plan ? "                plan" : "");
+	if (r->has_ppl && r->has_plan)
+		bl_cli_line(c, "perplexity     %9.3f +- %-6.3f %9.3f +- %-6.3f (%+.2f %%)", r->base_ppl.value, r->base_ppl.stderr_, r->plan_ppl.value, r->plan_ppl.stderr_,
+			    100 * (r->plan_ppl.value / r->base_ppl.value - 1));
+	else if (r->has_ppl)
+		bl_cli_line(c, "perplexity     %9.3f +- %-6.3f", r->base_ppl.value, r->base_ppl.stderr_);
+	if (r->has_mcq && r->has_plan)
+		bl_cli_line(c, "multiple choice %8.4f +- %-6.4f %9.4f +- %-6.4f (%.2f %% of %lld answers changed)", r->base_mcq.acc, r->base_mcq.stderr_, r->plan_mcq.acc,
+			    r->plan_mcq.stderr_, 100 * r->plan_mcq.flips, (long long)r->plan_mcq.n);
+	else if (r->has_mcq)
+		bl_cli_line(c, "multiple choice %8.4f +- %-6.4f (%lld questions)", r->base_mcq.acc, r->base_mcq.stderr_, (long long)r->base_mcq.n);
+	if (r->has_kl) {
+		bl_cli_line(c, "KL to the base, nats per token: mean %.5f +- %.5f, median %.5f, p99 %.4f, max %.3f", r->kl.mean, r->kl.stderr_, r->kl.median, r->kl.p99,
+			    r->kl.max);
+		bl_cli_line(c, "the same most likely token: %.2f %% +- %.2f of %lld", 100 * r->kl.top1, 100 * r->kl.top1_stderr, (long long)r->kl.tokens);
+	}
+	if (r->has_plan && e->score.origin != BL_UNKNOWN)
+		bl_cli_wrapped(c, 8, "score   ~%.3f +- %.3f: performance %.3f +- %.3f (%s), time per token ~%.2fx (modelled, %s)", e->score.value, e->score.spread,
+			       e->perf_ratio.value, e->perf_ratio.spread, bl_origin_name(e->perf_ratio.origin), e->time_ratio.value, s->target->title);
+}
+
+/* ---- the command ---- */
+
+static struct bl_plan_estimate estimate_of(struct bl_session *s, const struct bl_eval_result *r)
+{
+	struct bl_plan_estimate e = *bl_session_estimate(s);
+	struct bl_quality q = {.has_mcq = r->has_mcq, .base_acc = r->base_mcq.acc, .plan_acc = r->plan_mcq.acc, .flips = r->plan_mcq.flips, .n = r->plan_mcq.n,
+			       .kl = BL_QUANTITY_UNKNOWN("nat")};
+
+	if (r->has_kl)
+		q.kl = (struct bl_quantity){r->kl.mean, r->kl.stderr_, BL_MEASURED, "nat", "evaluation"};
+	bl_estimate_quality(&e, &q);
+	return e;
+}
+
+/* "512MiB", "10GiB", "10G", bytes */
+static enum bl_status memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
+{
+	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
+	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
+	char *end;
+
+	*out = 0;
+	if (!text)
+		return BL_OK;
+	double v = strtod(text, &end);
+	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
+		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
+			*out = (uint64_t)(v * units[i].factor);
+			return BL_OK;
+		}
+	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
+}
+
+static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, const char **data, struct bl_err *err)
+{
+	const struct bl_options *o = &c->o;
+	long long windows, seqlen, items, samples;
+
+	for (int i = 0; i < o->n_many; i++)
+		if (o->many_of[i] == BL_OPT_DATA)
+			data[w->rq.n_data++] = o->many[i];
+	for (int i = 1; i < o->n_args; i++) { /* --data A B */
+		if (!w->rq.n_data)
+			return bl_fail(err, BL_USAGE, "evaluate takes one MODEL or PLAN, not also %s", o->args[i]);
+		data[w->rq.n_data++] = o->args[i];
+	}
+	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
+	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
+	    memory_limit(o, &w->rq.eval.memory_limit, err))
+		return err->status;
+	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
+	w->rq.eval.kl = (char *)(uintptr_t)o->value[BL_OPT_KL];
+	w->rq.eval.mcq = (char *)(uintptr_t)o->value[BL_OPT_MCQ];
+	w->rq.eval.windows = windows;
+	w->rq.eval.seqlen = w->rq.seqlen = seqlen;
+	w->rq.eval.items = items;
+	w->rq.samples = samples;
+	w->rq.device = bl_given(o, BL_OPT_DEVICE) ? o->value[BL_OPT_DEVICE] : "auto";
+	w->rq.program_dir = c->program_dir;
+	w->rq.data = data;
+	if (!w->rq.eval.ppl && !w->rq.eval.kl && !w->rq.eval.mcq)
+		return bl_fail(err, BL_USAGE, "nothing to measure: --ppl FILE, --kl FILE or --mcq FILE says on what");
+	return BL_OK;
+}
+
+enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
+{
+	const char *data[BL_MANY_MAX + 16];
+	struct evaluate_work w = {.phase = NULL};
+
+	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, c->o.args[0], err))
+		return err->status;
+	if (bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
+		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
+		if (w.rq.eval.kl && !w.result.has_plan)
+			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
+		if (c->json)
+			result_json(c->json, &w.result, &e);
+		else
+			result_text(c, w.s, &w.result, &e);
+	}
+	bl_session_close(w.s);
+	return err->status;
+}
