@@ -114,6 +114,8 @@ void bl_app_free(struct bl_app *app)
 	bl_keymap_free(&app->priv->keymap);
 	bl_free(app->priv->clipboard);
 	bl_grid_free(&app->grid);
+	bl_calib_request_free(&app->priv->calibrate);
+	bl_eval_form_free(&app->priv->evaluate);
 	bl_free(app->priv);
 	bl_free(app);
 }
@@ -280,10 +282,15 @@ void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, co
 
 /* ---- keys ---- */
 
-static unsigned finish(struct bl_app *app, unsigned react)
+void bl_app_act_over(struct bl_app *app)
 {
 	if (--app->priv->depth_of_act == 0)
 		bury_dead(app);
+}
+
+static unsigned finish(struct bl_app *app, unsigned react)
+{
+	bl_app_act_over(app);
 	return react;
 }
 

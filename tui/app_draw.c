@@ -26,7 +26,7 @@ int bl_app_jobs_running(const struct bl_app *app, struct bl_job_view *first)
 		return 0;
 	n = bl_jobs_list(app->session->jobs, jobs, JOBS_SHOWN);
 	for (int i = (n < JOBS_SHOWN ? n : JOBS_SHOWN) - 1; i >= 0; i--)
-		if (jobs[i].state == BL_JOB_RUNNING) {
+		if ((jobs[i].state == BL_JOB_RUNNING || jobs[i].state == BL_JOB_PAUSED) && !jobs[i].quiet) {
 			bool longer = !running || !first || jobs[i].seconds_left > first->seconds_left;
 
 			if (first && longer)
@@ -132,109 +132,6 @@ struct bl_grid_view bl_app_body(const struct bl_app *app)
 	return layout(app).body;
 }
 
-/* ---- line 1 ---- */
-
-static void draw_title(struct bl_app *app, int row)
-{
-	struct bl_grid_s *g = &app->grid;
-	const struct bl_session *s = app->session;
-	char left[400], plan[200], device[80], summary[BL_SCHEME_NAME_MAX];
-	int x, room;
-
-	bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TITLE, 0, ' ');
-	if (!s) {
-		bl_grid_text(g, row, 0, g->cols, BL_ROLE_TITLE, 0, "bitlathe │ no checkpoint open");
-		return;
-	}
-	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers,
-		 s->model->n_units);
-	snprintf(plan, sizeof plan, " │ %s%s", bl_plan_summary(summary, s->plan), bl_plan_dirty(s->plan) ? "*" : "");
-	if (bl_plan_n_snapshots(s->plan) > 0)
-		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " ‹%.60s›",
-			 bl_plan_snapshot(s->plan, 0)->name);
-	snprintf(device, sizeof device, " │ CPU %d threads", bl_pool_threads(s->pool));
-	/* the plan's state must stay in sight: the model's name gives way first */
-	room = g->cols - bl_text_width(plan) - bl_text_width(device);
-	if (room < bl_text_width(left) && room < 20)
-		room = g->cols - bl_text_width(plan) > 8 ? g->cols - bl_text_width(plan) : 8;
-	x = bl_grid_text(g, row, 0, room, BL_ROLE_TITLE, 0, left);
-	x += bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TITLE, 0, plan);
-	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TITLE, 0, device);
-}
-
-/* ---- totals, verdict ---- */
-
-static void draw_totals(struct bl_app *app, int row)
-{
-	struct bl_grid_s *g = &app->grid;
-	const struct bl_plan_estimate *e = bl_session_estimate(app->session);
-	char bytes[16], n[32];
-	int x = 0;
-	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
-	const struct {
-		const char *name, *unit;
-		const struct bl_quantity *q;
-		int decimals;
-	} parts[] = {
-		{ "time/tok", "×", &e->time_ratio, 2 },  { "perf", "", &e->perf_ratio, 3 },
-		{ "score", "", &e->score, 3 },           { "step", " ms", &e->step_ms, 2 },
-		{ "server", " GiB", &e->server_gib, 1 },
-	};
-
-	x += bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%",
-			   bl_human_bytes(bytes, sizeof bytes, (double)e->bytes), percent == 0 ? 0 : percent);
-	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-		const struct bl_quantity *q = parts[i].q;
-		enum bl_role role = q->origin == BL_MEASURED   ? BL_ROLE_MEASURED
-				    : q->origin == BL_MODELLED ? BL_ROLE_MODELLED
-							       : BL_ROLE_UNKNOWN;
-		char text[80];
-
-		bl_app_quantity(app, n, q, parts[i].decimals);
-		snprintf(text, sizeof text, "%s %s%s", parts[i].name, n, q->origin == BL_UNKNOWN ? "" : parts[i].unit);
-		if (x + 2 + bl_text_width(text) > g->cols)
-			break;
-		x += 2 + bl_grid_text(g, row, x + 2, g->cols - x - 2, role, 0, text);
-	}
-}
-
-static void draw_verdict(struct bl_app *app, int row)
-{
-	struct bl_grid_s *g = &app->grid;
-	struct bl_session *s = app->session;
-	int n = 0, n_fatal = 0, refused = 0, last = -1, x;
-	const struct bl_problem *p = bl_session_problems(s, &n, &n_fatal), *first = NULL;
-	char keys[64], label[48] = "";
-
-	for (int i = 0; i < n; i++) {
-		if (p[i].fatal && p[i].unit >= 0 && p[i].unit != last) {
-			refused++;
-			last = p[i].unit;
-		}
-		if (!first && (p[i].fatal || !n_fatal))
-			first = &p[i];
-	}
-	x = bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "target %s  ", s->target->title);
-	x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_GOOD, 0, "✓ %d legal", s->model->n_units - refused);
-	if (!first)
-		return;
-	bl_app_keys_of(app, BL_ACT_PROBLEMS, keys, sizeof keys);
-	keys[strcspn(keys, ",")] = '\0';
-	x += bl_grid_textf(g, row, x, g->cols - x, n_fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "  %s ",
-			   n_fatal ? "✗" : "!");
-	if (n_fatal > 1 || (!n_fatal && n > 1))
-		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%d (%s lists): ", n_fatal ? n_fatal : n,
-				   keys);
-	else
-		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "(%s shows) ", keys);
-	if (first->unit >= 0)
-		snprintf(label, sizeof label, "%d %s", s->model->units[first->unit].block,
-			 bl_unit_kind_name(s->model->units[first->unit].kind));
-	if (label[0] && !bl_starts_with(first->sentence, label))
-		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%s: ", label);
-	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, first->sentence);
-}
-
 /* ---- the job line ---- */
 
 static void amount(char *dst, size_t cap, double v, const char *unit)
@@ -250,6 +147,10 @@ int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst
 	char done[24], total[24], rate[24], left[24];
 	size_t used = 0;
 
+	if (j->state == BL_JOB_PAUSED || j->pausing) {
+		used += (size_t)snprintf(dst, cap, "%s (P goes on)  ", j->pausing ? "pausing" : "paused");
+		used = used < cap ? used : cap;
+	}
 	amount(done, sizeof done, j->done, j->unit);
 	amount(total, sizeof total, j->total, j->unit);
 	amount(rate, sizeof rate, j->rate, j->unit);
@@ -257,8 +158,10 @@ int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst
 	if (j->total > 0 && used < cap)
 		used += (size_t)snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total,
 					 strcmp(j->unit, "bytes") ? " " : "", strcmp(j->unit, "bytes") ? j->unit : "");
+	if (j->state == BL_JOB_PAUSED)
+		return (int)used;
 	if (j->rate > 0 && used < cap)
-		used += (size_t)snprintf(dst + used, cap - used, "  %s/s", rate);
+		used += (size_t)snprintf(dst + used, cap - used, "  %s%s/s", rate, !strcmp(j->unit, "tokens") ? " tok" : "");
 	if (j->seconds_left >= 0 && j->total > 0 && used < cap)
 		used += (size_t)snprintf(dst + used, cap - used, "  %s left",
 					 bl_human_secs(left, sizeof left, j->seconds_left));
@@ -303,18 +206,18 @@ static void first_key(const struct bl_app *app, enum bl_action a, char *dst, siz
 		snprintf(dst, cap, "␣");
 }
 
-static int draw_key(struct bl_app *app, int row, int x, enum bl_action a, int room)
+static int draw_key(struct bl_app *app, int row, int x, enum bl_action a, const char *label, int room)
 {
 	struct bl_grid_s *g = &app->grid;
 	char key[64];
 	int width;
 
 	first_key(app, a, key, sizeof key);
-	width = bl_text_width(key) + 1 + bl_text_width(bl_action_row(a)->name);
+	width = bl_text_width(key) + 1 + bl_text_width(label);
 	if (!key[0] || width > room)
 		return 0;
 	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, key);
-	bl_grid_textf(g, row, x, room, BL_ROLE_KEYTEXT, 0, " %s", bl_action_row(a)->name);
+	bl_grid_textf(g, row, x, room, BL_ROLE_KEYTEXT, 0, " %s", label);
 	return width;
 }
 
@@ -339,14 +242,18 @@ static void draw_keys(struct bl_app *app, int row)
 	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "",
 		 bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
 	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
-		int a = bl_action_find(name), w;
+		char *label = strchr(name, '=');
+		int a, w;
 
+		if (label)
+			*label++ = '\0';
+		a = bl_action_find(name);
 		if (a < 0 || a == BL_ACT_HELP)
 			continue;
-		w = draw_key(app, row, x, (enum bl_action)a, g->cols - x - reserve);
+		w = draw_key(app, row, x, (enum bl_action)a, label ? label : name, g->cols - x - reserve);
 		x += w ? w + 2 : 0;
 	}
-	draw_key(app, row, x, BL_ACT_HELP, g->cols - x);
+	draw_key(app, row, x, BL_ACT_HELP, bl_action_row(BL_ACT_HELP)->name, g->cols - x);
 }
 
 /* ---- all of it ---- */
@@ -381,13 +288,13 @@ void bl_app_draw(struct bl_app *app)
 	for (int r = l.body.row + l.body.rows; r < g->rows; r++) /* a screen that drew too far */
 		bl_grid_fill(g, r, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
 	if (l.title >= 0)
-		draw_title(app, l.title);
+		bl_app_draw_title(app, l.title);
 	draw_rule(app, &l);
 	if (l.job >= 0)
 		draw_job(app, l.job);
 	if (l.totals >= 0) {
-		draw_totals(app, l.totals);
-		draw_verdict(app, l.verdict);
+		bl_app_draw_totals(app, l.totals);
+		bl_app_draw_verdict(app, l.verdict);
 	}
 	if (app->priv->ask.on) {
 		int row = g->rows - 1;

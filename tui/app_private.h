@@ -4,6 +4,7 @@
 #define BL_TUI_APP_PRIVATE_H
 
 #include "tui/app.h"
+#include "tui/form.h"
 #include "tui/keymap.h"
 #include "tui/prompt.h"
 
@@ -45,9 +46,13 @@ struct bl_app_private {
 	int n_running;
 	struct bl_verify_job *verify; /* the running or last :verify */
 	int depth_of_act;             /* actions running: frames die only at 0 */
+	char forms_of[65];            /* digest of the model that the two below are for; "": none yet */
+	struct bl_calib_request calibrate;
+	struct bl_eval_request evaluate;
 };
 
 /* app.c: a message that is not news, so not for the log */
+void bl_app_act_over(struct bl_app *app); /* after depth_of_act++: frees what was left meanwhile */
 void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text);
 /* program.c: actions that belong to no screen. BL_REACT_UNKNOWN: not one of them. */
 unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg);
@@ -59,6 +64,18 @@ enum bl_status bl_app_set_theme(struct bl_app *app, const char *name, struct bl_
 bool bl_action_on_screen(enum bl_action a, const char *screen);
 bool bl_action_needs_argument(enum bl_action a);
 void bl_action_ask_argument(struct bl_app *app, enum bl_action a);
+
+/* run_actions.c: calibrate, evaluate, pause */
+unsigned bl_do_calibrate(struct bl_app *app, const char *arg);
+unsigned bl_do_evaluate(struct bl_app *app, const char *arg);
+unsigned bl_do_adopt(struct bl_app *app, const char *arg);
+unsigned bl_do_pause(struct bl_app *app, const char *arg);
+unsigned bl_do_resume(struct bl_app *app, const char *arg);
+/* Start with the values of the form; what is in the way becomes a message. True: it is queued. */
+bool bl_start_calibration(struct bl_app *app);
+bool bl_start_evaluation(struct bl_app *app);
+/* The job of that kind ("calibrate") that is queued, runs or is paused. */
+bool bl_app_find_job(const struct bl_app *app, const char *kind, struct bl_job_view *out);
 
 /* verify_job.c: :verify as a job of the session */
 unsigned bl_verify_start(struct bl_app *app, const char *path);
@@ -78,6 +95,11 @@ const char *bl_hint(const struct bl_app *app, char *dst);
 
 /* app_text.c */
 char *bl_app_keys_on(const struct bl_app *app, const char *screen, enum bl_action a, char *dst, size_t cap);
+
+/* app_status.c */
+void bl_app_draw_title(struct bl_app *app, int row);
+void bl_app_draw_totals(struct bl_app *app, int row);
+void bl_app_draw_verdict(struct bl_app *app, int row);
 
 /* app_draw.c */
 /* "write 1.2 GB of 1.9 GB  118 MB/s  0:02 left" */

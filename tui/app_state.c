@@ -26,6 +26,7 @@ static const struct {
 	{ BL_ACT_TAG, "layers", "%s tags rows: schemes then go to all tagged ones" },
 	{ BL_ACT_SET, "layers", "%s sets schemes by pattern, as down=W4A16 or 0-3=BF16" },
 	{ BL_ACT_UNDO, "layers", "%s takes the last edit back, as often as you like" },
+	{ BL_ACT_CALIBRATE, "layers", "%s runs the model over your data: true errors and activation ranges" },
 	{ BL_ACT_SNAPSHOTS, "layers", "%s keeps and compares named states of the plan" },
 	{ BL_ACT_EXPORT, "layers", "%s writes the checkpoint and proves it" },
 	{ BL_ACT_PANE_NEXT, "unit", "%s goes to the next pane" },
@@ -200,13 +201,21 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 			       j->err.text[0] ? j->err.text : bl_status_text(j->err.status));
 		break;
 	case BL_JOB_CANCELLED:
-		bl_app_message(app, BL_MSG_INFO, "%s: cancelled, nothing was left behind", j->name);
+		bl_app_message(app, BL_MSG_INFO, bl_starts_with(j->name, "calibrate") ? "%s: cancelled; what was finished is kept, c goes on from there"
+											 : "%s: cancelled, nothing was left behind",
+			       j->name);
 		break;
 	case BL_JOB_DONE:
 		if (bl_starts_with(j->name, "verify"))
 			bl_verify_report(app, j);
 		else if (bl_starts_with(j->name, "export"))
 			bl_app_message(app, BL_MSG_INFO, "%s: written and proved in %s (x shows the proof)", j->name,
+				       bl_human_secs(secs, sizeof secs, j->seconds));
+		else if (bl_starts_with(j->name, "calibrate"))
+			bl_app_message(app, BL_MSG_INFO, "%s: done in %s; errors are the layers' true ones now", j->name,
+				       bl_human_secs(secs, sizeof secs, j->seconds));
+		else if (bl_starts_with(j->name, "evaluate"))
+			bl_app_message(app, BL_MSG_INFO, "%s: done in %s (e shows the result)", j->name,
 				       bl_human_secs(secs, sizeof secs, j->seconds));
 		break;
 	default:
@@ -227,19 +236,23 @@ void bl_app_tick(struct bl_app *app)
 	n = bl_jobs_list(app->session->jobs, jobs, JOBS_SHOWN);
 	n = n < JOBS_SHOWN ? n : JOBS_SHOWN;
 	for (int i = n - 1; i >= 0; i--) {
-		bool ended = jobs[i].state != BL_JOB_QUEUED && jobs[i].state != BL_JOB_RUNNING;
+		bool ended = jobs[i].state >= BL_JOB_DONE && !jobs[i].quiet;
 
 		/* one that began and ended between two turns counts too */
 		if (ended && (was_running(p, jobs[i].id) || jobs[i].id > p->newest_job))
 			report_end(app, &jobs[i]);
 	}
 	for (int i = 0; i < n; i++) {
-		if (jobs[i].state == BL_JOB_QUEUED || jobs[i].state == BL_JOB_RUNNING)
+		if (jobs[i].state < BL_JOB_DONE && !jobs[i].quiet)
 			p->running[running++] = jobs[i].id;
 		if (jobs[i].id > p->newest_job)
 			p->newest_job = jobs[i].id;
 	}
 	p->n_running = running;
+	p->depth_of_act++; /* a screen may leave */
+	if (bl_app_top(app)->tick)
+		bl_app_top(app)->tick(app, bl_app_state(app));
+	bl_app_act_over(app);
 }
 
 int bl_app_timeout_ms(const struct bl_app *app)

@@ -12,6 +12,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "tui/app_private.h"
+#include "tui/form.h"
 #include "tui/screens/layers_columns.h"
 
 struct call {
@@ -335,6 +336,62 @@ static size_t set_part(struct call *k, const char *text)
 	return at;
 }
 
+/* Names of files as they stand in a line of words. */
+static void escape_blanks(struct bl_completion *c)
+{
+	for (int i = 0; i < c->n; i++) {
+		struct bl_str text = { 0 };
+
+		for (const char *s = c->items[i]; *s; s++) {
+			if (*s == ' ' || *s == '\\')
+				bl_str_addc(&text, '\\');
+			bl_str_addc(&text, *s);
+		}
+		bl_str_c(&text);
+		bl_free(c->items[i]);
+		c->items[i] = bl_str_take(&text);
+	}
+}
+
+/* Words of a form: what stands before '=' from its table, files as values of some, and by themselves where `files`. */
+static size_t form_part(struct call *k, const struct bl_form_field *fields, int n, bool files, const char *text)
+{
+	const char *word = text, *equals;
+	const struct bl_form_field *f = NULL;
+	char name[32];
+
+	for (const char *s = text; *s; s++) {
+		if (*s == '\\' && s[1])
+			s++;
+		else if (*s == ' ')
+			word = s + 1;
+	}
+	k->word = word;
+	equals = strchr(word, '=');
+	for (int i = 0; i < n; i++) {
+		snprintf(name, sizeof name, "%s=", fields[i].name);
+		if (bl_starts_with(word, name))
+			f = &fields[i];
+		else if (!equals)
+			offer(k, name);
+	}
+	if (f)
+		note(k, false, f->help);
+	if (f && f->kind == BL_FORM_FILE) {
+		k->word = equals + 1;
+		from_files(k);
+		escape_blanks(k->c);
+	} else if (f && f->kind == BL_FORM_FLAG) {
+		k->word = equals + 1;
+		offer(k, "on");
+		offer(k, "off");
+	} else if (!f && files && !equals) {
+		from_files(k);
+		escape_blanks(k->c);
+	}
+	return (size_t)(k->word - text);
+}
+
 static size_t argument(struct call *k, const char *kind, const char *text)
 {
 	char plain[64];
@@ -346,6 +403,10 @@ static size_t argument(struct call *k, const char *kind, const char *text)
 		return set_part(k, text);
 	if (bl_starts_with(plain, "METHOD"))
 		return method_part(k, text);
+	if (bl_starts_with(plain, "FILE... samples="))
+		return form_part(k, bl_calib_fields, BL_CALIB_FIELDS, true, text);
+	if (bl_starts_with(plain, "ppl=FILE"))
+		return form_part(k, bl_eval_fields, BL_EVAL_FIELDS, false, text);
 	len = strlen(plain);
 	if (len && plain[len - 1] == ']')
 		plain[len - 1] = '\0';

@@ -245,7 +245,7 @@ static unsigned do_cancel(struct bl_app *app, const char *arg)
 	char question[160];
 
 	for (int i = 0; i < n && i < JOBS_SHOWN; i++)
-		if (jobs[i].state == BL_JOB_RUNNING || jobs[i].state == BL_JOB_QUEUED)
+		if (jobs[i].state < BL_JOB_DONE && !jobs[i].quiet)
 			if (found < 0 || jobs[i].total > jobs[found].total)
 				found = i;
 	if (found < 0) {
@@ -462,6 +462,11 @@ static const struct {
 	{ BL_ACT_ALLOW_NONFINITE, true, do_allow_nonfinite },
 	{ BL_ACT_CANCEL, true, do_cancel },
 	{ BL_ACT_VERIFY, true, do_verify },
+	{ BL_ACT_CALIBRATE, true, bl_do_calibrate },
+	{ BL_ACT_EVALUATE, true, bl_do_evaluate },
+	{ BL_ACT_ADOPT, true, bl_do_adopt },
+	{ BL_ACT_PAUSE, true, bl_do_pause },
+	{ BL_ACT_RESUME, true, bl_do_resume },
 	{ BL_ACT_BACK, false, do_back },
 	{ BL_ACT_COMMAND, false, do_command },
 	{ BL_ACT_THEME, false, do_theme },

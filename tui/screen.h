@@ -12,7 +12,7 @@ struct bl_app;
 struct bl_screen {
 	const char *name;                 /* "layers": as in action_list.h and keymap contexts */
 	const char *title;
-	const char *footer;               /* action names for the last line, most useful first: "tag w4a16 w8a8 export help" */
+	const char *footer;               /* action names for the last line, most useful first: "tag w4a16 open=start help"; after =: what it is called here */
 	size_t state_bytes;
 	void (*enter)(struct bl_app *app, void *state, const char *arg); /* arg: "11.down", a file …; may be NULL */
 	void (*leave)(struct bl_app *app, void *state);                  /* frees what enter allocated */
@@ -21,6 +21,7 @@ struct bl_screen {
 	unsigned (*act)(struct bl_app *app, void *state, enum bl_action a, const char *arg);
 	/* Text of the row under the cursor (copy). May be NULL. */
 	void (*row_text)(struct bl_app *app, void *state, struct bl_str *out);
+	void (*tick)(struct bl_app *app, void *state); /* once per turn of the loop while it is on top; may be NULL */
 };
 extern const struct bl_screen *const bl_screens[]; /* NULL-terminated; screens/screens.c */
 

@@ -297,14 +297,10 @@ static void replace_drop(struct bl_replace *r)
 	*r = (struct bl_replace){ .fd = -1 };
 }
 
-enum bl_status bl_replace_commit(struct bl_replace *r, struct bl_err *err)
+enum bl_status bl_replace_rename(struct bl_replace *r, struct bl_err *err)
 {
-	int bad;
-	enum bl_status s;
+	int bad = close(r->fd);
 
-	if (bl_fsync(r->fd, r->path, err))
-		goto failed;
-	bad = close(r->fd);
 	r->fd = -1;
 	if (bad) {
 		bl_fail_sys(err, BL_IO, "%s: cannot be written", r->path);
@@ -314,12 +310,28 @@ enum bl_status bl_replace_commit(struct bl_replace *r, struct bl_err *err)
 		bl_fail_sys(err, BL_IO, "%s: cannot be replaced", r->path);
 		goto failed;
 	}
-	s = fsync_folder_of(r->path, err);
 	replace_drop(r);
-	return s;
+	return BL_OK;
 failed:
 	bl_replace_rollback(r);
 	return err->status;
+}
+
+enum bl_status bl_replace_commit(struct bl_replace *r, struct bl_err *err)
+{
+	char *path;
+	enum bl_status s;
+
+	if (bl_fsync(r->fd, r->path, err)) {
+		bl_replace_rollback(r);
+		return err->status;
+	}
+	path = bl_xstrdup(r->path);
+	s = bl_replace_rename(r, err);
+	if (!s)
+		s = fsync_folder_of(path, err);
+	bl_free(path);
+	return s;
 }
 
 void bl_replace_rollback(struct bl_replace *r)

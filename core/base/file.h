@@ -45,6 +45,8 @@ struct bl_replace { /* one file being replaced */
 };
 enum bl_status bl_replace_begin(struct bl_replace *r, const char *path, int mode, struct bl_err *err);
 enum bl_status bl_replace_commit(struct bl_replace *r, struct bl_err *err);  /* fsync, rename, fsync folder; frees r */
+/* Only the rename: for stores whose contents prove themselves when they are read and that are brought to the disk later. Frees r. */
+enum bl_status bl_replace_rename(struct bl_replace *r, struct bl_err *err);
 void bl_replace_rollback(struct bl_replace *r);                              /* removes the temporary; safe when zeroed */
 enum bl_status bl_write_file(const char *path, const void *data, size_t n, int mode, struct bl_err *err); /* all three */
 

@@ -99,6 +99,41 @@ uint64_t bl_hash64(const void *data, size_t n)
 	return hash_keyed(data, n, 0x2d358dccaa6c78a5u);
 }
 
+/* Eight lanes of 64 x 64 -> 128 bit products, so that the multiplier is never waited for. */
+struct bl_sum bl_sum_add(struct bl_sum before, const void *data, size_t n)
+{
+	static const uint64_t key[8] = { 0xa0761d6478bd642fu, 0xe7037ed1a0b428dbu, 0x8ebc6af09c88c6e3u, 0x589965cc75374cc3u,
+					 0x1d8e4e27c47d124fu, 0xeb44accab455d165u, 0x9c6e6877736c46e3u, 0x2d358dccaa6c78a5u };
+	const unsigned char *p = data;
+	unsigned char last[128];
+	uint64_t lane[8], left = n;
+	struct bl_sum s = { before.a ^ n, before.b ^ 0x9e3779b97f4a7c15u };
+
+	for (int i = 0; i < 8; i++)
+		lane[i] = fold(before.a ^ key[i], before.b + key[7 - i] + 1) ^ key[i];
+	for (; left;) {
+		if (left < 128) {
+			memset(last, 0, sizeof last);
+			memcpy(last, p, left);
+			p = last;
+		}
+		for (int i = 0; i < 8; i++) {
+			uint64_t x, y;
+
+			memcpy(&x, p + 16 * i, 8);
+			memcpy(&y, p + 16 * i + 8, 8);
+			lane[i] = fold(x ^ lane[i], y ^ key[i]) + key[7 - i];
+		}
+		p += 128;
+		left = left < 128 ? 0 : left - 128;
+	}
+	for (int i = 0; i < 8; i++) {
+		s.a = fold(s.a ^ lane[i], key[i] ^ s.b);
+		s.b = fold(s.b ^ key[7 - i], lane[i] ^ (uint64_t)i) + s.a;
+	}
+	return s;
+}
+
 static uint64_t process_key;
 
 __attribute__((constructor)) static void draw_key(void)

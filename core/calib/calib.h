@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What flows into each unit while the model runs over data: ranges, moments, histograms, Hessians; and a store on disk keyed by what it was made from.
  * The store is written as the run goes, one file per block plus a manifest; a run that was killed goes on where it was and ends with the same bytes.
- * Every file carries the digest of its contents and is verified when it is read (BL_MISMATCH names the file). Folder: CACHE/calib/KEY/. */
+ * Every file carries the digest of its contents and is verified when it is read (BL_MISMATCH names the file). Folder: CACHE/calib/KEY/.
+ * Bits: the last places of sums depend on how many tokens go through a block at once. That number is not in the key (a run that is short of memory halves
+ * it and goes on); it is stored with each block, and whoever goes on, or repairs a block, runs the blocks before with theirs. */
 #ifndef BL_CALIB_CALIB_H
 #define BL_CALIB_CALIB_H
 
 #include "core/base/log.h"
 #include "core/forward/forward.h"
 
-struct bl_calib_data { const int32_t *ids; int64_t windows, len; const char *digest; }; /* [windows, len]; digest: of the ids and how they were made */
+struct bl_calib_data { const int32_t *ids; int64_t windows, len; const char *digest; }; /* [windows, len]; digest: for messages only, the ids themselves are in the key */
 
 struct bl_calib_options {
 	bool hessians;            /* else ranges only */
+	bool fp32;                /* must say what the forward was made with */
 	int64_t keep_windows;     /* block inputs of the first so many windows are kept (for live KL and activation errors); 0: none */
 	const char *device;       /* for the key: results of another kind of device differ in the last bits */
 	const atomic_int *cancel;
@@ -36,21 +39,32 @@ enum bl_status bl_calib_run(struct bl_calib **out, struct bl_forward *f, const s
 /* A finished one by key. */
 enum bl_status bl_calib_open(struct bl_calib **out, const struct bl_model *m, const char *cache_dir, const char *key, struct bl_err *err);
 void bl_calib_free(struct bl_calib *c);
+/* A run returns once everything is written; that it has reached the disk is seen to in the background, and only then the store calls itself finished (until
+ * then the next run checks it and adds nothing). Waits for that; says what went wrong. bl_calib_free waits too. */
+enum bl_status bl_calib_settle(struct bl_calib *c, struct bl_err *err);
+/* The newest finished one of a model: its key. BL_NOT_FOUND when there is none. */
+enum bl_status bl_calib_find(char key[65], const struct bl_model *m, const char *cache_dir, struct bl_err *err);
+/* How far a run with this key has come: blocks that are stored one after the other (not looked into), and whether it is finished. */
+int bl_calib_stored(const struct bl_model *m, const char *cache_dir, const char *key, bool *complete);
 /* The key such a run has (64 hex), without running it. */
 void bl_calib_key(char key[65], const struct bl_model *m, const struct bl_calib_data *d, const struct bl_calib_options *o);
 uint64_t bl_calib_disk_bytes(const struct bl_model *m, const struct bl_calib_data *d, const struct bl_calib_options *o); /* before it starts */
+/* What it needs beside the forward: on the device (at least, and to overlap copies with work), in host memory. */
+void bl_calib_need(const struct bl_model *m, const struct bl_calib_options *o, uint64_t *device_least, uint64_t *device_best, uint64_t *host);
 
 const char *bl_calib_key_of(const struct bl_calib *c);
+const char *bl_calib_digest(const struct bl_calib *c); /* of everything in it, 64 hex */
 int64_t bl_calib_tokens(const struct bl_calib *c);
 bool bl_calib_has_hessians(const struct bl_calib *c);
 const struct bl_input_stats *bl_calib_stats(const struct bl_calib *c, int unit); /* NULL: unknown */
-/* Lower triangle counts; raw sums x xᵀ over the tokens, row-major [K, K] float32, mapped; verified at the first use. */
+/* Lower triangle counts (above it: zeros); raw sums x xᵀ over the tokens, row-major [K, K] float32, mapped; verified at the first use. */
 enum bl_status bl_calib_hessian(const struct bl_calib *c, int unit, const float **h, struct bl_err *err);
 int64_t bl_calib_kept_windows(const struct bl_calib *c);
 int64_t bl_calib_window(const struct bl_calib *c); /* tokens of one */
 const int32_t *bl_calib_kept_ids(const struct bl_calib *c); /* [kept_windows, window] */
 /* Input of a block for the kept windows: bf16 [kept_windows * window, hidden], mapped. block = n blocks: the output of the last one. */
 enum bl_status bl_calib_block_input(const struct bl_calib *c, int block, const uint16_t **x, struct bl_err *err);
+/* total: until everything is written; hessian and io (waiting for copies and files) are within it, forward is the rest. hessian is timed on one batch of each block. */
 struct bl_calib_seconds { double total, forward, hessian, io; };
 struct bl_calib_seconds bl_calib_seconds(const struct bl_calib *c); /* of the run that made or finished it; zeros when it was only opened */
 

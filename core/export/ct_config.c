@@ -94,7 +94,7 @@ static enum bl_status parse_weights(struct bl_ct_scheme *s, const cJSON *w, stru
 
 static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *a, struct bl_err *err)
 {
-	const char *type = "int";
+	const char *type = "int", *strategy = NULL;
 	int64_t bits = 8;
 	const cJSON *dynamic = cJSON_GetObjectItemCaseSensitive(a, "dynamic");
 
@@ -105,10 +105,11 @@ static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *a, 
 	s->has_act = s->act_symmetric = true;
 	s->act_dynamic = cJSON_IsTrue(dynamic) || cJSON_IsString(dynamic);
 	if (bl_json_int(a, "num_bits", 1, 16, false, &bits, where, err) || bl_json_str(a, "type", 16, false, &type, where, err) ||
-	    bl_json_bool(a, "symmetric", false, &s->act_symmetric, where, err))
+	    bl_json_bool(a, "symmetric", false, &s->act_symmetric, where, err) || bl_json_str(a, "strategy", 20, false, &strategy, where, err))
 		return err->status;
 	s->act_bits = (int)bits;
 	s->act_float = !strcmp(type, "float");
+	s->act_tensor = strategy ? !strcmp(strategy, "tensor") : !s->act_dynamic;
 	return BL_OK;
 }
 
@@ -237,15 +238,18 @@ bool bl_ct_as_scheme(const struct bl_ct_scheme *s, struct bl_scheme *out)
 {
 	struct bl_scheme r = {.bits = (uint8_t)s->bits, .symmetric = s->symmetric};
 
-	if (s->strategy != BL_CT_CHANNEL && s->strategy != BL_CT_GROUP)
+	if (s->strategy != BL_CT_CHANNEL && s->strategy != BL_CT_GROUP && !(s->strategy == BL_CT_TENSOR && s->is_float && s->has_act && !s->act_dynamic))
 		return false;
-	if (s->actorder_group || s->group > 65535 || (s->has_act && (!s->act_dynamic || s->act_bits != 8 || !s->act_symmetric)))
+	if (s->actorder_group || s->group > 65535 || (s->has_act && (s->act_bits != 8 || !s->act_symmetric || s->act_tensor == s->act_dynamic)))
 		return false;
 	r.number = s->is_float ? BL_NUM_FLOAT : BL_NUM_INT;
-	r.strategy = s->strategy == BL_CT_GROUP ? BL_STRATEGY_GROUP : BL_STRATEGY_CHANNEL;
+	r.strategy = s->strategy == BL_CT_GROUP ? BL_STRATEGY_GROUP : s->strategy == BL_CT_TENSOR ? BL_STRATEGY_TENSOR : BL_STRATEGY_CHANNEL;
 	r.group = (uint16_t)s->group;
-	r.act = !s->has_act ? BL_ACT_NONE : s->act_float ? BL_ACT_FP8_TOKEN : BL_ACT_INT8_TOKEN;
-	if (s->is_float ? s->bits != 8 || r.act != BL_ACT_FP8_TOKEN || s->strategy != BL_CT_CHANNEL : s->bits < 2 || s->bits > 8 || r.act == BL_ACT_FP8_TOKEN)
+	if (s->has_act && s->act_dynamic)
+		r.act = s->act_float ? BL_ACT_FP8_TOKEN : BL_ACT_INT8_TOKEN;
+	else if (s->has_act)
+		r.act = s->act_float ? BL_ACT_FP8_TENSOR : BL_ACT_INT8_TENSOR;
+	if (s->is_float ? s->bits != 8 || !bl_act_is_fp8(r.act) || s->strategy == BL_CT_GROUP : s->bits < 2 || s->bits > 8 || bl_act_is_fp8(r.act))
 		return false;
 	*out = r;
 	return true;

@@ -17,7 +17,7 @@ struct bl_ct_scheme { /* one config group */
 	bool is_float, symmetric, actorder_group;
 	enum bl_ct_strategy strategy;
 	int64_t group, block[2];
-	bool has_act, act_dynamic, act_float, act_symmetric;
+	bool has_act, act_dynamic, act_float, act_symmetric, act_tensor; /* act_tensor: one scale for all tokens */
 	int act_bits;
 	const cJSON *targets;    /* list of strings, borrowed */
 };
@@ -36,7 +36,7 @@ void bl_ct_config_fini(struct bl_ct_config *c);
 int bl_ct_resolve(const struct bl_ct_config *c, const char *module);
 /* Group of a unit as vLLM resolves it on its fused names; -1: ignored; -2: error, with the server's sentence in why. */
 int bl_ct_resolve_vllm(const struct bl_ct_config *c, const struct bl_unit *u, char why[300]);
-/* As one of our schemes; false when it is none of them (static activations, block scales, FP4 …). */
+/* As one of our schemes; false when it is none of them (block scales, FP4 …). */
 bool bl_ct_as_scheme(const struct bl_ct_scheme *s, struct bl_scheme *out);
 
 #endif

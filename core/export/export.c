@@ -136,6 +136,7 @@ enum bl_status bl_export_preview(struct bl_export_result *out, const struct bl_e
 		return err->status;
 	memset(out, 0, sizeof *out);
 	describe(out, &l);
+	out->n_unsolved = l.n_unsolved;
 	if (is_zip(rq)) {
 		struct bl_zip_entry *e = zip_entries(&l, &directory_at);
 		out->package_bytes = directory_at + bl_zip_tail_bytes(e, l.n_files, directory_at);
@@ -308,7 +309,9 @@ enum bl_status bl_export_run(struct bl_export_result *out, const struct bl_expor
 
 	if (bl_export_preview(&made, rq, err))
 		return err->status;
-	if (check_space(rq, made.package_bytes, err) || bl_layout_make(&l, rq, err)) {
+	if (made.n_unsolved || check_space(rq, made.package_bytes, err) || bl_layout_make(&l, rq, err)) {
+		if (made.n_unsolved)
+			bl_fail(err, BL_FAILED, "%d units are not solved yet: `bitlathe quantize` solves them (calibrate first)", made.n_unsolved);
 		bl_export_result_free(&made);
 		return err->status;
 	}

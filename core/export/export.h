@@ -12,6 +12,7 @@
 #include "core/plan/plan.h"
 #include "core/plan/target.h"
 #include "core/plugin/registry.h"
+#include "core/solve/solve.h"
 
 struct bl_progress { /* written by the job, read by the screen */
 	atomic_uint_fast64_t done_bytes, total_bytes; /* of the current phase */
@@ -39,6 +40,10 @@ struct bl_export_request {
 	struct bl_pool *pool;
 	struct bl_progress *progress;         /* may be NULL */
 	int64_t seed;
+	/* The solved unit of a choice whose method solves whole units, NULL when it is not solved yet; borrowed until the export ends. NULL: there are none. */
+	const struct bl_solved *(*solved)(void *ctx, int unit, const struct bl_choice *c);
+	void *solved_ctx;
+	const float *input_absmax;            /* [n_units], for static activations: largest |input| of the calibration; NaN: unknown. NULL: no calibration */
 };
 
 struct bl_export_file { char *name; uint64_t bytes; char sha256[65]; }; /* name as inside model/ */
@@ -46,6 +51,7 @@ struct bl_export_result {
 	struct bl_export_file *files; int n_files;
 	uint64_t bytes_total, package_bytes;  /* sum of files; size of the zip or the same */
 	int64_t tensors;
+	int n_unsolved;                       /* units that must be solved before this can be written */
 	char format[64];
 	struct bl_str edits;                  /* config edits, one per line */
 	struct bl_verify_result proof;

@@ -2,6 +2,7 @@
  * The layout of an export: modules and solvers from the plan, tensors from the exporter, files from the tensors. */
 #include "core/export/layout.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,40 @@ static const char *observer_of(const struct bl_choice *c)
 	return strstr(c->params, "observer=mse") ? "mse" : "minmax";
 }
 
+static void find_solved(struct bl_layout *l, const struct bl_export_request *rq, struct bl_out_module *m, int unit, int j)
+{
+	const struct bl_unit *u = &rq->model->units[unit];
+
+	m->solved = rq->solved ? rq->solved(rq->solved_ctx, unit, bl_plan_choice(rq->plan, unit)) : NULL;
+	for (int k = 0; k < j; k++)
+		m->row0 += u->members[k].rows;
+	if (!m->solved && j == 0) {
+		l->n_unsolved++;
+		l->unsolved = l->unsolved ? l->unsolved : u->name;
+	}
+}
+
+/* A static input scale comes from a calibration: without one there is nothing to write. */
+static enum bl_status input_scale(struct bl_out_module *m, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, struct bl_err *err)
+{
+	const struct bl_choice *c = bl_plan_choice(rq->plan, unit);
+	float absmax = rq->input_absmax ? rq->input_absmax[unit] : NAN;
+	char name[BL_SCHEME_NAME_MAX];
+
+	if (!bl_act_is_static(c->scheme.act))
+		return BL_OK;
+	if (bl_registry_exporter_version(rq->registry, x) < 2)
+		return bl_fail(err, BL_RULE, "%s: format %s: made before static activations were known", m->member->name, x->name);
+	bl_scheme_name(name, &c->scheme);
+	if (!rq->input_absmax)
+		return bl_fail(err, BL_RULE, "%s: %s stores the range of its inputs and there is no calibration: run one first (calibrate --data FILE), or choose %s",
+			       m->unit->name, name, bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
+	if (!isfinite(absmax) || absmax < 0)
+		return bl_fail(err, BL_INVALID, "%s: %s stores the range of its inputs, and the calibration found none that is finite", m->unit->name, name);
+	m->input_scale = bl_act_input_scale(c->scheme.act, absmax);
+	return BL_OK;
+}
+
 static enum bl_status make_module(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, int j, struct bl_err *err)
 {
 	const struct bl_unit *u = &rq->model->units[unit];
@@ -62,14 +97,21 @@ static enum bl_status make_module(struct bl_layout *l, const struct bl_export_re
 		if (!m->member->weight)
 			return bl_fail(err, BL_UNSUPPORTED, "%s: the checkpoint is already quantized; quantize the original", m->member->name);
 		m->x.grid = bl_grid_of(&c->scheme);
+		if (input_scale(m, rq, x, unit, err))
+			return err->status;
 		const char *why = x->refuses ? x->refuses(&m->x) : NULL;
 		if (why)
 			return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
 		why = NULL;
-		if ((m->solver = solver_for(l, rq, c, err)) < 0)
-			return err->status;
-		const struct bl_method *method = l->solvers[m->solver].method;
-		if (method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
+		const struct bl_method *method = bl_registry_method(rq->registry, c->method);
+		if (method && bl_method_whole(rq->registry, method)) {
+			find_solved(l, rq, m, unit, j);
+		} else {
+			if ((m->solver = solver_for(l, rq, c, err)) < 0)
+				return err->status;
+			method = l->solvers[m->solver].method;
+		}
+		if (m->x.grid.group >= 0 && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
 			return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
 		m->n_tensors = x->tensors(&m->x, m->tensors, 8);
 		if (m->n_tensors < 1 || m->n_tensors > 8)
@@ -139,7 +181,7 @@ static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
 {
 	for (int64_t i = 0; i < l->n_modules; i++)
 		if (l->modules[i].member->weight == t)
-			return l->modules[i].solver >= 0;
+			return l->modules[i].x.quantized;
 	return false;
 }
 

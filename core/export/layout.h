@@ -14,7 +14,10 @@ struct bl_out_module { /* one linear */
 	struct bl_x_tensor tensors[8];
 	int n_tensors;
 	int64_t tensor_at[8];        /* index into bl_layout.tensors */
-	int solver;                  /* index into bl_layout.solvers, -1: full precision */
+	int solver;                  /* index into bl_layout.solvers, -1: full precision, or solved */
+	const struct bl_solved *solved; /* of the unit, for methods that solve whole units; NULL with solver -1 and x.quantized: not solved yet */
+	int64_t row0;                /* of the member within the unit */
+	float input_scale;           /* static activations, else 0 */
 };
 
 struct bl_out_tensor {
@@ -38,6 +41,8 @@ struct bl_layout {
 	struct bl_out_tensor *tensors; int64_t n_tensors;
 	struct bl_out_file *files; int n_files;
 	struct bl_solver *solvers; int n_solvers;
+	int n_unsolved;              /* units */
+	const char *unsolved;        /* name of the first */
 	struct bl_x_plan plan;
 	struct bl_x_module *plan_modules;
 	char format[64];

@@ -14,7 +14,7 @@ struct bl_stored {
 	const struct bl_ct_scheme *ct;       /* NULL: full precision */
 	struct bl_scheme scheme;
 	bool understood;                     /* values can be decoded here */
-	const struct bl_tensor *codes, *scale, *zero;
+	const struct bl_tensor *codes, *scale, *zero, *input; /* input: scale of a static one */
 	/* results, filled by row pieces under the lock of bl_values_run */
 	double w2, e2, max_abs, max_step;
 	int code_min, code_max;

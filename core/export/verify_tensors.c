@@ -2,9 +2,11 @@
  * Completeness: for every linear exactly the tensors its scheme promises, with the right types and shapes, and nothing else anywhere. Servers do
  * not check this: a missing tensor is uninitialised memory there. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/half.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
@@ -134,11 +136,41 @@ static void check_member(struct bl_verifier *v, struct bl_stored *s, struct bl_n
 			s->scale = t;
 		else if (!strcmp(e->suffix, "weight_zero_point"))
 			s->zero = t;
+		else if (!strcmp(e->suffix, "input_scale") && t->n_elems == 1)
+			s->input = t;
 	}
 	if (s->bad)
 		s->understood = false;
 	else if (s->ct && !strcmp(s->ct->format, "pack-quantized"))
 		check_shape(v, s);
+}
+
+static double number_at(const struct bl_tensor *t)
+{
+	uint32_t word = 0;
+
+	memcpy(&word, t->data, t->dtype == BL_F32 ? 4 : 2);
+	return (double)(t->dtype == BL_F32 ? bl_bits_f32(word) : t->dtype == BL_BF16 ? bl_bf16_f32((uint16_t)word) : bl_f16_f32((uint16_t)word));
+}
+
+/* Static input scales: numbers above zero, and one for all parts of a unit, because the server holds one. */
+static void check_inputs(struct bl_verifier *v, int first, int n)
+{
+	const struct bl_stored *s = &v->stored[first];
+	double seen = 0;
+
+	for (int j = 0; j < n; j++) {
+		if (!s[j].input || s[j].bad)
+			continue;
+		double x = number_at(s[j].input);
+		if (!(isfinite(x) && x > 0))
+			bl_finding_add(v->r, true, s[j].input->name, isfinite(x) ? "is %g, must be above zero" : "is %g: not finite", x);
+		else if (seen > 0 && x != seen)
+			bl_finding_add(v->r, s[j].scheme.act == BL_ACT_INT8_TENSOR, s[j].input->name,
+				       "differs from its neighbour's (%g, %g): the server fuses them and %s", x, seen,
+				       s[j].scheme.act == BL_ACT_INT8_TENSOR ? "keeps the last one it loads" : "takes the larger");
+		seen = x;
+	}
 }
 
 /* One unit: its members' groups, whether they agree, what vLLM would pick. */
@@ -246,6 +278,8 @@ void bl_check_tensors(struct bl_verifier *v)
 	bl_names_init(&known, (size_t)m->n_tensors + 16);
 	for (int i = 0; i < v->n_stored; i++)
 		check_member(v, &v->stored[i], &known);
+	for (int i = 0; i < v->n_stored; i += m->units[v->unit_of[i]].n_members)
+		check_inputs(v, i, m->units[v->unit_of[i]].n_members);
 	check_surplus(v, &known);
 	bl_names_free(&known);
 }

@@ -221,7 +221,7 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 				b->w[i] = isfinite(b->w[i]) ? b->w[i] : 0; /* stored as zero, or the export would have been refused */
 		}
 		for (int64_t g = 0; g < spr; g++) {
-			float scale = get_float(s->scale->data, s->scale->dtype, row * spr + g);
+			float scale = get_float(s->scale->data, s->scale->dtype, s->scheme.strategy == BL_STRATEGY_TENSOR ? 0 : row * spr + g);
 			if (!isfinite(scale) || scale == 0)
 				finding_once(r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row,
 					     (long long)g);

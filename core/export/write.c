@@ -141,9 +141,19 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 	const struct bl_out_module *m = &w->l->modules[p->index];
 	const struct bl_exporter *x = bl_registry_exporter(w->rq->registry, w->rq->format ? w->rq->format : bl_plan_format(w->rq->plan));
 
-	if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
-		return err->status;
-	struct bl_x_rows rows = {p->from, p->n, b->rows.codes, b->rows.scales, m->x.grid.symmetric ? NULL : b->rows.zeros};
+	struct bl_x_rows rows = {.row0 = p->from, .n = p->n, .input_scale = m->input_scale};
+	if (m->solved) {
+		const int64_t at = m->row0 + p->from;
+		rows.codes = m->solved->codes + at * m->solved->cols;
+		rows.scales = m->solved->scales + at * m->solved->spr;
+		rows.zeros = m->solved->zeros ? m->solved->zeros + at * m->solved->spr : NULL;
+	} else {
+		if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
+			return err->status;
+		rows.codes = b->rows.codes;
+		rows.scales = b->rows.scales;
+		rows.zeros = m->x.grid.symmetric ? NULL : b->rows.zeros;
+	}
 	for (int k = 0; k < m->n_tensors; k++) {
 		const struct bl_x_tensor *t = &m->tensors[k];
 		const struct bl_out_tensor *o = &w->l->tensors[m->tensor_at[k]];
@@ -213,7 +223,7 @@ static void cut(struct writer *w)
 	for (int64_t i = 0; i < w->l->n_modules; i++) {
 		const struct bl_out_module *m = &w->l->modules[i];
 		int64_t rows = PIECE_ELEMS / (m->x.cols > 0 ? m->x.cols : 1) / 64 * 64;
-		for (int64_t r = 0; m->solver >= 0 && r < m->x.rows; r += rows > 0 ? rows : 64) {
+		for (int64_t r = 0; m->x.quantized && r < m->x.rows; r += rows > 0 ? rows : 64) {
 			int64_t n = rows > 0 ? rows : 64;
 			add_piece(w, i, true, r, m->x.rows - r < n ? m->x.rows - r : n);
 		}

@@ -23,6 +23,8 @@ struct bl_job {
 	struct bl_job_view view;
 	atomic_int cancel;
 	bool kept;                /* cancels are not taken any more */
+	bool pause;               /* wanted */
+	uint64_t paused_ns;       /* since when it stands still, 0: it does not */
 	int waiters;              /* while there are any it is not forgotten */
 	uint64_t ended;           /* number in the order of ending, 0: not yet */
 	uint64_t started_ns, rate_ns;
@@ -64,15 +66,21 @@ int bl_jobs_wake_fd(const struct bl_jobs *js)
 	return js->pipe[0];
 }
 
-/* The oldest queued job of a lane. */
+/* The oldest queued job of a lane; quiet ones only when there is no other. */
 static struct bl_job *next_queued(struct bl_jobs *js, enum bl_job_lane lane)
 {
-	struct bl_job *found = NULL;
+	struct bl_job *found = NULL, *quiet = NULL;
 
 	for (struct bl_job *j = js->jobs; j; j = j->next)
 		if (j->ops.lane == lane && j->view.state == BL_JOB_QUEUED)
-			found = j;
-	return found;
+			*(j->ops.quiet ? &quiet : &found) = j;
+	return found ? found : quiet;
+}
+
+/* Not even begun: queued, or held back before its turn. */
+static bool waits(const struct bl_job *j)
+{
+	return j->view.state < BL_JOB_DONE && !j->started_ns;
 }
 
 /* Keeps the jobs that ended last: a long one that was added before many short ones is news when it ends. */
@@ -81,12 +89,16 @@ static void forget_old(struct bl_jobs *js)
 	for (;;) {
 		struct bl_job **oldest = NULL;
 		int ended = 0;
-		for (struct bl_job **at = &js->jobs; *at; at = &(*at)->next) {
+		bool quiet = false;
+		for (struct bl_job **at = &js->jobs; *at && !quiet; at = &(*at)->next) {
 			ended += (*at)->ended > 0;
-			if ((*at)->ended && !(*at)->waiters && (!oldest || (*at)->ended < (*oldest)->ended))
+			if (!(*at)->ended || (*at)->waiters)
+				continue;
+			quiet = (*at)->ops.quiet;
+			if (quiet || !oldest || (*at)->ended < (*oldest)->ended)
 				oldest = at;
 		}
-		if (ended <= ENDED_KEPT || !oldest)
+		if (!quiet && (ended <= ENDED_KEPT || !oldest))
 			return;
 		struct bl_job *j = *oldest;
 		*oldest = j->next;
@@ -98,9 +110,10 @@ static void end(struct bl_job *j, enum bl_job_state state)
 {
 	j->view.state = state;
 	j->view.seconds_left = 0;
+	j->view.pausing = false;
 	j->ended = ++j->all->n_ended;
-	forget_old(j->all); /* never this one: it is the newest */
 	pthread_cond_broadcast(&j->all->changed);
+	forget_old(j->all); /* this one only when it is quiet and nobody waits: it is not looked at again */
 }
 
 static void finish(struct bl_job *j, enum bl_status status, const struct bl_err *err)
@@ -184,7 +197,7 @@ void bl_jobs_free(struct bl_jobs *js)
 	while (js->jobs) {
 		struct bl_job *j = js->jobs;
 		js->jobs = j->next;
-		if (j->view.state == BL_JOB_QUEUED && j->ops.drop)
+		if (waits(j) && j->ops.drop)
 			j->ops.drop(j->ctx);
 		bl_free(j);
 	}
@@ -203,6 +216,8 @@ uint64_t bl_jobs_add(struct bl_jobs *js, const struct bl_job_ops *ops, void *ctx
 	j->ops = *ops;
 	j->ctx = ctx;
 	j->view.seconds_left = -1;
+	j->view.pausable = ops->pausable;
+	j->view.quiet = ops->quiet;
 	bl_printable(j->view.name, sizeof j->view.name, title ? title : ops->name);
 	pthread_mutex_lock(&js->lock);
 	uint64_t id = j->view.id = ++js->next_id;
@@ -231,10 +246,12 @@ void bl_jobs_cancel(struct bl_jobs *js, uint64_t id)
 	struct bl_job *j = find(js, id);
 	if (j && j->view.state < BL_JOB_DONE && !j->kept) {
 		atomic_store(&j->cancel, 1);
-		if (j->view.state == BL_JOB_QUEUED) {
+		if (waits(j)) {
 			drop = j->ops.drop;
 			ctx = j->ctx;
 			end(j, BL_JOB_CANCELLED);
+		} else {
+			pthread_cond_broadcast(&js->changed); /* it may stand at a checkpoint */
 		}
 	}
 	pthread_mutex_unlock(&js->lock);
@@ -243,11 +260,76 @@ void bl_jobs_cancel(struct bl_jobs *js, uint64_t id)
 	bl_jobs_wake(js);
 }
 
+bool bl_jobs_pause(struct bl_jobs *js, uint64_t id)
+{
+	pthread_mutex_lock(&js->lock);
+	struct bl_job *j = find(js, id);
+	bool can = j && j->view.state < BL_JOB_DONE && (waits(j) || j->ops.pausable) && !j->kept;
+	if (can) {
+		j->pause = true;
+		if (waits(j))
+			j->view.state = BL_JOB_PAUSED;
+		j->view.pausing = j->view.state == BL_JOB_RUNNING;
+	}
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+	return can;
+}
+
+void bl_jobs_resume(struct bl_jobs *js, uint64_t id)
+{
+	pthread_mutex_lock(&js->lock);
+	struct bl_job *j = find(js, id);
+	if (j) {
+		j->pause = j->view.pausing = false;
+		if (waits(j))
+			j->view.state = BL_JOB_QUEUED;
+		pthread_cond_broadcast(&js->changed);
+	}
+	pthread_mutex_unlock(&js->lock);
+	bl_jobs_wake(js);
+}
+
+/* Time stands still meanwhile: what is measured from before the pause moves with it. */
+static void stand_still(struct bl_job *j)
+{
+	j->paused_ns = bl_now_ns();
+	j->view.state = BL_JOB_PAUSED;
+	j->view.pausing = false;
+	bl_jobs_wake(j->all);
+	while (j->pause && !atomic_load(&j->cancel))
+		pthread_cond_wait(&j->all->changed, &j->all->lock);
+	uint64_t pause = bl_now_ns() - j->paused_ns;
+	j->paused_ns = 0;
+	j->started_ns += pause;
+	j->rate_ns += pause;
+	j->view.state = BL_JOB_RUNNING;
+	bl_jobs_wake(j->all);
+}
+
+bool bl_job_checkpoint(struct bl_job *j)
+{
+	pthread_mutex_lock(&j->all->lock);
+	if (j->pause && !atomic_load(&j->cancel))
+		stand_still(j);
+	pthread_mutex_unlock(&j->all->lock);
+	return atomic_load(&j->cancel) != 0;
+}
+
+bool bl_job_wanted(struct bl_job *j)
+{
+	pthread_mutex_lock(&j->all->lock);
+	struct bl_job *next = next_queued(j->all, j->ops.lane);
+	bool wanted = next && !next->ops.quiet;
+	pthread_mutex_unlock(&j->all->lock);
+	return wanted;
+}
+
 static void look(const struct bl_job *j, struct bl_job_view *out)
 {
 	*out = j->view;
-	if (j->view.state == BL_JOB_RUNNING)
-		out->seconds = (double)(bl_now_ns() - j->started_ns) / 1e9;
+	if (j->started_ns && !j->ended)
+		out->seconds = (double)((j->paused_ns ? j->paused_ns : bl_now_ns()) - j->started_ns) / 1e9;
 }
 
 bool bl_jobs_view(struct bl_jobs *js, uint64_t id, struct bl_job_view *out)

@@ -176,11 +176,15 @@ static bool read_activations(struct bl_scheme *s, const struct bl_yaml *map, str
 		return true;
 	if (map->kind != BL_YAML_MAP || !read_args(&a, map, notes))
 		return false;
-	if (!a.dynamic || !a.symmetric || a.bits != 8 || strcmp(a.strategy, "token")) {
-		bl_recipe_note(notes, map->line, "inputs: only 8 bits, symmetric, dynamic, one scale per token can be honoured; the group is left out");
+	if (!a.symmetric || a.bits != 8 || strcmp(a.strategy, a.dynamic ? "token" : "tensor")) {
+		bl_recipe_note(notes, map->line,
+			       "inputs: only 8 bits, symmetric, dynamic with one scale per token or static with one per tensor can be honoured; the group is left out");
 		return false;
 	}
-	s->act = a.is_float ? BL_ACT_FP8_TOKEN : BL_ACT_INT8_TOKEN;
+	if (a.dynamic)
+		s->act = a.is_float ? BL_ACT_FP8_TOKEN : BL_ACT_INT8_TOKEN;
+	else
+		s->act = a.is_float ? BL_ACT_FP8_TENSOR : BL_ACT_INT8_TENSOR;
 	return true;
 }
 
@@ -215,9 +219,10 @@ bool bl_recipe_scheme_group(struct bl_recipe_scheme *out, const struct bl_recipe
 	out->scheme.number = a.is_float ? BL_NUM_FLOAT : BL_NUM_INT;
 	out->scheme.bits = fits ? (uint8_t)a.bits : 0;
 	out->scheme.symmetric = a.symmetric;
-	out->scheme.strategy = grouped ? BL_STRATEGY_GROUP : BL_STRATEGY_CHANNEL;
+	bool whole = !strcmp(a.strategy, "tensor");
+	out->scheme.strategy = grouped ? BL_STRATEGY_GROUP : whole ? BL_STRATEGY_TENSOR : BL_STRATEGY_CHANNEL;
 	out->scheme.group = grouped && fits ? (uint16_t)a.group : 0;
-	if (!fits || a.dynamic || (!grouped && strcmp(a.strategy, "channel")) || !is_offered(&out->scheme)) {
+	if (!fits || a.dynamic || (!grouped && !whole && strcmp(a.strategy, "channel")) || !is_offered(&out->scheme)) {
 		bl_recipe_note(notes, w->line, "%s%lld-bit %s weights, %s, strategy %s %lld%s: not offered; the group is left out", a.dynamic ? "dynamic " : "",
 			       (long long)a.bits, a.is_float ? "float" : "int", a.symmetric ? "symmetric" : "with zero points", a.strategy, (long long)a.group,
 			       out->scheme.act == BL_ACT_NONE ? "" : " with 8-bit inputs");

@@ -127,7 +127,7 @@ static void print_args(struct bl_str *out, const struct bl_choice *c, int modifi
 	const struct bl_scheme *s = &c->scheme;
 
 	bl_str_addf(out, "          weights: {num_bits: %d, type: %s, symmetric: %s, strategy: %s, dynamic: false", s->bits,
-		    s->number == BL_NUM_FLOAT ? "float" : "int", s->symmetric ? "true" : "false", s->group ? "group" : "channel");
+		    s->number == BL_NUM_FLOAT ? "float" : "int", s->symmetric ? "true" : "false", s->group ? "group" : s->strategy == BL_STRATEGY_TENSOR ? "tensor" : "channel");
 	if (s->group)
 		bl_str_addf(out, ", group_size: %d", s->group);
 	if (modifier < 0)
@@ -136,8 +136,8 @@ static void print_args(struct bl_str *out, const struct bl_choice *c, int modifi
 	if (s->act == BL_ACT_NONE)
 		bl_str_add(out, "          input_activations: null\n");
 	else
-		bl_str_addf(out, "          input_activations: {num_bits: 8, type: %s, symmetric: true, strategy: token, dynamic: true}\n",
-			    s->act == BL_ACT_FP8_TOKEN ? "float" : "int");
+		bl_str_addf(out, "          input_activations: {num_bits: 8, type: %s, symmetric: true, strategy: %s, dynamic: %s}\n",
+			    bl_act_is_fp8(s->act) ? "float" : "int", bl_act_is_static(s->act) ? "tensor" : "token", bl_act_is_static(s->act) ? "false" : "true");
 }
 
 static void print_group(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, int lead, int modifier, int number)

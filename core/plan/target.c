@@ -140,10 +140,14 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 		refuse(v, "R3", "K = %lld is not a multiple of the group size %d", (long long)q.u->cols, s->group);
 	else if (s->number == BL_NUM_FLOAT)
 		check_fp8(v, &q);
-	else if (s->act == BL_ACT_INT8_TOKEN)
+	else if (bl_act_is_int8(s->act))
 		check_w8a8(v, &q);
 	else
 		check_weight_only(v, &q);
+	if (v->legal && !v->sentence[0] && s->strategy == BL_STRATEGY_TENSOR && q.u->n_members > 1) {
+		v->rule = "R4";
+		snprintf(v->sentence, sizeof v->sentence, "the server rounds the %d parts again, to the largest of their scales: FP8_channel keeps them apart", q.u->n_members);
+	}
 }
 
 /* ---- the whole plan ---- */
@@ -222,7 +226,7 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 		const struct bl_scheme *s = &bl_plan_choice(p, i)->scheme;
 		if (s->number == BL_NUM_FULL)
 			continue;
-		const char *f = s->number == BL_NUM_FLOAT ? "float-quantized" : s->act == BL_ACT_INT8_TOKEN ? "int-quantized" : "pack-quantized";
+		const char *f = s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
 		if (!s->symmetric) {
 			snprintf(sentence, 240, "asymmetric weights: compressed-tensors 0.13 drops the zero points (newer ones load them)");
 			return false;

@@ -14,6 +14,9 @@ struct bl_gpu {
 	/* What a decode step reaches of them: share of the bandwidth, time of a step that no weight accounts for, time to quantize the inputs of one linear. */
 	double bw_share, step_us, quant_us;
 	const char *fit;            /* where these three are from: a sentence for people */
+	/* What products over many tokens reach of the peaks, quantization of the inputs included. */
+	double bf16_share, int8_share, fp8_share;
+	const char *prefill_fit;
 };
 struct bl_target {
 	const char *name;           /* "l4-vllm-0.14.1" */

@@ -12,7 +12,7 @@ static struct bk_grid grid_of(const struct bl_grid *g)
 	return (struct bk_grid){ .number = g->number == BL_GRID_E4M3 ? BK_E4M3 : BK_INT,
 				 .bits = (int)g->bits,
 				 .symmetric = g->symmetric || g->number == BL_GRID_E4M3,
-				 .group = g->group };
+				 .group = g->group > 0 ? g->group : 0 };
 }
 
 static enum bk_quotient quotient_of(enum bl_quotient q) { return q == BL_QUOTIENT_F32 ? BK_QUOTIENT_F32 : BK_QUOTIENT_BF16; }

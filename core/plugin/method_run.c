@@ -34,11 +34,13 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 
 	if (scheme->number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, scheme));
-	if (scheme->strategy != BL_STRATEGY_CHANNEL && scheme->strategy != BL_STRATEGY_GROUP)
-		return bl_fail(err, BL_UNSUPPORTED, "%s: one scale for a whole tensor is not supported", bl_scheme_name(name, scheme));
+	if (scheme->strategy == BL_STRATEGY_TENSOR && (scheme->number != BL_NUM_FLOAT || strcmp(method, "rtn") || (params && *params)))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: one scale for a whole linear goes with 8-bit floats and plain rtn alone", bl_scheme_name(name, scheme));
 	n.method = bl_registry_method(r, method);
 	if (!n.method)
 		return no_such_method(r, method, err);
+	if (bl_method_whole(r, n.method))
+		return bl_fail(err, BL_UNSUPPORTED, "%s needs what flows into the unit: calibrate first (c, or `bitlathe calibrate`)", method);
 	n.grid = bl_grid_of(scheme);
 	st = bl_params_parse(&n.params, n.method->params, n.method->n_params, params, n.method->name, err);
 	if (st != BL_OK)
@@ -110,15 +112,15 @@ static enum bl_status check(struct work *k, bool decoded, struct bl_err *err)
 	if (k->row0 < 0 || k->n < 0 || k->row0 > k->m->rows - k->n || cols < 1)
 		return bl_fail(err, BL_INVALID, "%s: rows %lld .. %lld are not inside %lld", k->m->name, (long long)k->row0,
 			       (long long)(k->row0 + k->n), (long long)k->m->rows);
-	if (g->group && cols % g->group)
+	if (g->group > 0 && cols % g->group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->m->name, (long long)cols,
 			       (long long)g->group);
-	why = k->s->method->refuses(g, k->m->rows, cols);
+	why = g->group < 0 ? NULL : k->s->method->refuses(g, k->m->rows, cols);
 	if (why)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", k->m->name, k->s->method->name, why);
 	k->dtype = t->dtype == BL_BF16 ? BK_BF16 : t->dtype == BL_F16 ? BK_F16 : BK_F32;
 	k->elem_bytes = t->dtype == BL_F32 ? 4 : 2;
-	k->spr = g->group ? cols / g->group : 1;
+	k->spr = g->group > 0 ? cols / g->group : 1;
 	k->slice = cols >= SLICE_ELEMS ? 1 : SLICE_ELEMS / cols;
 	if (k->slice > k->n)
 		k->slice = k->n;
@@ -132,7 +134,7 @@ static enum bl_status check(struct work *k, bool decoded, struct bl_err *err)
 		st = grow(&b->w, &b->cap_w, (size_t)(k->slice * cols), sizeof(float), "weight rows", err);
 	if (st == BL_OK && decoded)
 		st = grow(&b->w_hat, &b->cap_w_hat, (size_t)(k->slice * cols), sizeof(float), "decoded rows", err);
-	if (st == BL_OK)
+	if (st == BL_OK && g->group >= 0)
 		st = grow(&b->scratch, &b->cap_scratch, k->s->method->scratch_bytes(g, k->slice, cols), 1, "the method's scratch", err);
 	b->zeros = g->symmetric ? NULL : b->zeros_store;
 	return st;
@@ -152,6 +154,41 @@ static enum bl_status nonfinite(struct work *k, int64_t row, int64_t n, struct b
 		w[i] = 0;
 	}
 	return BL_OK;
+}
+
+/* Largest |w| of the whole linear, kept while the same one is worked on. Elements that are not finite are told of when their rows are solved. */
+static void find_range(struct work *k)
+{
+	const struct bl_tensor *t = k->m->weight;
+	struct bl_rows_buf *b = k->b;
+	int64_t cols = k->m->cols;
+	float top = 0;
+
+	if (b->range_of == k->m)
+		return;
+	for (int64_t row = 0; row < k->m->rows; row++) {
+		bl_cpu_ops()->load_rows(b->w, (const char *)t->data + (size_t)(row * cols) * k->elem_bytes, k->dtype, cols);
+		for (int64_t i = 0; i < cols; i++) {
+			float a = fabsf(b->w[i]);
+			top = isfinite(a) && a > top ? a : top;
+		}
+	}
+	b->range_of = k->m;
+	b->range = top;
+}
+
+/* Plain rounding with the scale of the whole linear. */
+static void one_scale(struct work *k, const struct bl_method_rows *call)
+{
+	const struct bl_host *h = call->host;
+	struct bl_grid rows = call->grid;
+	float lo = -k->b->range, hi = k->b->range;
+
+	rows.group = 0;
+	h->scales(call->scales, NULL, &lo, &hi, 1, 1, &rows);
+	for (int64_t i = 1; i < call->n_rows; i++)
+		call->scales[i] = call->scales[0];
+	h->encode(call->codes, call->w, call->scales, NULL, call->n_rows, call->cols, &rows, BL_QUOTIENT_BF16);
 }
 
 /* Rows at .. at+n of the call. */
@@ -176,6 +213,10 @@ static enum bl_status slice(struct work *k, int64_t at, int64_t n, struct bl_err
 
 	if (bl_cpu_ops()->load_rows(b->w, src, k->dtype, n * cols) && nonfinite(k, row, n, err) != BL_OK)
 		return err->status;
+	if (k->s->grid.group < 0) {
+		one_scale(k, &call);
+		return BL_OK;
+	}
 	why = k->s->method->solve_rows(&call);
 	if (why)
 		return bl_fail(err, BL_FAILED, "%s: %s: %s", k->m->name, k->s->method->name, why);
@@ -189,6 +230,8 @@ static enum bl_status run(const struct bl_solver *s, const struct bl_member *m, 
 	double sum_w = 0, sum_e = 0;
 	enum bl_status st = check(&k, w2 != NULL, err);
 
+	if (st == BL_OK && s->grid.group < 0 && n)
+		find_range(&k);
 	for (int64_t at = 0; at < n && st == BL_OK; at += k.slice) {
 		int64_t rows = n - at < k.slice ? n - at : k.slice;
 

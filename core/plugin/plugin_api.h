@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public interface of bitlathe's plugins, version 1. Self-contained: a plugin includes this header and nothing else of bitlathe,
+ * The public interface of bitlathe's plugins, version 2 (plugins made for version 1 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
  * is built as a shared object, and exports one symbol:
  *
  *     const struct bl_plugin_v1 *bl_plugin_v1(void);
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BL_PLUGIN_API_VERSION 1
+#define BL_PLUGIN_API_VERSION 2
 
 /* ---- parameters: rows that make forms, flags, recipe keys and help ---- */
 enum bl_param_type { BL_PARAM_INT = 1, BL_PARAM_REAL, BL_PARAM_BOOL, BL_PARAM_CHOICE };
@@ -32,13 +32,20 @@ typedef const double *bl_param_values;
 
 /* ---- the grid that codes live on ---- */
 enum bl_grid_number { BL_GRID_INT = 1, BL_GRID_E4M3 = 2 };
-enum bl_grid_act { BL_GRID_ACT_NONE = 0, BL_GRID_ACT_INT8_TOKEN = 1, BL_GRID_ACT_FP8_TOKEN = 2 };
+enum bl_grid_act {
+	BL_GRID_ACT_NONE = 0,
+	BL_GRID_ACT_INT8_TOKEN = 1,
+	BL_GRID_ACT_FP8_TOKEN = 2,
+	/* since version 2: one scale for all tokens, bl_x_rows.input_scale */
+	BL_GRID_ACT_INT8_TENSOR = 3,
+	BL_GRID_ACT_FP8_TENSOR = 4,
+};
 struct bl_grid {
 	uint32_t number;   /* enum bl_grid_number */
 	uint32_t bits;     /* 2..8 */
 	uint32_t symmetric;/* 1, or 0: one zero point per scale */
 	uint32_t act;      /* enum bl_grid_act: what the server does with the input */
-	int64_t group;     /* columns per scale; 0: one scale per row (channel) */
+	int64_t group;     /* columns per scale; 0: one scale per row (channel); -1: one scale for the whole linear (version 2; exporters only) */
 };
 
 /* ---- what the host offers ---- */
@@ -68,6 +75,69 @@ struct bl_host {
 	void (*text)(void *out, const char *text);
 };
 
+/* ---- the device (version 2): what a method that sees a whole unit works with ---- */
+enum bl_dm_type { BL_DM_F32 = 3, BL_DM_CODES = 4 };
+struct bl_dm { /* a matrix in the device's memory, row-major: never to be read or written by the plugin itself */
+	void *p;
+	int64_t rows, cols, ld;
+	int type; /* enum bl_dm_type */
+};
+struct bl_scale_search { /* ranges (1 - (1 - least) * i / steps) of the whole range, i = 0 .. steps */
+	double least;
+	int steps;
+	int full_range; /* also absmax / 2^(bits-1), whose scales may be negative */
+};
+/* Functions return NULL, or what went wrong, which the plugin hands on; everything may be called from one thread at a time. Vectors (scales [rows, spr] float32,
+ * zeros [rows, spr] int8 or NULL, weight [cols] float32, order and group_of [cols] int32) lie in the device's memory too. */
+struct bl_device {
+	uint32_t size; /* sizeof(struct bl_device) of the host: later versions append */
+	void *host;    /* handed back with every call */
+	const char *(*alloc)(const struct bl_device *d, void **out, size_t bytes);
+	void (*release)(const struct bl_device *d, void *p); /* what the plugin does not release is released after the call */
+	const char *(*put)(const struct bl_device *d, void *to, const void *from, size_t bytes);
+	const char *(*get)(const struct bl_device *d, void *to, const void *from, size_t bytes);
+	const char *(*copy)(const struct bl_device *d, void *to, const void *from, size_t bytes);
+	/* c = alpha op(a) op(b) + beta c, float32 */
+	const char *(*gemm)(const struct bl_device *d, const struct bl_dm *c, const struct bl_dm *a, int ta, const struct bl_dm *b, int tb, float alpha, float beta);
+	/* to = h with rows and columns in `order` (NULL: as they are), both triangles, `damp` added to the diagonal, where 0 becomes `dead` first. h: lower triangle counts. */
+	const char *(*permute_sym)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *h, const int32_t *order, double damp, double dead);
+	/* h (both triangles) becomes R, upper, h = R R^T; *failed: it is not positive definite */
+	const char *(*factor)(const struct bl_device *d, const struct bl_dm *h, int *failed);
+	/* to[:, i] = from[:, order[i]]; back: to[:, order[i]] = from[:, i] */
+	const char *(*permute_cols)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *from, const int32_t *order, int back);
+	const char *(*scale_search)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+				    const struct bl_scale_search *how);
+	/* codes and e = w - w^, column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
+	const char *(*round)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r, const float *scales,
+			     const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g);
+	/* coordinate descent on codes and e; h: both triangles */
+	const char *(*descend)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *h, const float *scales,
+			       const int8_t *zeros, const struct bl_grid *g, int sweeps);
+	/* the best scales for the codes; e follows */
+	const char *(*refit)(const struct bl_device *d, float *scales, const struct bl_dm *e, const struct bl_dm *codes, const struct bl_dm *w, const struct bl_dm *h,
+			     const int8_t *zeros, const struct bl_grid *g);
+	const char *(*loss)(const struct bl_device *d, double *per_row_on_device, const struct bl_dm *e, const struct bl_dm *h);
+	int (*cancelled)(const struct bl_device *d);
+};
+
+struct bl_method_unit { /* one call: all rows of what shares an input */
+	const struct bl_host *host;
+	const struct bl_device *device;
+	const char *module;
+	struct bl_grid grid;
+	const double *params;
+	int64_t rows, cols, tokens;
+	struct bl_dm w;              /* float32, finite; stays as it is */
+	struct bl_dm h;              /* sum x x^T over the tokens; lower triangle counts; stays as it is */
+	const float *h_diagonal;     /* [cols], host memory; finite, >= 0 */
+	struct bl_dm codes;          /* out */
+	float *scales;               /* out [rows, spr] */
+	int8_t *zeros;               /* out [rows, spr]; NULL when symmetric */
+	/* A sentence for the report: what was not done as asked ("damping raised to 0.04"). Copied. */
+	void (*report)(void *ctx, const char *sentence);
+	void *ctx;
+};
+
 /* ---- methods ---- */
 struct bl_method_rows { /* one call: a range of rows of one linear */
 	const struct bl_host *host;
@@ -91,6 +161,8 @@ struct bl_method {
 	size_t (*scratch_bytes)(const struct bl_grid *g, int64_t n_rows, int64_t cols);
 	/* Rows are independent: any split of a linear into row ranges must give the same bytes. */
 	const char *(*solve_rows)(const struct bl_method_rows *call);
+	/* version 2; a method has either solve_rows (then the rest may be NULL) or solve_unit, which needs a calibration with Hessians. */
+	const char *(*solve_unit)(const struct bl_method_unit *call);
 };
 
 /* ---- exporters ---- */
@@ -114,8 +186,9 @@ struct bl_x_tensor {
 struct bl_x_rows {               /* solved rows row0 .. row0+n; row0 is a multiple of 64, n too except at the end */
 	int64_t row0, n;
 	const int8_t *codes;
-	const float *scales;
+	const float *scales;         /* one per row and group; with group -1 one per row, all equal */
 	const int8_t *zeros;
+	float input_scale;           /* since version 2: of a static activation, > 0 (shared by the parts of a unit); else 0 */
 };
 struct bl_x_plan {
 	const struct bl_x_module *modules; /* every linear of the model in file order, quantized or not */
@@ -139,7 +212,7 @@ struct bl_exporter {
 	const char *(*format)(const struct bl_x_plan *plan);
 };
 
-struct bl_plugin_v1 {
+struct bl_plugin_v1 { /* this struct stays as in version 1; api_version says which fields the others have */
 	uint32_t api_version;        /* BL_PLUGIN_API_VERSION */
 	const char *name, *version, *sentence;
 	const struct bl_method *const *methods;     /* NULL-terminated, or NULL */

@@ -27,14 +27,17 @@ static bool good_name(const char *s)
 	return n > 0;
 }
 
-static enum bl_status check_method(const struct bl_registry *r, const struct bl_method *m, struct bl_err *err)
+static enum bl_status check_method(const struct bl_registry *r, const struct bl_method *m, uint32_t version, struct bl_err *err)
 {
+	const bool whole = version >= 2 && m->solve_unit;
 	double *values;
 
 	if (!good_name(m->name))
 		return bl_fail(err, BL_INVALID, "a method without a usable name");
-	if (!m->sentence || !m->refuses || !m->scratch_bytes || !m->solve_rows)
+	if (!m->sentence || !m->refuses || (!whole && (!m->scratch_bytes || !m->solve_rows)))
 		return bl_fail(err, BL_INVALID, "method %s lacks its sentence or one of its functions", m->name);
+	if (whole && m->solve_rows)
+		return bl_fail(err, BL_INVALID, "method %s solves rows and whole units: one of the two is possible", m->name);
 	if (m->n_params < 0 || m->n_params > PARAMS_MAX || (m->n_params && !m->params))
 		return bl_fail(err, BL_INVALID, "method %s: %d parameters, at most %d are possible", m->name, m->n_params, PARAMS_MAX);
 	for (int i = 0; i < m->n_params; i++) {
@@ -69,15 +72,15 @@ static enum bl_status check_plugin(const struct bl_registry *r, const struct bl_
 
 	if (!p)
 		return bl_fail(err, BL_INVALID, "it returns no description of itself");
-	if (p->api_version != BL_PLUGIN_API_VERSION)
-		return bl_fail(err, BL_UNSUPPORTED, "made for plugin interface %u, this program has %d: build it again", p->api_version,
+	if (p->api_version < 1 || p->api_version > BL_PLUGIN_API_VERSION)
+		return bl_fail(err, BL_UNSUPPORTED, "made for plugin interface %u, this program has 1 to %d: build it again", p->api_version,
 			       BL_PLUGIN_API_VERSION);
 	if (!good_name(p->name) || !p->version || !p->sentence)
 		return bl_fail(err, BL_INVALID, "its name, version or sentence is missing");
 	for (int i = 0; p->methods && p->methods[i] && st == BL_OK; i++) {
 		if (i == NAMES_MAX)
 			return bl_fail(err, BL_INVALID, "more than %d methods, or their list has no end", NAMES_MAX);
-		st = check_method(r, p->methods[i], err);
+		st = check_method(r, p->methods[i], p->api_version, err);
 		for (int j = 0; j < i && st == BL_OK; j++)
 			if (strcmp(p->methods[i]->name, p->methods[j]->name) == 0)
 				st = bl_fail(err, BL_INVALID, "method %s is there twice", p->methods[i]->name);
@@ -273,15 +276,47 @@ const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, cons
 	return NULL;
 }
 
+const char *bl_registry_method_version(const struct bl_registry *r, const char *name)
+{
+	for (int e = 0; e < r->n; e++)
+		for (int j = 0; r->entries[e].plugin && r->entries[e].plugin->methods && r->entries[e].plugin->methods[j]; j++)
+			if (strcmp(r->entries[e].plugin->methods[j]->name, name) == 0)
+				return r->entries[e].plugin->version;
+	return "";
+}
+
+bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m)
+{
+	for (int e = 0; e < r->n; e++)
+		for (int j = 0; r->entries[e].plugin && r->entries[e].plugin->methods && r->entries[e].plugin->methods[j]; j++)
+			if (r->entries[e].plugin->methods[j] == m)
+				return r->entries[e].plugin->api_version >= 2 && m->solve_unit;
+	return false;
+}
+
+uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
+{
+	for (int i = 0; i < r->n; i++) {
+		const struct bl_plugin_v1 *p = r->entries[i].plugin;
+
+		for (int k = 0; p && p->exporters && p->exporters[k]; k++)
+			if (p->exporters[k] == x)
+				return p->api_version;
+	}
+	return 0;
+}
+
 struct bl_grid bl_grid_of(const struct bl_scheme *s)
 {
 	static const uint32_t act[] = { [BL_ACT_NONE] = BL_GRID_ACT_NONE,
 					[BL_ACT_INT8_TOKEN] = BL_GRID_ACT_INT8_TOKEN,
-					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN };
+					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN,
+					[BL_ACT_INT8_TENSOR] = BL_GRID_ACT_INT8_TENSOR,
+					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR };
 
 	return (struct bl_grid){ .number = s->number == BL_NUM_FLOAT ? BL_GRID_E4M3 : BL_GRID_INT,
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],
-				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : 0 };
+				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : s->strategy == BL_STRATEGY_TENSOR ? -1 : 0 };
 }

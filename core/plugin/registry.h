@@ -5,6 +5,8 @@
 #ifndef BL_PLUGIN_REGISTRY_H
 #define BL_PLUGIN_REGISTRY_H
 
+#include <stdbool.h>
+
 #include "core/base/err.h"
 #include "core/plugin/plugin_api.h"
 #include "core/scheme/scheme.h"
@@ -17,6 +19,10 @@ void bl_registry_open(struct bl_registry *r, const char *program_dir);
 void bl_registry_close(struct bl_registry *r);
 const struct bl_method *bl_registry_method(const struct bl_registry *r, const char *name);     /* NULL: none */
 const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, const char *name);
+/* Solves whole units (needs a calibration), not rows. */
+bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m);
+const char *bl_registry_method_version(const struct bl_registry *r, const char *name); /* of its plugin; "" when there is none */
+uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x); /* of the interface its plugin was made for; 0: unknown */
 int bl_registry_n_methods(const struct bl_registry *r);
 const struct bl_method *bl_registry_method_at(const struct bl_registry *r, int i);
 int bl_registry_n_exporters(const struct bl_registry *r);

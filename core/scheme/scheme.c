@@ -17,6 +17,10 @@
 #define CHANNEL(b, sym)       INT(b, BL_STRATEGY_CHANNEL, 0, sym)
 #define W8A8 \
 	{ .number = BL_NUM_INT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL, .act = BL_ACT_INT8_TOKEN }
+#define W8A8_STATIC \
+	{ .number = BL_NUM_INT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL, .act = BL_ACT_INT8_TENSOR }
+#define FP8(strat) \
+	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = (strat), .act = BL_ACT_FP8_TENSOR }
 #define FP8_DYNAMIC \
 	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL, .act = BL_ACT_FP8_TOKEN }
 
@@ -39,6 +43,9 @@ static const struct bl_scheme_row rows[] = {
 	{ GROUP(6, 128), "", "6-bit weights, one scale per 128 inputs; few servers read them." },
 	{ GROUP(7, 128), "", "7-bit weights, one scale per 128 inputs; few servers read them." },
 	{ FP8_DYNAMIC, "f", "8-bit floats (E4M3) per channel, inputs rounded to 8-bit floats per token." },
+	{ W8A8_STATIC, "", "8-bit integers per channel, inputs rounded with one scale that a calibration found: outliers break it." },
+	{ FP8(BL_STRATEGY_TENSOR), "", "8-bit floats, one scale per linear for the weights and one for its inputs, found by a calibration." },
+	{ FP8(BL_STRATEGY_CHANNEL), "", "8-bit floats per channel, inputs rounded with one scale that a calibration found." },
 };
 
 const struct bl_scheme_row *bl_scheme_rows(int *n)
@@ -51,6 +58,13 @@ bool bl_scheme_equal(const struct bl_scheme *a, const struct bl_scheme *b)
 {
 	return a->number == b->number && a->bits == b->bits && a->symmetric == b->symmetric && a->strategy == b->strategy &&
 	       a->act == b->act && a->group == b->group;
+}
+
+float bl_act_input_scale(int act, float absmax)
+{
+	if (!(absmax > 0))
+		return 1;
+	return absmax / (bl_act_is_fp8(act) ? 448.0f : 127.0f);
 }
 
 int bl_scheme_qmin(const struct bl_scheme *s) { return -(1 << (s->bits - 1)); }
@@ -71,13 +85,29 @@ static bool is_preset_strategy(const struct bl_scheme *s)
 	return s->strategy == BL_STRATEGY_GROUP && s->group == PRESET_GROUP;
 }
 
+/* Schemes that are no W<bits>A16. */
+struct special { const char *name, *brief; };
+
+static const struct special *special(const struct bl_scheme *s)
+{
+	static const struct special full = { "BF16", "BF16" }, w8a8 = { "W8A8", "W8A8" }, w8a8_static = { "W8A8_STATIC", "W8A8st" },
+				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" };
+
+	if (s->number == BL_NUM_FULL)
+		return &full;
+	if (s->number == BL_NUM_INT)
+		return s->act == BL_ACT_INT8_TENSOR ? &w8a8_static : &w8a8;
+	if (s->act == BL_ACT_FP8_TENSOR)
+		return s->strategy == BL_STRATEGY_TENSOR ? &fp8 : &fp8_channel;
+	return &fp8_dynamic;
+}
+
 char *bl_scheme_name(char *dst, const struct bl_scheme *s)
 {
 	int n;
 
 	if (s->number != BL_NUM_INT || s->act != BL_ACT_NONE) {
-		snprintf(dst, BL_SCHEME_NAME_MAX, "%s",
-			 s->number == BL_NUM_FULL ? "BF16" : s->number == BL_NUM_FLOAT ? "FP8_DYNAMIC" : "W8A8");
+		snprintf(dst, BL_SCHEME_NAME_MAX, "%s", special(s)->name);
 		return dst;
 	}
 	n = snprintf(dst, BL_SCHEME_NAME_MAX, "W%uA16%s", s->bits, s->symmetric ? "" : "_ASYM");
@@ -95,7 +125,7 @@ char *bl_scheme_short(char *dst, const struct bl_scheme *s)
 	int n;
 
 	if (s->number != BL_NUM_INT || s->act != BL_ACT_NONE) {
-		snprintf(dst, BL_SCHEME_NAME_MAX, "%s", s->number == BL_NUM_FULL ? "BF16" : s->number == BL_NUM_FLOAT ? "FP8dyn" : "W8A8");
+		snprintf(dst, BL_SCHEME_NAME_MAX, "%s", special(s)->brief);
 		return dst;
 	}
 	n = snprintf(dst, BL_SCHEME_NAME_MAX, "W%uA16", s->bits);
@@ -112,7 +142,9 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "bf16", BL_SCHEME_FULL },        { "full", BL_SCHEME_FULL },      { "unquantized", BL_SCHEME_FULL },
 	{ "fp16", BL_SCHEME_FULL },        { "w8a8", W8A8 },                { "int8", W8A8 },
 	{ "w8a8int8", W8A8 },              { "fp8dynamic", FP8_DYNAMIC },   { "fp8dyn", FP8_DYNAMIC },
-	{ "int4", GROUP(4, PRESET_GROUP) },
+	{ "int4", GROUP(4, PRESET_GROUP) }, { "w8a8static", W8A8_STATIC },  { "w8a8st", W8A8_STATIC },
+	{ "fp8", FP8(BL_STRATEGY_TENSOR) }, { "fp8static", FP8(BL_STRATEGY_TENSOR) },
+	{ "fp8channel", FP8(BL_STRATEGY_CHANNEL) }, { "fp8ch", FP8(BL_STRATEGY_CHANNEL) },
 };
 
 /* text without separators and in lower case; false when it does not fit. A minus before a digit stays: -1 is no group. */

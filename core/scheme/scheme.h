@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * How the numbers of a unit are stored, as a value. Names are the ecosystem's (compressed-tensors presets) with a suffix where the
- * preset's group is not meant: BF16 · W8A8 · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
- * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · FP8_DYNAMIC. Equal text = equal scheme. */
+ * preset's group is not meant: BF16 · W8A8 · W8A8_STATIC · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
+ * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · FP8_DYNAMIC · FP8 (one scale per tensor) · FP8_channel. Equal text = equal scheme. */
 #ifndef BL_SCHEME_SCHEME_H
 #define BL_SCHEME_SCHEME_H
 
@@ -12,7 +12,8 @@
 
 enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT };                      /* FULL: kept as it is on disk */
 enum bl_strategy { BL_STRATEGY_NONE, BL_STRATEGY_TENSOR, BL_STRATEGY_CHANNEL, BL_STRATEGY_GROUP };
-enum bl_act { BL_ACT_NONE, BL_ACT_INT8_TOKEN, BL_ACT_FP8_TOKEN };              /* activations: untouched, or dynamic per token */
+/* Activations: untouched; dynamic, one scale per token; or static, one scale per unit that a calibration found. */
+enum bl_act { BL_ACT_NONE, BL_ACT_INT8_TOKEN, BL_ACT_FP8_TOKEN, BL_ACT_INT8_TENSOR, BL_ACT_FP8_TENSOR };
 
 struct bl_scheme {
 	uint8_t number;    /* enum bl_number */
@@ -25,6 +26,12 @@ struct bl_scheme {
 
 #define BL_SCHEME_FULL ((struct bl_scheme){.number = BL_NUM_FULL, .bits = 16, .symmetric = 1})
 #define BL_SCHEME_NAME_MAX 32
+
+static inline bool bl_act_is_int8(int act) { return act == BL_ACT_INT8_TOKEN || act == BL_ACT_INT8_TENSOR; }
+static inline bool bl_act_is_fp8(int act) { return act == BL_ACT_FP8_TOKEN || act == BL_ACT_FP8_TENSOR; }
+static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR; }
+/* What a static scale is, from the largest |input| of the calibration: absmax / 127 or / 448; a range of zero gives 1. */
+float bl_act_input_scale(int act, float absmax);
 
 bool bl_scheme_equal(const struct bl_scheme *a, const struct bl_scheme *b);
 /* Canonical text into dst (>= BL_SCHEME_NAME_MAX). Returns dst. */

@@ -8,12 +8,14 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/session/private.h"
+#include "core/session/run.h"
 
 struct export_job {
 	struct bl_session *s;
 	struct bl_plan *plan;
 	const struct bl_target *target;
 	char *out;
+	float *input_absmax; /* NULL: no calibration, or not needed */
 	bool overwrite, ignore_rules;
 	struct bl_progress progress;
 	struct bl_job *job;
@@ -65,7 +67,8 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 	struct export_job *e = ctx;
 	struct bl_session *s = e->s;
 	struct bl_export_request rq = {.model = s->model, .plan = e->plan, .registry = &s->registry, .target = e->target, .out = e->out,
-				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed};
+				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed,
+				       .input_absmax = e->input_absmax};
 	struct bl_export_result *r = bl_xalloc(1, sizeof *r);
 	pthread_t watcher;
 
@@ -101,6 +104,7 @@ static void export_drop(void *ctx)
 	pthread_cond_destroy(&e->changed);
 	pthread_mutex_destroy(&e->lock);
 	bl_free(e->out);
+	bl_free(e->input_absmax);
 	bl_free(e);
 }
 
@@ -115,6 +119,7 @@ uint64_t bl_session_export(struct bl_session *s, const char *out, bool overwrite
 	pthread_cond_init(&e->changed, NULL);
 	e->plan = bl_plan_copy(s->plan);
 	e->target = s->target;
+	e->input_absmax = bl_session_input_absmax(s);
 	e->out = bl_xstrdup(out);
 	e->overwrite = overwrite;
 	e->ignore_rules = ignore_rules;

@@ -55,6 +55,9 @@ const struct bl_input_stats *bl_session_input(const struct bl_session *s, int un
 const struct bl_calib *bl_session_calib(const struct bl_session *s); /* finished; NULL: none */
 /* Samples x length and data of the calibration in use, "512×1024 calib_text.jsonl +1"; "" when none. */
 const char *bl_session_calib_title(const struct bl_session *s);
+/* Largest |input| of every unit (NaN: unknown), for static activations: of the calibration in use, else of the newest stored one, which is adopted.
+ * NULL when there is none or the plan needs none; bl_free. */
+float *bl_session_input_absmax(struct bl_session *s);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
 

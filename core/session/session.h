@@ -17,6 +17,9 @@ struct bl_session_options {
 	const char *target;          /* NULL: the plan's, else the default */
 	const char *program_dir;     /* for plugins */
 	bool autosave;               /* workbench: yes; one-shot commands: no */
+	const char *device;          /* "auto" (NULL), "cpu", "cuda", "cuda:N": where the model runs; opened when it first runs */
+	const char *cache_dir;       /* of calibrations and results; NULL: the user's cache folder */
+	uint64_t memory_limit;       /* of the device, bytes; 0: none */
 };
 
 struct bl_session {

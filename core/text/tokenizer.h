@@ -18,6 +18,8 @@ void bl_ids_free(struct bl_ids *v);
 struct bl_tokenizer;
 /* folder: of the checkpoint; reads tokenizer.json (at most 256 MiB). */
 enum bl_status bl_tokenizer_open(struct bl_tokenizer **out, const char *folder, struct bl_err *err);
+/* The same from text in memory; file: for messages. */
+enum bl_status bl_tokenizer_parse(struct bl_tokenizer **out, const char *text, size_t n, const char *file, struct bl_err *err);
 void bl_tokenizer_free(struct bl_tokenizer *t);
 int32_t bl_tokenizer_size(const struct bl_tokenizer *t); /* largest id + 1 */
 const char *bl_tokenizer_digest(const struct bl_tokenizer *t); /* SHA-256 of the file, 64 hex */

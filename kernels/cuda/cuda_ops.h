@@ -9,8 +9,10 @@
 #include <stdint.h>
 
 #include "kernels/ops.h"
+#include "kernels/run/run.h"
+#include "kernels/solve/solve.h"
 
-#define BK_CUDA_VERSION 1
+#define BK_CUDA_VERSION 2
 #define BK_CUDA_REFUSED (-1)
 
 struct bk_cuda_device {
@@ -44,6 +46,9 @@ struct bk_cuda_ops {
 	 * Sums are double over short float32 runs, in an order that does not depend on the device. d_work: moments_work_bytes of memory. */
 	size_t moments_work_bytes;
 	int (*moments)(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
+
+	const struct bk_run_ops *run; /* running a decoder; needs cuBLASLt on the machine, which `open` says when it is not there */
+	const struct bk_solve_ops *solve; /* on a run of `run` */
 };
 
 typedef const struct bk_cuda_ops *(*bk_cuda_module_fn)(void);

@@ -17,6 +17,7 @@
 #define BK_RUN_VERSION 1
 #define BK_RUN_REFUSED (-1)
 #define BK_RUN_NO_MEMORY (-2) /* the limit of bk_run_options, or the device's */
+#define BK_RUN_UNREADABLE (-3) /* an upload's source could not be read (bk_run_options.read) */
 
 enum { BK_I8 = 4, BK_F8 = 5 }; /* codes, beside enum bk_dtype: int8, e4m3 bytes */
 
@@ -33,6 +34,8 @@ struct bk_run_options {
 	int threads;             /* CPU */
 	void (*parallel)(void *ctx, size_t n, bk_parallel_fn *fn, void *arg); /* CPU: runs fn(arg, 0..n-1) on several threads and waits; NULL: in place */
 	void *parallel_ctx;
+	/* Copies from memory that may be a mapped file, on a thread of the run; not 0: it cannot be read any more. NULL: memcpy. */
+	int (*read)(void *dst, const void *src, size_t bytes);
 };
 
 struct bk_norm { const void *weight; enum bk_dtype dtype; double eps; int plus_one; }; /* weight [cols]; plus_one: times (1 + w), all in float32 (Gemma) */

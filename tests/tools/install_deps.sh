@@ -5,7 +5,7 @@
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config libncurses-dev libcjson-dev libzip-dev libcmocka-dev libpcre2-dev
-	libutf8proc-dev libyaml-dev libssl-dev zlib1g-dev tmux python3 $*"
+	libutf8proc-dev libopenblas-dev libyaml-dev libssl-dev zlib1g-dev tmux python3 $*"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
 	echo "deps: not a Debian system; these packages (or what they hold) are needed:" $packages

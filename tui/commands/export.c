@@ -4,6 +4,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/file.h"
+#include "core/session/run.h"
 #include "tui/cli.h"
 
 static void files_json(cJSON *j, const char *name, uint64_t bytes, const char *sha256)
@@ -114,15 +115,18 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 		return bl_fail(err, BL_USAGE, "export: -o FOLDER or -o NAME.zip says where to");
 	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err) || bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
+	float *absmax = bl_session_input_absmax(s);
 	bool taken = !dry && (bl_is_file(c->o.value[BL_OPT_OUT]) || bl_is_dir(c->o.value[BL_OPT_OUT]));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, c->o.value[BL_OPT_OUT]), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
-					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed};
+					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
+					  .input_absmax = absmax};
 	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
 		goto done;
 	export_report(c, &w, dry);
 	bl_export_result_free(&w.result);
 done:
+	bl_free(absmax);
 	bl_session_close(s);
 	return err->status;
 }

@@ -66,7 +66,14 @@ static void totals_json(cJSON *j, struct bl_session *s)
 	bl_json_add_int(j, "bytes_base", (int64_t)e->base_bytes);
 	bl_cli_quantity(j, "time_ratio", &e->time_ratio);
 	bl_cli_quantity(j, "step_time", &e->step_ms);
+	bl_cli_quantity(j, "prefill_time", &e->prefill_ms);
+	bl_cli_quantity(j, "prefill_ratio", &e->prefill_ratio);
 	bl_cli_quantity(j, "server_memory", &e->server_gib);
+	cJSON *parts = cJSON_AddObjectToObject(j, "server_memory_parts");
+	bl_cli_quantity(parts, "weights", &e->weights_gib);
+	bl_cli_quantity(parts, "kv_cache", &e->kv_gib);
+	bl_cli_quantity(parts, "activations", &e->activations_gib);
+	bl_cli_quantity(parts, "overhead", &e->overhead_gib);
 	bl_cli_quantity(j, "perf_ratio", &e->perf_ratio);
 	bl_cli_quantity(j, "score", &e->score);
 	cJSON_AddBoolToObject(j, "legal", n_fatal == 0);
@@ -87,7 +94,10 @@ static void totals_text(struct bl_cli *c, struct bl_session *s)
 	bl_cli_line(c, "size    %s of %s (%+.1f %%)", bl_human_bytes(a, sizeof a, (double)e->bytes), bl_human_bytes(b, sizeof b, (double)e->base_bytes),
 		    100 * ((double)e->bytes / (double)e->base_bytes - 1));
 	bl_cli_line(c, "time    ~%.2fx per token at batch 8, ~%.2f ms a step (modelled)", e->time_ratio.value, e->step_ms.value);
+	bl_cli_line(c, "prompt  ~%.2fx, ~%.0f ms for %d tokens (modelled)", e->prefill_ratio.value, e->prefill_ms.value, BL_PREFILL_TOKENS);
 	bl_cli_line(c, "memory  ~%.1f GiB at the server (modelled), it has %.1f", e->server_gib.value, s->target->gpu.mem_gib);
+	bl_cli_line(c, "        weights %.2f, KV cache ~%.2f, activations ~%.2f, overhead ~%.2f", e->weights_gib.value, e->kv_gib.value, e->activations_gib.value,
+		    e->overhead_gib.value);
 	bl_cli_line(c, "quality unknown until it is measured");
 	if (!bl_target_loads_in_transformers(s->model, s->plan, text))
 		bl_cli_wrapped(c, 8, "note    not in transformers 4.57: %s", text);

@@ -8,6 +8,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/export/export.h"
+#include "core/session/run.h"
 #include "tui/screens/screens.h"
 
 struct export_state {
@@ -24,6 +25,7 @@ struct export_state {
 static void refresh(struct bl_app *app, struct export_state *st)
 {
 	struct bl_session *s = app->session;
+	float *absmax;
 	struct bl_export_request rq = {.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = st->out,
 				       .overwrite = true, .pool = s->pool, .seed = s->seed};
 
@@ -32,7 +34,9 @@ static void refresh(struct bl_app *app, struct export_state *st)
 	bl_export_result_free(&st->preview); /* nothing of it is fine too */
 	memset(&st->preview, 0, sizeof st->preview);
 	bl_err_clear(&st->err);
+	rq.input_absmax = absmax = bl_session_input_absmax(s);
 	st->ok = bl_export_preview(&st->preview, &rq, &st->err) == BL_OK;
+	bl_free(absmax);
 	if (!st->ok)
 		memset(&st->preview, 0, sizeof st->preview);
 	st->previewed = bl_plan_revision(s->plan) + 1;

@@ -21,10 +21,13 @@ struct view {
 
 static void look(struct bl_app *app, struct view *v)
 {
+	int n = bl_jobs_list(app->session->jobs, v->jobs, SHOWN);
+
 	v->app = app;
-	v->n = bl_jobs_list(app->session->jobs, v->jobs, SHOWN);
-	if (v->n > SHOWN)
-		v->n = SHOWN;
+	v->n = 0;
+	for (int i = 0; i < n && i < SHOWN; i++)
+		if (!v->jobs[i].quiet) /* upkeep of what screens show is no news */
+			v->jobs[v->n++] = v->jobs[i];
 }
 
 enum { COL_NAME, COL_STATE, COL_SHARE, COL_TIME, COL_DETAIL };
@@ -41,7 +44,7 @@ static const struct {
 } states[] = {
 	[BL_JOB_QUEUED] = { "queued", BL_ROLE_DIM },        [BL_JOB_RUNNING] = { "running", BL_ROLE_TEXT },
 	[BL_JOB_DONE] = { "done", BL_ROLE_GOOD },           [BL_JOB_FAILED] = { "failed", BL_ROLE_ERROR },
-	[BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN },
+	[BL_JOB_CANCELLED] = { "cancelled", BL_ROLE_WARN }, [BL_JOB_PAUSED] = { "paused", BL_ROLE_WARN },
 };
 
 static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
@@ -69,7 +72,7 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 	default:
 		if (j->state == BL_JOB_FAILED)
 			snprintf(out->text, sizeof out->text, "%s", j->err.text);
-		else if (j->state == BL_JOB_RUNNING)
+		else if (j->state == BL_JOB_RUNNING || (j->state == BL_JOB_PAUSED && j->seconds > 0))
 			bl_job_line(v->app, j, out->text, sizeof out->text);
 		break;
 	}
@@ -87,8 +90,47 @@ static void jobs_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 		bl_table_draw(g, v, &t, &st->list);
 	else
 		bl_grid_text(g, v.row + 1, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0,
-			     "No job has run yet. Reading weights, exports (x) and proofs (:verify) are listed here.");
+			     "No job has run yet. Reading weights, calibrations (c), exports (x) are listed here.");
 	bl_free(view);
+}
+
+static unsigned cancel(struct bl_app *app, const struct bl_job_view *j, const char *arg)
+{
+	char question[128];
+
+	if (!strcmp(arg, "now")) {
+		bl_jobs_cancel(app->session->jobs, j->id);
+	} else {
+		snprintf(question, sizeof question, "Cancel %s?", j->name);
+		bl_app_ask(app, question, BL_ACT_CANCEL, "now");
+	}
+	return BL_REACT_REDRAW;
+}
+
+static unsigned pause_or_go_on(struct bl_app *app, const struct bl_job_view *j, bool only_on)
+{
+	if (j->state == BL_JOB_PAUSED || j->pausing || only_on)
+		bl_jobs_resume(app->session->jobs, j->id);
+	else if (!bl_jobs_pause(app->session->jobs, j->id))
+		bl_app_message(app, BL_MSG_WARN, "%s cannot be paused · C-c cancels it", j->name);
+	return BL_REACT_REDRAW;
+}
+
+/* What is done to the job under the cursor; to none: the program's own action looks for one. */
+static unsigned act_on(struct bl_app *app, const struct bl_job_view *j, enum bl_action a, const char *arg)
+{
+	if (a == BL_ACT_OPEN) {
+		if (j->state == BL_JOB_FAILED)
+			bl_app_message_err(app, &j->err);
+		return BL_REACT_REDRAW;
+	}
+	if (j->state >= BL_JOB_DONE)
+		return BL_REACT_UNKNOWN;
+	if (a == BL_ACT_CANCEL)
+		return cancel(app, j, arg);
+	if (a == BL_ACT_PAUSE || a == BL_ACT_RESUME)
+		return pause_or_go_on(app, j, a == BL_ACT_RESUME);
+	return BL_REACT_UNKNOWN;
 }
 
 static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
@@ -96,27 +138,12 @@ static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, cons
 	struct jobs_state *st = state;
 	struct view *v = bl_xalloc(1, sizeof *v);
 	unsigned react;
-	const struct bl_job_view *j;
-	char question[128];
 
 	look(app, v);
 	react = bl_list_act(&st->list, a, arg, v->n, bl_app_body(app).rows - 1);
 	bl_list_fit(&st->list, v->n, bl_app_body(app).rows - 1);
-	j = v->n ? &v->jobs[st->list.row] : NULL;
-	if (react == BL_REACT_UNKNOWN && a == BL_ACT_OPEN && j) {
-		if (j->state == BL_JOB_FAILED)
-			bl_app_message_err(app, &j->err);
-		react = BL_REACT_REDRAW;
-	} else if (react == BL_REACT_UNKNOWN && a == BL_ACT_CANCEL && j &&
-		   (j->state == BL_JOB_RUNNING || j->state == BL_JOB_QUEUED)) {
-		if (!strcmp(arg, "now")) {
-			bl_jobs_cancel(app->session->jobs, j->id);
-		} else {
-			snprintf(question, sizeof question, "Cancel %s?", j->name);
-			bl_app_ask(app, question, BL_ACT_CANCEL, "now");
-		}
-		react = BL_REACT_REDRAW;
-	}
+	if (react == BL_REACT_UNKNOWN && v->n)
+		react = act_on(app, &v->jobs[st->list.row], a, arg);
 	bl_free(v);
 	return react;
 }
@@ -124,7 +151,7 @@ static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, cons
 const struct bl_screen bl_screen_jobs = {
 	.name = "jobs",
 	.title = "Jobs",
-	.footer = "down up cancel open export back help",
+	.footer = "down up pause cancel open back help",
 	.state_bytes = sizeof(struct jobs_state),
 	.draw = jobs_draw,
 	.act = jobs_act,

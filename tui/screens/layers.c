@@ -9,6 +9,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "tui/app_private.h"
 #include "tui/edit.h"
 #include "tui/screens/layers_columns.h"
 #include "tui/screens/screens.h"
@@ -94,7 +95,7 @@ static void draw_heading(struct bl_app *app, struct layers_state *st, struct bl_
 	for (int i = 0; i < n && x < v.col + v.cols; i++) {
 		const struct bl_layer_column *c = cols[i];
 		uint8_t attr = st->sort == c ? BL_ATTR_UNDERLINE : 0;
-		const char *title = bl_ieq(c->name, "time") ? bl_app_glyph(app, "~µs", "~us") : c->title;
+		const char *title = bl_layer_column_title(app, c);
 
 		if (c->bar_before) {
 			bl_grid_text(g, y, x - 1, 1, BL_ROLE_RULE, 0, "│");
@@ -138,11 +139,30 @@ static void draw_row(struct bl_app *app, struct layers_state *st, struct bl_grid
 	bl_grid_text(g, y, v.col, 1, here ? BL_ROLE_SELECTED : BL_ROLE_TAGGED, here ? BL_ATTR_REVERSE : 0, mark);
 }
 
+/* From the first moment of a calibration on: its columns are there before their values, so that nothing jumps. */
+static bool calibrated(const struct bl_app *app)
+{
+	struct bl_job_view job;
+
+	return bl_session_calib(app->session) || bl_app_find_job(app, "calibrate", &job);
+}
+
+/* The rows that are seen are worked on first; what the one under the cursor does to the model is measured. */
+static void want_visible(struct bl_app *app, const struct layers_state *st, int rows)
+{
+	int last = st->list.top + rows - 1 < st->n_order ? st->list.top + rows - 1 : st->n_order - 1;
+	char text[24];
+
+	bl_session_want(app->session, st->order[st->list.top], st->order[last]);
+	bl_session_want_errors(app->session, st->order[st->list.top], st->order[last]);
+	bl_screen_kl_text(app, current(st), bl_plan_choice(app->session->plan, current(st)), true, text);
+}
+
 static void layers_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	struct layers_state *st = state;
 	const struct bl_layer_column *cols[COLUMNS_MAX];
-	int n = bl_layer_columns_choose(bl_settings_text(app->settings, BL_SET_COLUMNS), v.cols, cols, COLUMNS_MAX);
+	int n = bl_layer_columns_choose(bl_settings_text(app->settings, BL_SET_COLUMNS), calibrated(app), v.cols, cols, COLUMNS_MAX);
 	int rows = v.rows - 1, status = 0;
 
 	if (st->filter[0]) {
@@ -160,8 +180,7 @@ static void layers_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 	if (!st->n_order)
 		bl_grid_text(g, v.row + 2, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "No unit matches the filter.");
 	else
-		bl_session_want(app->session, st->order[st->list.top],
-				st->order[st->list.top + rows - 1 < st->n_order ? st->list.top + rows - 1 : st->n_order - 1]);
+		want_visible(app, st, rows);
 }
 
 /* ---- actions ---- */
@@ -463,7 +482,7 @@ static void layers_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_layers = {
 	.name = "layers",
 	.title = "Layers",
-	.footer = "tag w8a8 w4a16 scheme undo snapshots export filter method bf16 help",
+	.footer = "tag w8a8 w4a16 scheme calibrate evaluate export undo snapshots filter help",
 	.state_bytes = sizeof(struct layers_state),
 	.enter = layers_enter,
 	.leave = layers_leave,

@@ -230,29 +230,117 @@ static void cell_kernel(struct bl_app *app, int unit, struct bl_layer_cell *out)
 	out->role = BL_ROLE_DIM;
 }
 
+/* ---- what flows in: of the running calibration as it goes, of the finished one afterwards ---- */
+
+static double key_inmax(struct bl_app *app, int unit)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	return x ? (double)x->absmax : NAN;
+}
+
+static void cell_inmax(struct bl_app *app, int unit, struct bl_layer_cell *out)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	if (!x) {
+		unknown(app, out);
+	} else if (x->nonfinite) {
+		snprintf(out->text, sizeof out->text, "NaN");
+		out->role = BL_ROLE_ERROR;
+	} else {
+		number(app, out, (double)x->absmax, 6, 1);
+	}
+}
+
+static double key_inout(struct bl_app *app, int unit)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	return x ? x->n_outlier_channels : NAN;
+}
+
+static void cell_inout(struct bl_app *app, int unit, struct bl_layer_cell *out)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	if (!x) {
+		unknown(app, out);
+		return;
+	}
+	snprintf(out->text, sizeof out->text, "%d", x->n_outlier_channels);
+	out->role = x->n_outlier_channels ? BL_ROLE_WARN : BL_ROLE_DIM;
+}
+
+/* How far one scale for the whole input is from a typical value: what a static int8 scale has to span. */
+static double key_inspan(struct bl_app *app, int unit)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	return x && x->rms > 0 ? (double)x->absmax / x->rms : NAN;
+}
+
+static void cell_inspan(struct bl_app *app, int unit, struct bl_layer_cell *out)
+{
+	double v = key_inspan(app, unit);
+
+	if (isnan(v))
+		unknown(app, out);
+	else
+		number(app, out, v, 6, 1);
+}
+
+static void cell_inspark(struct bl_app *app, int unit, struct bl_layer_cell *out)
+{
+	const struct bl_input_stats *x = bl_session_input(app->session, unit);
+
+	if (x) {
+		bl_screen_input_spark(app, x, 12, out->text, sizeof out->text);
+		out->role = BL_ROLE_BAR;
+	}
+}
+
+/* ---- what it does to the model ---- */
+
+static void cell_kl(struct bl_app *app, int unit, struct bl_layer_cell *out)
+{
+	bl_screen_kl_text(app, unit, choice_of(app, unit), false, out->text);
+	out->role = BL_ROLE_MEASURED;
+}
+
+static double key_kl(struct bl_app *app, int unit)
+{
+	return bl_screen_kl(app, unit, choice_of(app, unit));
+}
+
 /* clang-format off */
 static const struct bl_layer_column columns[] = {
-	/* name        title       width left  rule   fit stats  */
-	{"block",      "blk",       3, false, false, 1, false, cell_block, key_block, "Block (layer) number."},
-	{"unit",       "unit",      7, true,  false, 1, false, cell_unit, key_unit, "What the server treats as one linear layer."},
-	{"scheme",     "scheme",   10, true,  false, 1, false, cell_scheme, key_scheme, "How the weights will be stored."},
-	{"method",     "method",    6, true,  false, 1, false, cell_method, NULL, "How they are rounded; * marks parameters that differ from the defaults."},
-	{"lock",       " ",         1, true,  false, 1, false, cell_lock, key_lock, "Locked units are skipped by edits."},
-	{"absmax",     "|w|max",    6, false, true,  1, true,  cell_absmax, key_absmax, "Largest magnitude of the weights."},
-	{"outliers",   "outl%",     6, false, false, 1, true,  cell_outliers, key_outliers, "Per cent of weights beyond 6 rms."},
-	{"spread",     "sprd",      5, false, false, 2, true,  cell_spread, key_spread, "Largest over median channel maximum."},
-	{"rms",        "rms",       6, false, false, 4, true,  cell_rms, key_rms, "Root of the mean square."},
-	{"kurtosis",   "kurt",      6, false, false, 5, true,  cell_kurtosis, key_kurtosis, "Kurtosis; 3 is a Gaussian, more has heavier tails."},
-	{"min",        "min",       7, false, false, 8, true,  cell_wmin, key_wmin, "Smallest weight."},
-	{"max",        "max",       7, false, false, 8, true,  cell_wmax, key_wmax, "Largest weight."},
-	{"nonfinite",  "nan",       4, false, false, 9, true,  cell_nonfinite, key_nonfinite, "NaN and Inf among the weights."},
-	{"error",      "w-err dB",  8, false, true,  1, true,  cell_error, key_error, "Weight-only error |W-Q(W)|^2/|W|^2 in dB: says nothing of activations."},
-	{"mb",         "MB",        6, false, true,  1, false, cell_megabytes, key_megabytes, "Size as stored, 10^6 bytes."},
-	{"time",       "~µs",       6, false, false, 1, false, cell_time, key_time, "Modelled microseconds per decode step on the target at batch 8."},
-	{"legal",      "ok",        2, true,  false, 1, false, cell_legal, key_legal, "Whether the serving target takes it: ! works but slowly, enter shows why."},
-	{"kernel",     "kernel",   14, true,  false, 7, false, cell_kernel, NULL, "Kernel the serving target will use."},
-	{"shape",      "shape",    11, false, false, 6, false, cell_shape, key_shape, "Rows x columns of the fused layer."},
-	{"spark",      "weights",  16, true,  true,  3, true,  cell_spark, NULL, "Histogram of the weights, -max to max, logarithmic height."},
+	/* name        title       width left  rule   fit calib */
+	{"block",      "blk",       3, false, false, 1, 1, cell_block, key_block, "Block (layer) number."},
+	{"unit",       "unit",      7, true,  false, 1, 1, cell_unit, key_unit, "What the server treats as one linear layer."},
+	{"scheme",     "scheme",   10, true,  false, 1, 1, cell_scheme, key_scheme, "How the weights will be stored."},
+	{"method",     "method",    6, true,  false, 1, 1, cell_method, NULL, "How they are rounded; * marks parameters that differ from the defaults."},
+	{"lock",       " ",         1, true,  false, 1, 1, cell_lock, key_lock, "Locked units are skipped by edits."},
+	{"absmax",     "|w|max",    6, false, true,  1, 2, cell_absmax, key_absmax, "Largest magnitude of the weights."},
+	{"outliers",   "outl%",     6, false, false, 1, 3, cell_outliers, key_outliers, "Per cent of weights beyond 6 rms."},
+	{"spread",     "sprd",      5, false, false, 2, 4, cell_spread, key_spread, "Largest over median channel maximum."},
+	{"rms",        "rms",       6, false, false, 4, 6, cell_rms, key_rms, "Root of the mean square."},
+	{"kurtosis",   "kurt",      6, false, false, 5, 7, cell_kurtosis, key_kurtosis, "Kurtosis; 3 is a Gaussian, more has heavier tails."},
+	{"min",        "min",       7, false, false, 8, 9, cell_wmin, key_wmin, "Smallest weight."},
+	{"max",        "max",       7, false, false, 8, 9, cell_wmax, key_wmax, "Largest weight."},
+	{"nonfinite",  "nan",       4, false, false, 9, 9, cell_nonfinite, key_nonfinite, "NaN and Inf among the weights."},
+	{"inmax",      "|x|max",    6, false, true,  0, 1, cell_inmax, key_inmax, "Largest magnitude that flows in, over the calibration data; grows while they run."},
+	{"inout",      "xout",      4, false, false, 0, 1, cell_inout, key_inout, "Input channels beyond 8 rms of the whole input: what breaks one scale for all (static int8)."},
+	{"inspan",     "x/rms",     6, false, false, 0, 3, cell_inspan, key_inspan, "Largest input over its root mean square: what one scale has to span."},
+	{"error",      "err dB",    8, false, true,  1, 1, cell_error, key_error, "Error of the layer's output on the calibration data, |X dW|^2/|X W|^2 in dB; before a calibration of the weights alone (w-err)."},
+	{"kl",         "KL·10³",    6, false, false, 0, 1, cell_kl, key_kl, "KL to the base model with this unit alone quantized, times 1000; measured for the unit under the cursor, else modelled (~)."},
+	{"mb",         "MB",        6, false, true,  1, 1, cell_megabytes, key_megabytes, "Size as stored, 10^6 bytes."},
+	{"time",       "~µs",       6, false, false, 1, 1, cell_time, key_time, "Modelled microseconds per decode step on the target at batch 8."},
+	{"legal",      "ok",        2, true,  false, 1, 1, cell_legal, key_legal, "Whether the serving target takes it: ! works but slowly, enter shows why."},
+	{"kernel",     "kernel",   14, true,  false, 7, 8, cell_kernel, NULL, "Kernel the serving target will use."},
+	{"shape",      "shape",    11, false, false, 6, 9, cell_shape, key_shape, "Rows x columns of the fused layer."},
+	{"inspark",    "input |x|",12, true,  true,  0, 3, cell_inspark, NULL, "Histogram of |x| over 12 powers of two, the largest right, logarithmic height."},
+	{"spark",      "weights",  16, true,  true,  3, 5, cell_spark, NULL, "Histogram of the weights, -max to max, logarithmic height."},
 };
 /* clang-format on */
 #define N_COLUMNS ((int)(sizeof columns / sizeof columns[0]))
@@ -270,12 +358,28 @@ const struct bl_layer_column *bl_layer_column_find(const char *name)
 	return NULL;
 }
 
+const char *bl_layer_column_title(const struct bl_app *app, const struct bl_layer_column *c)
+{
+	if (c->cell == cell_error && !bl_screen_errors_are_true(app))
+		return "w-err dB";
+	if (c->cell == cell_kl)
+		return bl_app_glyph(app, "KL·10³", "KL*1e3");
+	if (c->cell == cell_time)
+		return bl_app_glyph(app, "~µs", "~us");
+	return c->title;
+}
+
 static int column_width(const struct bl_layer_column *c)
 {
 	return c->width + 1 + (c->bar_before ? 1 : 0);
 }
 
-int bl_layer_columns_choose(const char *names, int cols, const struct bl_layer_column **out, int cap)
+static int fit_of(const struct bl_layer_column *c, bool calibrated)
+{
+	return calibrated ? c->fit_calib : c->fit;
+}
+
+int bl_layer_columns_choose(const char *names, bool calibrated, int cols, const struct bl_layer_column **out, int cap)
 {
 	bool shown[N_COLUMNS] = {false};
 	int n = 0, used = 1;
@@ -294,7 +398,7 @@ int bl_layer_columns_choose(const char *names, int cols, const struct bl_layer_c
 	}
 	for (int fit = 1; fit < 10; fit++)
 		for (int i = 0; i < N_COLUMNS; i++)
-			if (columns[i].fit == fit && (fit == 1 || used + column_width(&columns[i]) <= cols)) {
+			if (fit_of(&columns[i], calibrated) == fit && (fit == 1 || used + column_width(&columns[i]) <= cols)) {
 				shown[i] = true;
 				used += column_width(&columns[i]);
 			}

@@ -4,15 +4,35 @@
 #define BL_TUI_SCREENS_H
 
 #include "tui/app.h"
+#include "tui/form.h"
 
 extern const struct bl_screen bl_screen_welcome, bl_screen_layers, bl_screen_unit, bl_screen_snapshots, bl_screen_export,
-	bl_screen_problems, bl_screen_config, bl_screen_jobs, bl_screen_log, bl_screen_help;
+	bl_screen_problems, bl_screen_config, bl_screen_jobs, bl_screen_log, bl_screen_help,
+	bl_screen_calibrate, bl_screen_evaluate;
 
-/* Weight-only error of a unit under a choice in dB: "-41.2", "…" while it is computed, "·" when it does not apply, "refused". dst >= 24 bytes. */
+/* Whether errors are those of the layer's output on the calibration set; else of the weights alone. Headings say which. */
+bool bl_screen_errors_are_true(const struct bl_app *app);
+/* Error of a unit under a choice in dB: "-41.2", "…" while it is computed, "·" when it does not apply, "refused". dst >= 24 bytes. */
 char *bl_screen_error_text(struct bl_app *app, int unit, const struct bl_choice *c, char *dst);
 /* Same as a number for sorting: NAN unless known. */
 double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *c);
 /* A number with `decimals` so that decimal points line up in a column `width` wide; exponent form when it does not fit. */
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals);
+/* KL of the unit alone at a choice x 1000: "1.10", "~1.1", "…", "·". want: asks for the measurement. dst >= 24 bytes. */
+char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c, bool want, char *dst);
+double bl_screen_kl(struct bl_app *app, int unit, const struct bl_choice *c); /* for sorting: NAN unless known */
+/* Counts of |x| per power of two, the one with the largest value last; what is smaller than the first goes into it. */
+void bl_screen_input_bins(const struct bl_input_stats *x, uint64_t *counts, int n);
+/* The same as one line of cols <= 12 characters. Returns dst. */
+char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stats *x, int cols, char *dst, size_t cap);
+char *bl_screen_gib(char dst[24], uint64_t bytes); /* "9.1 GiB", "120 MiB" */
+/* The end of a name that is wider than cols, in place, with an ellipsis before it. */
+char *bl_screen_tail(char *name, int cols);
+
+/* Rows of forms: label, value, what it means; the cursor; changing (arg "": asks, or turns a flag). */
+void bl_screen_field(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y, const struct bl_form_field *f, const void *request,
+		     const char *help);
+void bl_screen_cursor(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y);
+void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *request, const char *arg);
 
 #endif

@@ -1,18 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Text of numbers that several screens show. */
+ * Text of numbers, and rows of forms, that several screens show. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "tui/app_private.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/spark.h"
+
+#define BINS_PER_OCTAVE 8 /* of an input's histogram: 3 bits below the exponent */
+#define OCTAVES         12 /* of a sparkline: down to a four thousandth of the largest */
+
+bool bl_screen_errors_are_true(const struct bl_app *app)
+{
+	return bl_session_calib(app->session) != NULL;
+}
+
+static enum bl_known error_of(struct bl_app *app, int unit, const struct bl_choice *c, double *rel)
+{
+	struct bl_layer_error e = { 0 };
+	char why[160];
+	enum bl_known known;
+
+	if (!bl_screen_errors_are_true(app))
+		return bl_session_weight_error(app->session, unit, c, rel, why);
+	known = bl_session_layer_error(app->session, unit, c, &e, why);
+	*rel = e.rel;
+	return known;
+}
 
 double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *c)
 {
 	double rel = 0;
-	char why[160];
 
 	if (c->scheme.number == BL_NUM_FULL)
 		return -INFINITY;
-	if (bl_session_weight_error(app->session, unit, c, &rel, why) != BL_KNOWN_YES)
+	if (error_of(app, unit, c, &rel) != BL_KNOWN_YES)
 		return NAN;
 	return rel > 0 ? 10 * log10(rel) : -INFINITY;
 }
@@ -20,13 +43,12 @@ double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *
 char *bl_screen_error_text(struct bl_app *app, int unit, const struct bl_choice *c, char *dst)
 {
 	double rel = 0;
-	char why[160];
 
 	if (c->scheme.number == BL_NUM_FULL) {
 		snprintf(dst, 24, "%s", bl_app_glyph(app, "–", "-"));
 		return dst;
 	}
-	switch (bl_session_weight_error(app->session, unit, c, &rel, why)) {
+	switch (error_of(app, unit, c, &rel)) {
 	case BL_KNOWN_YES:
 		if (rel > 0)
 			snprintf(dst, 24, "%.1f", 10 * log10(rel));
@@ -40,10 +62,133 @@ char *bl_screen_error_text(struct bl_app *app, int unit, const struct bl_choice 
 	return dst;
 }
 
+double bl_screen_kl(struct bl_app *app, int unit, const struct bl_choice *c)
+{
+	struct bl_quantity q = BL_QUANTITY_UNKNOWN("");
+
+	if (c->scheme.number == BL_NUM_FULL)
+		return 0;
+	q = bl_session_unit_kl(app->session, unit, c, false);
+	return q.origin == BL_UNKNOWN ? NAN : 1e3 * q.value;
+}
+
+char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c, bool want, char *dst)
+{
+	bool can = bl_session_calib(app->session) != NULL;
+	struct bl_quantity q;
+
+	if (c->scheme.number == BL_NUM_FULL) {
+		snprintf(dst, 24, "%s", bl_app_glyph(app, "–", "-"));
+		return dst;
+	}
+	q = bl_session_unit_kl(app->session, unit, c, want && can);
+	q.value *= 1e3;
+	return bl_app_quantity_marked(app, dst, &q, q.value < 1000 ? 2 : 0,
+				      q.origin != BL_MEASURED && want && can && bl_jobs_busy(app->session->jobs) ? BL_MARK_COMPUTING : BL_MARK_NONE);
+}
+
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals)
 {
 	if (snprintf(dst, cap, "%.*f", decimals, v) > width || (v != 0 && fabs(v) < 0.5 * pow(10, -decimals)))
 		if (snprintf(dst, cap, "%.1e", v) > width)
 			snprintf(dst, cap, "%.0e", v);
 	return dst;
+}
+
+char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stats *x, int cols, char *dst, size_t cap)
+{
+	uint64_t octave[OCTAVES];
+
+	bl_screen_input_bins(x, octave, OCTAVES);
+	return bl_spark(dst, cap, octave, OCTAVES, cols, true, app->grid.ascii);
+}
+
+void bl_screen_input_bins(const struct bl_input_stats *x, uint64_t *counts, int n)
+{
+	int top = 0, bins = (int)(sizeof x->bins / sizeof x->bins[0]);
+
+	for (int i = 0; i < bins; i++)
+		top = x->bins[i] ? i : top;
+	top = top / BINS_PER_OCTAVE + 1; /* octaves up to the largest */
+	memset(counts, 0, (size_t)n * sizeof *counts);
+	for (int i = 0; i < bins; i++) {
+		int at = n - (top - i / BINS_PER_OCTAVE);
+
+		if (at < n)
+			counts[at < 0 ? 0 : at] += x->bins[i];
+	}
+}
+
+char *bl_screen_gib(char dst[24], uint64_t bytes)
+{
+	double mib = (double)bytes / 1048576;
+
+	if (mib >= 1000)
+		snprintf(dst, 24, "%.*f GiB", mib < 102400 ? 1 : 0, mib / 1024);
+	else
+		snprintf(dst, 24, "%.*f MiB", mib < 10 ? 1 : 0, mib);
+	return dst;
+}
+
+char *bl_screen_tail(char *name, int cols)
+{
+	const char *from = name;
+
+	if (bl_text_width(name) <= cols || cols < 4)
+		return name;
+	while (*from && bl_text_width(from) > cols - 1)
+		for (from++; ((unsigned char)*from & 0xC0) == 0x80;)
+			from++;
+	if (from - name >= 3) { /* room for the ellipsis */
+		memcpy(name, "…", 3);
+		memmove(name + 3, from, strlen(from) + 1);
+	}
+	return name;
+}
+
+/* ---- rows of forms ---- */
+
+void bl_screen_cursor(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y)
+{
+	bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
+	bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
+}
+
+void bl_screen_field(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y, const struct bl_form_field *f, const void *request,
+		     const char *help)
+{
+	int wide = v.cols >= 70 ? 30 : v.cols - 14;
+	char text[512], shown[512];
+
+	(void)app;
+	bl_form_text(f, request, text, sizeof text);
+	if (f->kind == BL_FORM_FLAG)
+		snprintf(text, sizeof text, "%s", !strcmp(text, "on") ? "[x]" : "[ ]");
+	else if (f->zero && (!text[0] || !strcmp(text, "0")))
+		snprintf(text, sizeof text, "%s", f->zero);
+	bl_screen_tail(bl_printable(shown, sizeof shown, text), wide);
+	bl_grid_text(g, y, v.col + 2, 9, BL_ROLE_KEYTEXT, 0, f->name);
+	bl_grid_text(g, y, v.col + 12, wide, BL_ROLE_TEXT, 0, shown);
+	if (v.cols >= 70)
+		bl_grid_text(g, y, v.col + (f->kind == BL_FORM_FILE ? 13 + wide : 24), v.cols, BL_ROLE_DIM, 0, help);
+}
+
+void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *request, const char *arg)
+{
+	struct bl_err err = BL_ERR_INIT;
+	char text[BL_LINE_MAX], label[64];
+
+	bl_form_text(f, request, text, sizeof text);
+	if (f->kind == BL_FORM_FLAG && !*arg)
+		arg = !strcmp(text, "on") ? "off" : "on";
+	if (*arg) {
+		if (bl_form_set(f, request, arg, &err))
+			bl_app_message_err(app, &err);
+		return;
+	}
+	if (f->kind == BL_FORM_FILE)
+		snprintf(label, sizeof label, "%s: ", f->name);
+	else /* a number is typed anew rather than edited */
+		snprintf(label, sizeof label, "%s (is %.20s): ", f->name, text);
+	bl_app_prompt(app, label, f->kind == BL_FORM_FILE ? text : NULL, f->kind == BL_FORM_FILE ? "FILE" : NULL, BL_ACT_FIELD);
 }

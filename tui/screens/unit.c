@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One unit in detail: a pane with its weights (histogram, output channels, input channels, members) and below it every offered scheme with
- * its size, weight-only error, modelled time and the target's verdict. Enter takes a scheme into the plan. */
+ * One unit in detail: its weights and what flows in, a pane (unit_panes.c), and below it every offered scheme with its size, error, effect on the
+ * model, modelled time and the target's verdict. Enter takes a scheme into the plan. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +11,8 @@
 #include "core/estimate/estimate.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
-#include "tui/widgets/histogram.h"
+#include "tui/screens/unit_panes.h"
 #include "tui/widgets/table.h"
-
-enum pane { PANE_HISTOGRAM, PANE_OUT, PANE_IN, PANE_MEMBERS, PANE_COUNT };
 
 struct unit_state {
 	struct bl_list list;
@@ -54,210 +52,129 @@ static struct bl_choice choice_for(const struct bl_app *app, const struct unit_s
 	return c;
 }
 
-/* ---- panes ---- */
-
-static void draw_histogram(struct bl_app *app, struct unit_state *st, const struct bl_weight_stats *s, struct bl_grid_s *g,
-			   struct bl_grid_view v)
-{
-	int cols = v.cols - 12 < 64 ? v.cols - 12 : 64, bars = v.rows - 2;
-	uint64_t top = 0;
-	char text[96];
-
-	if (cols < 8 || bars < 1)
-		return;
-	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, s->histogram, BL_STATS_BINS, st->log);
-	for (int i = 0; i < BL_STATS_BINS; i++)
-		if (s->histogram[i] > top)
-			top = s->histogram[i];
-	snprintf(text, sizeof text, "%.2g", (double)top);
-	bl_grid_text_right(g, v.row, v.col + 9, 9, BL_ROLE_DIM, 0, text);
-	if (bars > 1)
-		bl_grid_text_right(g, v.row + bars - 1, v.col + 9, 9, BL_ROLE_DIM, 0, st->log ? "1 (log)" : "0");
-	snprintf(text, sizeof text, "%.4g", -(double)s->absmax);
-	bl_grid_text(g, v.row + bars, v.col + 10, 12, BL_ROLE_DIM, 0, text);
-	bl_grid_text(g, v.row + bars, v.col + 10 + cols / 2, 2, BL_ROLE_DIM, 0, "0");
-	snprintf(text, sizeof text, "%.4g", (double)s->absmax);
-	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
-	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
-	bl_grid_textf(g, v.row + bars + 1, v.col + 10, cols, BL_ROLE_DIM, 0, "%s counts of 64 bins over the whole range (%s switches)",
-		      st->log ? "logarithmic" : "linear", text);
-}
-
-struct channel { float value; int64_t index; };
-
-static int larger_first(const void *a, const void *b)
-{
-	const struct channel *x = a, *y = b;
-
-	return x->value < y->value ? 1 : x->value > y->value ? -1 : x->index < y->index ? -1 : 1;
-}
-
-/* Profile of all channels (the largest of each bucket) and the worst ones with their numbers. */
-static void draw_channels(struct bl_app *app, struct unit_state *st, const float *absmax, int64_t n, const char *what, struct bl_grid_s *g,
-			  struct bl_grid_view v)
-{
-	const struct bl_unit *u = &app->session->model->units[st->unit];
-	int cols = v.cols - 4 < 72 ? v.cols - 4 : 72;
-	struct channel *all = bl_xalloc((size_t)n + 1, sizeof *all);
-	uint64_t bucket[72] = {0};
-
-	if (cols < 8 || n < 1) {
-		bl_free(all);
-		return;
-	}
-	for (int64_t i = 0; i < n; i++)
-		all[i] = (struct channel){absmax[i], i};
-	qsort(all, (size_t)n, sizeof *all, larger_first);
-	double top = all[0].value > 0 ? all[0].value : 1;
-	for (int64_t i = 0; i < n; i++) {
-		uint64_t h = (uint64_t)(1e6 * (double)absmax[i] / top);
-		int64_t b = i * cols / n;
-		if (h > bucket[b])
-			bucket[b] = h;
-	}
-	int bars = v.rows - 3 > 4 ? 4 : v.rows - 3;
-	if (bars > 0)
-		bl_histogram(g, (struct bl_grid_view){v.row, v.col + 2, bars, cols}, bucket, cols, false);
-	bl_grid_textf(g, v.row + bars, v.col + 2, cols, BL_ROLE_DIM, 0, "largest |w| per %s 0..%lld: median %.4g, top %.4g", what,
-		      (long long)n - 1, (double)all[n / 2].value, (double)all[0].value);
-	for (int k = 0, y = v.row + bars + 1, x = v.col + 2; k < n && y < v.row + v.rows; k++) {
-		char text[64];
-		int64_t local = all[k].index;
-		const char *member = "";
-
-		if (n == u->rows) /* output channels: say which member */
-			for (int j = 0; j < u->n_members; j++) {
-				member = u->members[j].name;
-				if (local < u->members[j].rows)
-					break;
-				local -= u->members[j].rows;
-			}
-		const char *dot = strrchr(member, '.');
-		if (*member)
-			snprintf(text, sizeof text, "%s[%lld] %.4g", dot ? dot + 1 : member, (long long)local, (double)all[k].value);
-		else
-			snprintf(text, sizeof text, "%lld %.4g", (long long)local, (double)all[k].value);
-		if (x + 22 > v.col + v.cols) {
-			x = v.col + 2;
-			if (++y >= v.row + v.rows)
-				break;
-		}
-		bl_grid_text(g, y, x, 21, BL_ROLE_MEASURED, 0, text);
-		x += 22;
-	}
-	bl_free(all);
-}
-
-static void draw_members(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
-{
-	const struct bl_unit *u = &app->session->model->units[st->unit];
-	int y = v.row;
-
-	bl_grid_textf(g, y++, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "served as one layer: %s", u->name);
-	for (int i = 0; i < u->n_members && y < v.row + v.rows; i++) {
-		const struct bl_member *m = &u->members[i];
-		bl_grid_textf(g, y++, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0, "%-44s %lldx%lld %s%s", m->name, (long long)m->rows,
-			      (long long)m->cols, m->weight ? bl_dtype_name(m->weight->dtype) : "quantized", m->bias ? " + bias" : "");
-	}
-	if (u->n_members > 1 && y < v.row + v.rows)
-		bl_grid_text(g, y, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "The server fuses them, so they always share one scheme.");
-}
-
-static void draw_pane(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
-{
-	const struct bl_weight_stats *s = bl_session_stats(app->session, st->unit);
-
-	if (st->pane == PANE_MEMBERS)
-		draw_members(app, st, g, v);
-	else if (!s)
-		bl_grid_text(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "reading the weights…");
-	else if (st->pane == PANE_HISTOGRAM)
-		draw_histogram(app, st, s, g, v);
-	else if (st->pane == PANE_OUT)
-		draw_channels(app, st, s->row_absmax, s->rows, "output channel", g, v);
-	else
-		draw_channels(app, st, s->col_absmax, s->cols, "input channel", g, v);
-}
-
 /* ---- head and table ---- */
 
-static void draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
+#define ROWS_FOR_INPUT 14 /* of the body: fewer have no room for the lines about the input */
+
+static void draw_title(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	const struct bl_unit *u = &app->session->model->units[st->unit];
 	const struct bl_choice *c = bl_plan_choice(app->session->plan, st->unit);
-	const struct bl_weight_stats *s = bl_session_stats(app->session, st->unit);
-	static const char *const panes[PANE_COUNT] = {"histogram", "output channels", "input channels", "members"};
-	char scheme[BL_SCHEME_NAME_MAX];
+	const struct bl_input_stats *x = bl_session_input(app->session, st->unit);
+	char scheme[BL_SCHEME_NAME_MAX], input[64];
 	const char *dot = bl_app_glyph(app, "·", "-");
+	int used;
 
-	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "block %d %s %s [%lldx%lld] %s %s %s %s%s%s%s", u->block, dot,
-		      bl_unit_kind_name(u->kind), (long long)u->rows, (long long)u->cols, dot, bl_scheme_name(scheme, &c->scheme), dot,
-		      c->method[0] ? c->method : "-", c->params && *c->params ? " " : "", c->params ? c->params : "",
-		      c->locked ? "  locked" : "");
+	used = bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "block %d %s %s [%lldx%lld] %s %s %s %s%s%s%s", u->block, dot,
+			     bl_unit_kind_name(u->kind), (long long)u->rows, (long long)u->cols, dot, bl_scheme_name(scheme, &c->scheme), dot,
+			     c->method[0] ? c->method : "-", c->params && *c->params ? " " : "", c->params ? c->params : "",
+			     c->locked ? "  locked" : "");
+	if (!x || !x->n_outlier_channels)
+		return;
+	snprintf(input, sizeof input, "|x|max %.4g, ch %d", (double)x->outlier[0].absmax, x->outlier[0].channel);
+	if (used + 2 + bl_text_width(input) <= v.cols)
+		bl_grid_text_right(g, v.row, v.col + v.cols, v.cols, BL_ROLE_WARN, 0, input);
+}
+
+/* Returns the rows used. */
+static int draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
+{
+	const struct bl_weight_stats *s = bl_session_stats(app->session, st->unit);
+	const char *dot = bl_app_glyph(app, "·", "-");
+	int y = v.row + 1;
+
+	draw_title(app, st, g, v);
 	if (s)
-		bl_grid_textf(g, v.row + 1, v.col, v.cols, BL_ROLE_TEXT, 0,
+		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_TEXT, 0,
 			      "weights  %.4g %s %.4g  rms %.4g  kurt %.1f  outl %.3f %%  spread %.1f", (double)s->min,
 			      bl_app_glyph(app, "…", ".."), (double)s->max, s->rms, s->kurtosis, 100 * s->outlier_share,
 			      s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0);
+	y++;
+	if (v.rows >= ROWS_FOR_INPUT) {
+		bl_unit_input_line(app, st->unit, g, v, y++);
+		bl_unit_channels_line(app, st->unit, g, v, y++);
+	}
 	if (s && s->n_nonfinite)
-		bl_grid_textf(g, v.row + 2, v.col, v.cols, BL_ROLE_ERROR, 0, "%llu NaN or Inf, first at %s[%lld,%lld] %s :allow-nonfinite stores zeros",
+		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_ERROR, 0, "%llu NaN or Inf, first at %s[%lld,%lld] %s :allow-nonfinite stores zeros",
 			      (unsigned long long)s->n_nonfinite, s->n_first ? s->first_nonfinite[0].tensor : "?",
 			      s->n_first ? (long long)s->first_nonfinite[0].row : -1, s->n_first ? (long long)s->first_nonfinite[0].col : -1, dot);
 	else
-		bl_grid_textf(g, v.row + 2, v.col, v.cols, BL_ROLE_DIM, 0, "%s (Tab: %s)", panes[st->pane], panes[(st->pane + 1) % PANE_COUNT]);
+		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_DIM, 0, "%s (Tab: %s)", bl_unit_pane_name(st->pane),
+			      bl_unit_pane_name((st->pane + 1) % BL_PANE_COUNT));
+	return y + 1 - v.row;
+}
+
+static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int i)
+{
+	const struct bl_unit *u = &app->session->model->units[st->unit];
+	struct bl_scheme s = candidate(app, st, i);
+	struct bl_choice c = choice_for(app, st, &s);
+	struct bl_quantity q = bl_unit_time(u, &s, app->session->target, 8);
+	struct bl_verdict verdict;
+	char name[BL_SCHEME_NAME_MAX], text[24], us[24] = "";
+	bool mine = bl_scheme_equal(&s, &bl_plan_choice(app->session->plan, st->unit)->scheme);
+
+	bl_target_check_unit(&verdict, app->session->target, app->session->model, st->unit, &s);
+	if (q.origin != BL_UNKNOWN)
+		snprintf(us, sizeof us, "%.1f", q.value);
+	if (bl_text_width(bl_scheme_name(name, &s)) > 14)
+		bl_scheme_short(name, &s);
+	bl_grid_text(g, y, v.col + 2, 14, bl_edit_scheme_role(&s), 0, name);
+	bl_grid_text(g, y, v.col + 17, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : c.method);
+	bl_grid_textf(g, y, v.col + 23, 6, BL_ROLE_TEXT, 0, "%6.2f", (double)bl_unit_bytes(u, &s) / 1e6);
+	bl_grid_text_right(g, y, v.col + 38, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, text));
+	/* measured for the plan's own and for the row under the cursor: it costs a run of the model each */
+	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, mine || i == st->list.row, text));
+	bl_grid_text_right(g, y, v.col + 52, 7, BL_ROLE_MODELLED, 0, *us ? us : bl_app_glyph(app, "·", "."));
+	bl_grid_text(g, y, v.col + 54, 1, verdict.legal ? (verdict.sentence[0] ? BL_ROLE_WARN : BL_ROLE_GOOD) : BL_ROLE_ERROR, 0,
+		     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
+	bl_grid_textf(g, y, v.col + 56, v.cols - 56, verdict.legal ? BL_ROLE_TEXT : BL_ROLE_WARN, 0, "%s%s%s%s",
+		      mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
+		      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.sentence);
+	if (i == st->list.row)
+		bl_screen_cursor(app, g, v, y);
 }
 
 static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
-	const struct bl_unit *u = &app->session->model->units[st->unit];
-	const struct bl_choice *mine = bl_plan_choice(app->session->plan, st->unit);
 	int n = n_candidates(app, st), rows = v.rows - 1;
+	static const struct {
+		const char *title;
+		int end;
+	} titles[] = {{"MB", 29}, {"err dB", 38}, {"KL·10³", 45}, {"~µs", 52}};
 
-	bl_grid_text(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0,
-		     bl_app_glyph(app, "  scheme            MB  w-err dB     ~µs  ", "  scheme            MB  w-err dB     ~us  "));
-	bl_grid_textf(g, v.row, v.col + 42, v.cols - 42, BL_ROLE_HEADING, 0, "served by (%s)", app->session->target->title);
+	bl_grid_text(g, v.row, v.col + 2, 14, BL_ROLE_HEADING, 0, "scheme");
+	bl_grid_text(g, v.row, v.col + 17, 6, BL_ROLE_HEADING, 0, "method");
+	for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
+		bl_grid_text_right(g, v.row, v.col + titles[i].end, 8, BL_ROLE_HEADING, 0,
+				   i == 1 && !bl_screen_errors_are_true(app) ? "w-err dB" : i == 2 ? bl_app_glyph(app, "KL·10³", "KL*1e3") : titles[i].title);
+	bl_grid_textf(g, v.row, v.col + 54, v.cols - 54, BL_ROLE_HEADING, 0, v.cols - 54 >= 12 + bl_text_width(app->session->target->title) ? "served by (%s)" : "served by",
+		      app->session->target->title);
 	if (rows < 1)
 		return;
 	bl_list_fit(&st->list, n, rows);
-	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
-		struct bl_scheme s = candidate(app, st, i);
-		struct bl_choice c = choice_for(app, st, &s);
-		struct bl_quantity q = bl_unit_time(u, &s, app->session->target, 8);
-		struct bl_verdict verdict;
-		char name[BL_SCHEME_NAME_MAX], err[24], us[24] = "";
-		bool here = bl_scheme_equal(&s, &mine->scheme);
-
-		bl_target_check_unit(&verdict, app->session->target, app->session->model, st->unit, &s);
-		if (q.origin != BL_UNKNOWN)
-			snprintf(us, sizeof us, "%.1f", q.value);
-		bl_grid_text(g, y, v.col + 2, 15, bl_edit_scheme_role(&s), 0, bl_scheme_name(name, &s));
-		bl_grid_textf(g, y, v.col + 16, 8, BL_ROLE_TEXT, 0, "%6.2f", (double)bl_unit_bytes(u, &s) / 1e6);
-		bl_grid_text_right(g, y, v.col + 32, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, err));
-		bl_grid_text_right(g, y, v.col + 40, 7, BL_ROLE_MODELLED, 0, *us ? us : bl_app_glyph(app, "·", "."));
-		bl_grid_text(g, y, v.col + 42, 1, verdict.legal ? (verdict.sentence[0] ? BL_ROLE_WARN : BL_ROLE_GOOD) : BL_ROLE_ERROR, 0,
-			     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
-		bl_grid_textf(g, y, v.col + 44, v.cols - 44, verdict.legal ? BL_ROLE_TEXT : BL_ROLE_WARN, 0, "%s%s%s%s",
-			      here ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
-			      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.sentence);
-		if (i == st->list.row) {
-			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
-			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
-		}
-	}
+	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++)
+		draw_candidate(app, st, g, v, y, i);
 }
 
 static void unit_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	struct unit_state *st = state;
-	int n = n_candidates(app, st), pane_rows = v.rows - 5 - n - 1;
+	int head = draw_head(app, st, g, v), n = n_candidates(app, st), pane_rows = v.rows - head - 2 - n - 1;
+	bool small = v.rows < 11; /* room for one of the two: Tab goes from the table through the panes */
 
-	if (pane_rows < 6)
-		pane_rows = v.rows >= 18 ? 7 : v.rows / 3;
-	draw_head(app, st, g, v);
-	draw_pane(app, st, g, (struct bl_grid_view){v.row + 3, v.col, pane_rows, v.cols});
-	bl_grid_hline(g, v.row + 3 + pane_rows, v.col, v.cols, BL_ROLE_RULE);
-	draw_table(app, st, g, (struct bl_grid_view){v.row + 4 + pane_rows, v.col, v.rows - 4 - pane_rows, v.cols});
+	if (small)
+		pane_rows = st->pane ? v.rows - head : 0;
+	else if (pane_rows < 6)
+		pane_rows = v.rows >= 18 ? 6 : v.rows / 3;
+	bl_unit_pane_draw(app, st->unit, st->pane, st->log, g, (struct bl_grid_view){v.row + head, v.col, pane_rows, v.cols});
+	if (!small)
+		bl_grid_hline(g, v.row + head + pane_rows++, v.col, v.cols, BL_ROLE_RULE);
+	head += pane_rows;
+	if (!small || !st->pane)
+		draw_table(app, st, g, (struct bl_grid_view){v.row + head, v.col, v.rows - head, v.cols});
 	bl_session_want(app->session, st->unit, st->unit);
+	bl_session_want_errors(app->session, st->unit, st->unit);
 }
 
 /* ---- actions ---- */
@@ -316,9 +233,13 @@ static unsigned unit_act(struct bl_app *app, void *state, enum bl_action a, cons
 	if (react != BL_REACT_UNKNOWN)
 		return react;
 	switch (a) {
-	case BL_ACT_PANE_NEXT: st->pane = (st->pane + 1) % PANE_COUNT; break;
-	case BL_ACT_PANE_PREV: st->pane = (st->pane + PANE_COUNT - 1) % PANE_COUNT; break;
-	case BL_ACT_SCALE: st->log = !st->log; st->pane = PANE_HISTOGRAM; break;
+	case BL_ACT_PANE_NEXT: st->pane = (st->pane + 1) % BL_PANE_COUNT; break;
+	case BL_ACT_PANE_PREV: st->pane = (st->pane + BL_PANE_COUNT - 1) % BL_PANE_COUNT; break;
+	case BL_ACT_SCALE:
+		st->log = !st->log;
+		if (st->pane != BL_PANE_INPUT)
+			st->pane = BL_PANE_HISTOGRAM;
+		break;
 	case BL_ACT_BLOCK_NEXT: case BL_ACT_BLOCK_PREV: case BL_ACT_KIND_NEXT: case BL_ACT_KIND_PREV: return jump(app, st, a);
 	case BL_ACT_SCHEME: case BL_ACT_METHOD:
 		if (!*arg) {

@@ -10,7 +10,17 @@ const char *ct_format(const struct bl_grid *g)
 {
 	if (g->number == BL_GRID_E4M3)
 		return "float-quantized";
-	return g->act == BL_GRID_ACT_INT8_TOKEN ? "int-quantized" : "pack-quantized";
+	return ct_is_int8(g) ? "int-quantized" : "pack-quantized";
+}
+
+int ct_is_int8(const struct bl_grid *g)
+{
+	return g->act == BL_GRID_ACT_INT8_TOKEN || g->act == BL_GRID_ACT_INT8_TENSOR;
+}
+
+int ct_is_static(const struct bl_grid *g)
+{
+	return g->act == BL_GRID_ACT_INT8_TENSOR || g->act == BL_GRID_ACT_FP8_TENSOR;
 }
 
 static int is_packed(const struct bl_x_module *m)
@@ -20,20 +30,25 @@ static int is_packed(const struct bl_x_module *m)
 
 static int64_t scales_per_row(const struct bl_x_module *m)
 {
-	return m->grid.group ? m->cols / m->grid.group : 1;
+	return m->grid.group > 0 ? m->cols / m->grid.group : 1;
 }
 
 static const char *refuses(const struct bl_x_module *m)
 {
 	const struct bl_grid *g = &m->grid;
 
-	if (g->group && m->cols % g->group)
+	if (g->group > 0 && m->cols % g->group)
 		return "the columns are not a multiple of the group size";
+	int fp8 = g->act == BL_GRID_ACT_FP8_TOKEN || g->act == BL_GRID_ACT_FP8_TENSOR;
+
+	if (g->act > BL_GRID_ACT_FP8_TENSOR)
+		return "what it does with activations is not known to this exporter";
 	if (g->number == BL_GRID_E4M3)
-		return g->group || g->act != BL_GRID_ACT_FP8_TOKEN ? "FP8 is written per channel with dynamic activations" : NULL;
-	if (g->act == BL_GRID_ACT_FP8_TOKEN)
+		return g->group > 0 || !fp8 || (g->group < 0 && g->act != BL_GRID_ACT_FP8_TENSOR) ?
+			       "FP8 is written per channel, or per tensor with static activations, and with FP8 activations" : NULL;
+	if (fp8)
 		return "integer weights with FP8 activations have no format";
-	if (g->act == BL_GRID_ACT_INT8_TOKEN && (g->bits != 8 || g->group || !g->symmetric))
+	if (ct_is_int8(g) && (g->bits != 8 || g->group || !g->symmetric))
 		return "int8 activations go with symmetric 8-bit weights per channel";
 	return g->bits < 2 || g->bits > 8 ? "only 2 to 8 bits pack" : NULL;
 }
@@ -45,12 +60,12 @@ static void tensor(struct bl_x_tensor *t, const char *suffix, const char *dtype,
 	snprintf(t->dtype, sizeof t->dtype, "%s", dtype);
 }
 
-enum { CODES, SCALE, SHAPE, ZERO };
+enum { CODES, SCALE, SHAPE, ZERO, INPUT = SHAPE }; /* INPUT: of those that are not packed */
 
 static int tensors(const struct bl_x_module *m, struct bl_x_tensor *out, int cap)
 {
 	int64_t spr = scales_per_row(m), words = (m->cols * m->grid.bits + 31) / 32;
-	int n = is_packed(m) ? (m->grid.symmetric ? 3 : 4) : 2;
+	int n = is_packed(m) ? (m->grid.symmetric ? 3 : 4) : ct_is_static(&m->grid) ? 3 : 2;
 
 	if (n > cap)
 		return 0;
@@ -59,7 +74,14 @@ static int tensors(const struct bl_x_module *m, struct bl_x_tensor *out, int cap
 	else
 		tensor(&out[CODES], "weight", m->grid.number == BL_GRID_E4M3 ? "F8_E4M3" : "I8", m->rows, m->cols, 1, m->cols);
 	tensor(&out[SCALE], "weight_scale", "BF16", m->rows, spr, 1, 2 * spr);
-	if (n > SHAPE) {
+	if (m->grid.group < 0) {
+		tensor(&out[SCALE], "weight_scale", "BF16", 1, 0, 0, 0);
+		out[SCALE].rank = 1;
+	}
+	if (n > INPUT && !is_packed(m)) {
+		tensor(&out[INPUT], "input_scale", "F32", 1, 0, 0, 0);
+		out[INPUT].rank = 1;
+	} else if (n > SHAPE) {
 		tensor(&out[SHAPE], "weight_shape", "I64", 2, 0, 0, 0);
 		out[SHAPE].rank = 1;
 	}
@@ -132,7 +154,7 @@ static void put_codes(const struct bl_x_module *m, const struct bl_x_rows *r, ui
 
 static void put_scales(const struct bl_x_module *m, const struct bl_x_rows *r, uint8_t *dst)
 {
-	int64_t n = r->n * scales_per_row(m);
+	int64_t n = m->grid.group < 0 ? 1 : r->n * scales_per_row(m);
 
 	for (int64_t i = 0; i < n; i++) { /* representable in bfloat16 by contract: the upper half is the number */
 		uint32_t u;
@@ -159,6 +181,13 @@ static const char *put_zeros(const struct bl_x_module *m, const struct bl_x_rows
 
 static const char *pack(const struct bl_x_module *m, int t, const struct bl_x_rows *r, void *dst)
 {
+	if (t == INPUT && !is_packed(m)) {
+		uint32_t u;
+		memcpy(&u, &r->input_scale, 4);
+		for (int i = 0; i < 4; i++)
+			((uint8_t *)dst)[i] = (uint8_t)(u >> 8 * i);
+		return NULL;
+	}
 	switch (t) {
 	case CODES: put_codes(m, r, dst); return NULL;
 	case SCALE: put_scales(m, r, dst); return NULL;

@@ -67,12 +67,12 @@ static void args(const struct pen *p, const char *key, const struct bl_grid *g, 
 {
 	char line[400], group[24] = "null";
 
-	if (g->group)
+	if (g->group > 0)
 		snprintf(group, sizeof group, "%lld", (long long)g->group);
 	snprintf(line, sizeof line,
 		 "\"%s\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":false,\"group_size\":%s,\"num_bits\":%u,\"observer\":\"%s\","
 		 "\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"%s\",\"symmetric\":%s,\"type\":\"%s\",\"zp_dtype\":%s}",
-		 key, group, g->bits, observer && *observer ? observer : "minmax", g->group ? "group" : "channel", g->symmetric ? "true" : "false",
+		 key, group, g->bits, observer && *observer ? observer : "minmax", g->group > 0 ? "group" : g->group < 0 ? "tensor" : "channel", g->symmetric ? "true" : "false",
 		 g->number == BL_GRID_E4M3 ? "float" : "int", g->symmetric ? "null" : "\"torch.int8\"");
 	text(p, line);
 }
@@ -86,9 +86,9 @@ static void activations(const struct pen *p, const struct bl_grid *g)
 		return;
 	}
 	snprintf(line, sizeof line,
-		 "\"input_activations\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":true,\"group_size\":null,\"num_bits\":8,\"observer\":null,"
-		 "\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"token\",\"symmetric\":true,\"type\":\"%s\",\"zp_dtype\":null}",
-		 g->act == BL_GRID_ACT_FP8_TOKEN ? "float" : "int");
+		 "\"input_activations\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":%s,\"group_size\":null,\"num_bits\":8,\"observer\":%s,"
+		 "\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"%s\",\"symmetric\":true,\"type\":\"%s\",\"zp_dtype\":null}",
+		 ct_is_static(g) ? "false" : "true", ct_is_static(g) ? "\"minmax\"" : "null", ct_is_static(g) ? "tensor" : "token", ct_is_int8(g) ? "int" : "float");
 	text(p, line);
 }
 

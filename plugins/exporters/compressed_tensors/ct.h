@@ -6,6 +6,8 @@
 #include "core/plugin/plugin_api.h"
 
 const char *ct_format(const struct bl_grid *g);             /* "int-quantized" */
+int ct_is_int8(const struct bl_grid *g);                    /* activations */
+int ct_is_static(const struct bl_grid *g);
 int64_t ct_gcd32(uint32_t bits);                            /* greatest common divisor of bits and 32 */
 const char *ct_plan_format(const struct bl_x_plan *p);      /* the formats' common name, "mixed-precision", or "" */
 const char *ct_config(const struct bl_x_plan *p, const struct bl_host *host, void *out);

@@ -127,6 +127,84 @@ static void steps(void **state)
 	model_drop(m);
 }
 
+static struct bl_model *full_attention(void)
+{
+	struct bl_model *m = model_make(&exaone_1b);
+
+	memset(m->config.sliding, 0, sizeof m->config.sliding); /* the real one's config says so; that of this one leaves it to the family */
+	return m;
+}
+
+/* Rates of prompts of 12.9 thousand tokens, measured on the card the model was fitted to. */
+static void prompts(void **state)
+{
+	static const struct { const char *scheme; double rate; } rows[] = {{"BF16", 32012}, {"W8A8", 38881}, {"FP8_DYNAMIC", 36570}, {"W4A16", 32166}};
+	struct bl_model *m = full_attention();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct bl_plan *p = bl_plan_new(m, "rtx4090-vllm-0.14.1");
+		struct bl_err err = BL_ERR_INIT;
+		assert_int_equal(bl_plan_preset(p, m, rows[i].scheme, &err), BL_OK);
+		struct bl_quantity q = bl_prefill_time(m, p, target("rtx4090-vllm-0.14.1"), 12900);
+		if (fabs(12900 / q.value * 1000 / rows[i].rate - 1) > 0.05)
+			fail_msg("%s: %.0f tokens a second, measured were %.0f", rows[i].scheme, 12900 / q.value * 1000, rows[i].rate);
+		assert_int_equal(q.origin, BL_MODELLED);
+		assert_true(q.spread > 0 && strstr(q.from, "prefill"));
+		bl_plan_free(p);
+	}
+	struct bl_plan_estimate full = estimate(m, "BF16", "l4-vllm-0.14.1"), w8 = estimate(m, "W8A8", "l4-vllm-0.14.1");
+	assert_true(full.prefill_ratio.value == 1 && w8.prefill_ratio.value < 0.9 && w8.prefill_ms.value < full.prefill_ms.value);
+	model_drop(m);
+}
+
+static void memory_parts(void **state)
+{
+	struct bl_model *m = full_attention();
+	struct bl_plan_estimate e = estimate(m, "W8A8", "l4-vllm-0.14.1");
+
+	(void)state;
+	assert_true(fabs(e.weights_gib.value - (double)e.bytes / 1073741824) < 1e-9);
+	const struct bl_config *c = &m->config; /* keys and values, 16 bits, 16384 positions */
+	assert_true(fabs(e.kv_gib.value - (double)(c->layers * c->kv_heads * c->head_dim) * 2 * 2 * 16384 / 1073741824) < 1e-9);
+	assert_true(fabs(e.server_gib.value - e.weights_gib.value - e.kv_gib.value - e.activations_gib.value - e.overhead_gib.value) < 1e-9);
+	assert_true(e.server_gib.spread > 0 && e.activations_gib.origin == BL_MODELLED);
+	model_drop(m);
+}
+
+static void quality(void **state)
+{
+	struct bl_model *m = model_make(&exaone_1b);
+	struct bl_plan_estimate e = estimate(m, "W8A8", "l4-vllm-0.14.1");
+	struct bl_quality q = {.has_mcq = true, .base_acc = 0.8, .plan_acc = 0.76, .flips = 0.06, .n = 1000, .kl = {0.02, 0.001, BL_MEASURED, "nat", ""}};
+
+	(void)state;
+	bl_estimate_quality(&e, &q);
+	assert_int_equal(e.perf_ratio.origin, BL_MEASURED);
+	assert_true(fabs(e.perf_ratio.value - 0.95) < 1e-12);
+	assert_true(fabs(e.perf_ratio.spread - sqrt((0.06 + 0.001 - 0.0016) / 1000) / 0.8) < 1e-12);
+	assert_int_equal(e.score.origin, BL_MODELLED); /* the time is */
+	assert_true(fabs(e.score.value - (0.475 + 0.5 * (1 - e.time_ratio.value))) < 1e-12);
+	assert_true(fabs(e.score.spread - 0.5 * hypot(e.perf_ratio.spread, e.time_ratio.spread)) < 1e-12);
+	q.flips = 0;
+	q.plan_acc = q.base_acc; /* no answer changed: still no certainty */
+	bl_estimate_quality(&e, &q);
+	assert_true(e.perf_ratio.value == 1 && e.perf_ratio.spread > 0);
+	q.has_mcq = false;
+	bl_estimate_quality(&e, &q);
+	assert_int_equal(e.perf_ratio.origin, BL_MODELLED);
+	assert_true(e.perf_ratio.value < 1 && e.perf_ratio.value > 0.99);
+	struct bl_quantity near = e.perf_ratio;
+	q.kl.value = 0.9;
+	bl_estimate_quality(&e, &q);
+	assert_true(e.perf_ratio.value < 0.8 && e.perf_ratio.value > 0.65 && e.perf_ratio.spread > near.spread);
+	q.kl = BL_QUANTITY_UNKNOWN("nat");
+	bl_estimate_quality(&e, &q);
+	assert_int_equal(e.perf_ratio.origin, BL_UNKNOWN);
+	assert_int_equal(e.score.origin, BL_UNKNOWN);
+	model_drop(m);
+}
+
 static void origins(void **state)
 {
 	struct bl_model *m = model_make(&exaone_1b);
@@ -154,7 +232,8 @@ static void origins(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(ledger), cmocka_unit_test(one_linear), cmocka_unit_test(steps), cmocka_unit_test(origins)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(ledger), cmocka_unit_test(one_linear), cmocka_unit_test(steps), cmocka_unit_test(prompts), cmocka_unit_test(memory_parts),
+					    cmocka_unit_test(quality), cmocka_unit_test(origins)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include <pthread.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,101 @@ static void every_scheme(void **state)
 	assert_string_equal(v.unit_schemes[2], "W4A16_ASYM_g64");
 	assert_string_equal(v.unit_schemes[7], "FP8_DYNAMIC");
 	bl_verify_result_free(&v);
+	fix_close(&f);
+}
+
+static float input_scale_of(const char *path, const char *module)
+{
+	struct bl_model *m;
+	char name[160];
+	float x = 0;
+
+	OK(bl_model_open(&m, path, &err));
+	snprintf(name, sizeof name, "%s.input_scale", module);
+	const struct bl_tensor *t = bl_model_tensor(m, name);
+	assert_non_null(t);
+	assert_int_equal(t->dtype, BL_F32);
+	assert_int_equal(t->rank, 1);
+	memcpy(&x, t->data, 4);
+	bl_model_close(m);
+	return x;
+}
+
+/* Static activations: the scale of the calibration is what is stored, the same for all parts of a unit; none without a calibration. */
+static void static_inputs(void **state)
+{
+	static const char *const plans[] = {"W8A8_STATIC", "FP8_channel", "FP8"};
+	struct bl_export_result r;
+	struct bl_verify_result v;
+	struct bl_err why = BL_ERR_INIT;
+	struct fix f;
+	float unknown[32];
+
+	(void)state;
+	fix_open(&f, TINY, 2);
+	for (int i = 0; i < 3; i++) {
+		fix_plan(&f, plans[i]);
+		struct bl_export_request rq = fix_request(&f, scratch("out"));
+		OK(bl_export_run(&r, &rq, &err));
+		assert_string_equal(r.format, i ? "float-quantized" : "int-quantized");
+		bl_export_result_free(&r);
+		float top = i ? 448 : 127, qkv = rq.input_absmax[0] / top;
+		assert_true(input_scale_of(scratch("out"), "model.layers.0.self_attn.q_proj") == qkv);
+		assert_true(input_scale_of(scratch("out"), "model.layers.0.self_attn.v_proj") == qkv);
+		assert_true(input_scale_of(scratch("out"), "model.layers.0.mlp.down_proj") == rq.input_absmax[3] / top);
+		fix_verify(&f, scratch("out"), true, &v);
+		assert_string_equal(first_fatal(&v), "");
+		assert_string_equal(v.unit_schemes[0], plans[i]);
+		bl_verify_result_free(&v);
+		rq.input_absmax = NULL;
+		assert_int_equal(bl_export_run(&r, &rq, &why), BL_RULE);
+		assert_non_null(strstr(why.text, "calibrat"));
+		assert_non_null(strstr(why.text, i ? "FP8_DYNAMIC" : "W8A8"));
+		bl_err_clear(&why);
+		for (int u = 0; u < 32; u++)
+			unknown[u] = u == 9 ? NAN : 1;
+		rq.input_absmax = unknown;
+		assert_int_equal(bl_export_run(&r, &rq, &why), BL_INVALID);
+		assert_non_null(strstr(why.text, f.model->units[9].name));
+		bl_err_clear(&why);
+	}
+	fix_close(&f);
+}
+
+/* What a server would take silently: scales of one unit that differ, or that are zero. */
+static void wrong_inputs(void **state)
+{
+	static const struct { const char *plan; float value; const char *says; } rows[] = {
+		{"W8A8_STATIC", 3, "keeps the last one"}, {"W8A8_STATIC", 0, "above zero"}, {"FP8_channel", -1, "above zero"}, {"FP8_channel", NAN, "not finite"}};
+	struct bl_export_result r;
+	struct bl_verify_result v;
+	struct fix f;
+
+	(void)state;
+	fix_open(&f, TINY, 2);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct bl_model *m;
+		char *bytes;
+		size_t n, at;
+		fix_plan(&f, rows[i].plan);
+		fix_export(&f, scratch("out"), &r);
+		bl_export_result_free(&r);
+		OK(bl_model_open(&m, scratch("out"), &err));
+		const struct bl_tensor *t = bl_model_tensor(m, "model.layers.2.self_attn.v_proj.input_scale");
+		at = (size_t)((const uint8_t *)t->data - m->files[t->file].st.map.data);
+		bl_model_close(m);
+		OK(bl_read_file(&bytes, &n, scratch("out/model.safetensors"), 1u << 30, false, &err));
+		memcpy(bytes + at, &rows[i].value, 4);
+		put_file(scratch("out/model.safetensors"), bytes, n);
+		bl_free(bytes);
+		fix_verify(&f, scratch("out"), true, &v);
+		bool said = false;
+		for (int k = 0; k < v.n_findings; k++)
+			said |= v.findings[k].fatal && strstr(v.findings[k].where, "v_proj.input_scale") && strstr(v.findings[k].sentence, rows[i].says);
+		if (!said)
+			fail_msg("row %zu: %s", i, first_fatal(&v));
+		bl_verify_result_free(&v);
+	}
 	fix_close(&f);
 }
 
@@ -532,7 +628,7 @@ int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, scratch_make, scratch_drop)
 	const struct CMUnitTest tests[] = {
-		T(equal_to_the_libraries), T(libraries_prove), T(every_scheme), T(reproducible), T(companions), T(cancelled), T(every_write_fails),
+		T(equal_to_the_libraries), T(libraries_prove), T(every_scheme), T(static_inputs), T(wrong_inputs), T(reproducible), T(companions), T(cancelled), T(every_write_fails),
 		T(every_allocation_fails), T(killed), T(source_changes), T(not_finite), T(places),
 	};
 

@@ -50,7 +50,7 @@ void solve_all(struct solved *out, const struct bl_solver *s, const struct bl_me
 
 	out->rows = m->rows;
 	out->cols = m->cols;
-	out->spr = s->grid.group ? m->cols / s->grid.group : 1;
+	out->spr = s->grid.group > 0 ? m->cols / s->grid.group : 1;
 	out->codes = bl_xalloc((size_t)(m->rows * m->cols), 1);
 	out->scales = bl_xalloc((size_t)(m->rows * out->spr), sizeof(float));
 	out->zeros = s->grid.symmetric ? NULL : bl_xalloc((size_t)(m->rows * out->spr), 1);

@@ -80,6 +80,11 @@ static void names_are_the_usual_ones(void **state)
 		{ "W3A16", "W3A16", "W3A16g128" },
 		{ "FP8-DYNAMIC", "FP8_DYNAMIC", "FP8dyn" },
 		{ "fp8dyn", "FP8_DYNAMIC", "FP8dyn" },
+		{ "W8A8_STATIC", "W8A8_STATIC", "W8A8st" },
+		{ "w8a8-static", "W8A8_STATIC", "W8A8st" },
+		{ "fp8", "FP8", "FP8" },
+		{ "FP8_STATIC", "FP8", "FP8" },
+		{ "FP8_channel", "FP8_channel", "FP8ch" },
 	};
 
 	(void)state;

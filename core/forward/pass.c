@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sequences on their way through the blocks, batch by batch. Hidden states that do not fit the run's memory stay with the host and travel through
+ * three buffers: while one batch is computed, the one before goes out and the one after comes in. */
+#include "core/forward/pass.h"
+
+#include <string.h>
+
+#define CPU_BATCH  4096
+#define GPU_BATCH  16384
+#define LEAST_BATCH 256
+
+static size_t row_bytes(const struct bl_forward *f) { return (size_t)f->c->hidden * f->elem; }
+
+size_t bl_pass_row_bytes(const struct bl_pass *p) { return row_bytes(p->f); }
+int64_t bl_pass_tokens(const struct bl_pass *p) { return p->tokens; }
+int bl_pass_batches(const struct bl_pass *p) { return p->n_batches; }
+
+static int64_t choose_batch(const struct bl_forward *f)
+{
+	int64_t batch = f->e->cuda ? GPU_BATCH : CPU_BATCH;
+	uint64_t there = bl_engine_available(f->e) + (f->work.tokens ? fw_work_bytes(f->m, f->elem, f->work.tokens) : 0);
+
+	if (f->o.batch_tokens > 0)
+		return f->o.batch_tokens;
+	while (batch > LEAST_BATCH && fw_work_bytes(f->m, f->elem, batch) > there / 4)
+		batch /= 2;
+	return batch;
+}
+
+static enum bl_status check_ids(const struct bl_pass *p, struct bl_err *err)
+{
+	const struct bl_sequences *s = &p->s;
+	int64_t vocab = p->f->c->vocab;
+
+	if (s->n < 1 || s->n > 1 << 24 || s->start[0] != 0)
+		return bl_fail(err, BL_INVALID, "there are no sequences to run");
+	for (int64_t i = 0; i < s->n; i++)
+		if (s->start[i + 1] <= s->start[i] || s->start[i + 1] - s->start[i] > (1 << 28))
+			return bl_fail(err, BL_INVALID, "sequence %lld is empty or too long", (long long)i);
+	for (int64_t i = 0; i < s->start[s->n]; i++)
+		if (s->ids[i] < 0 || s->ids[i] >= vocab)
+			return bl_fail(err, BL_INVALID, "token %lld: id %d is outside the vocabulary of %lld", (long long)i, s->ids[i], (long long)vocab);
+	return BL_OK;
+}
+
+static void cut(struct bl_pass *p, int64_t batch)
+{
+	const struct bl_sequences *s = &p->s;
+
+	p->batches = bl_xalloc((size_t)s->n, sizeof(*p->batches));
+	for (int64_t i = 0; i < s->n; i++) {
+		struct fw_batch *b = p->n_batches ? &p->batches[p->n_batches - 1] : NULL;
+		int64_t n = s->start[i + 1] - s->start[i];
+
+		if (!b || b->tokens + n > batch) {
+			b = &p->batches[p->n_batches++];
+			b->first = s->start[i];
+		}
+		b->tokens += n;
+		b->n++;
+		b->longest = n > b->longest ? n : b->longest;
+		p->batch_tokens = b->tokens > p->batch_tokens ? b->tokens : p->batch_tokens;
+	}
+}
+
+/* Positions and starts of all batches, in one piece. */
+static enum bl_status make_index(struct bl_pass *p, struct bl_err *err)
+{
+	struct bl_forward *f = p->f;
+	const struct bl_sequences *s = &p->s;
+	int64_t n = p->tokens + s->n + p->n_batches, at = p->tokens, seq = 0, longest = 0;
+	int32_t *host;
+
+	if (bl_try_alloc(&host, (size_t)n, sizeof(*host), "positions", err))
+		return err->status;
+	for (int64_t i = 0; i < s->n; i++)
+		for (int64_t t = s->start[i]; t < s->start[i + 1]; t++)
+			host[t] = (int32_t)(t - s->start[i]);
+	if (bl_engine_alloc(f->e, (void **)&p->index, (size_t)n * sizeof(*host), "positions", err) == BL_OK) {
+		for (int b = 0; b < p->n_batches; b++) {
+			struct fw_batch *x = &p->batches[b];
+
+			x->starts = p->index + at;
+			for (int i = 0; i <= x->n; i++)
+				host[at++] = (int32_t)(s->start[seq + i] - x->first);
+			seq += x->n;
+			longest = x->longest > longest ? x->longest : longest;
+		}
+		FW_OP(f, err, "positions", put(FW_RUN(f), p->index, host, (size_t)n * sizeof(*host)));
+	}
+	bl_free(host);
+	return err->status ? err->status : fw_rope_need(f, longest, err);
+}
+
+/* In the run's memory when half of what is free holds them. */
+static enum bl_status make_hidden(struct bl_pass *p, struct bl_err *err)
+{
+	struct bl_forward *f = p->f;
+	uint64_t bytes = (uint64_t)p->tokens * row_bytes(f);
+
+	if (bytes <= bl_engine_available(f->e) / 2 && f->e->ops->alloc(FW_RUN(f), (void **)&p->hidden, (size_t)bytes) == 0)
+		return BL_OK;
+	p->hidden = NULL;
+	if (bl_engine_alloc(f->e, (void **)&p->turn, 3 * (size_t)p->batch_tokens * row_bytes(f), "hidden states of three batches", err))
+		return err->status;
+	if (f->e->ops->host_alloc(FW_RUN(f), (void **)&p->host, (size_t)bytes)) {
+		p->host = NULL;
+		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f GiB asked for hidden states of %lld tokens; fewer samples need less",
+			       (double)bytes / (1024.0 * 1024 * 1024), (long long)p->tokens);
+	}
+	return BL_OK;
+}
+
+enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const struct bl_sequences *s, struct bl_err *err)
+{
+	struct bl_pass *p = bl_xalloc(1, sizeof(*p));
+
+	p->f = f;
+	p->s = *s;
+	if (check_ids(p, err) == BL_OK) {
+		p->tokens = s->start[s->n];
+		cut(p, choose_batch(f));
+		if (fw_work_need(f, p->batch_tokens, err) == BL_OK && make_index(p, err) == BL_OK)
+			make_hidden(p, err);
+	}
+	if (err->status) {
+		bl_pass_free(p);
+		return err->status;
+	}
+	*out = p;
+	return BL_OK;
+}
+
+void bl_pass_free(struct bl_pass *p)
+{
+	struct bl_engine *e;
+
+	if (!p)
+		return;
+	e = p->f->e;
+	e->ops->wait(e->run); /* copies to or from the host may be on their way */
+	e->ops->download_join(e->run);
+	bl_engine_release(e, p->hidden);
+	bl_engine_release(e, p->turn);
+	bl_engine_release(e, p->index);
+	e->ops->host_release(e->run, p->host);
+	bl_free(p->batches);
+	bl_free(p);
+}
+
+/* --- rows in and out --- */
+
+static enum bl_status check_rows(const struct bl_pass *p, int64_t first, int64_t n, struct bl_err *err)
+{
+	if (first < 0 || n < 0 || first > p->tokens - n)
+		return bl_fail(err, BL_FAILED, "hidden states %lld .. %lld of %lld", (long long)first, (long long)(first + n), (long long)p->tokens);
+	return BL_OK;
+}
+
+enum bl_status bl_pass_read(struct bl_pass *p, int64_t first, int64_t n, void *host, struct bl_err *err)
+{
+	size_t at = (size_t)first * row_bytes(p->f), bytes = (size_t)n * row_bytes(p->f);
+
+	if (check_rows(p, first, n, err))
+		return err->status;
+	if (p->hidden)
+		return FW_OP(p->f, err, "hidden states", get(FW_RUN(p->f), host, p->hidden + at, bytes));
+	memcpy(host, p->host + at, bytes);
+	return BL_OK;
+}
+
+enum bl_status bl_pass_write(struct bl_pass *p, int64_t first, int64_t n, const void *host, struct bl_err *err)
+{
+	size_t at = (size_t)first * row_bytes(p->f), bytes = (size_t)n * row_bytes(p->f);
+
+	if (check_rows(p, first, n, err))
+		return err->status;
+	if (p->hidden)
+		return FW_OP(p->f, err, "hidden states", put(FW_RUN(p->f), p->hidden + at, host, bytes));
+	memcpy(p->host + at, host, bytes);
+	return BL_OK;
+}
+
+enum bl_status fw_pass_rows(struct bl_pass *p, int64_t first, int64_t n, const struct bk_mat *dst, struct bl_err *err)
+{
+	size_t at = (size_t)first * row_bytes(p->f), bytes = (size_t)n * row_bytes(p->f);
+
+	if (p->hidden)
+		return FW_OP(p->f, err, "hidden states", copy(FW_RUN(p->f), dst->p, p->hidden + at, bytes));
+	return FW_OP(p->f, err, "hidden states", put(FW_RUN(p->f), dst->p, p->host + at, bytes));
+}
+
+enum bl_status bl_pass_copy(struct bl_pass *dst, struct bl_pass *src, struct bl_err *err)
+{
+	size_t bytes = (size_t)src->tokens * row_bytes(src->f);
+
+	if (dst->tokens != src->tokens || dst->f != src->f)
+		return bl_fail(err, BL_FAILED, "hidden states of different sequences");
+	if (dst->hidden)
+		return fw_pass_rows(src, 0, src->tokens, &(struct bk_mat){ .p = dst->hidden }, err);
+	if (src->hidden)
+		return bl_pass_read(src, 0, src->tokens, dst->host, err);
+	memcpy(dst->host, src->host, bytes);
+	return BL_OK;
+}
+
+/* --- through the blocks --- */
+
+struct step { /* what is done to every batch */
+	const struct bl_weight_set *set;
+	const struct bl_tap *tap;
+	int block;
+	enum bl_status (*fn)(struct bl_pass *p, const struct step *s, int batch, const struct bk_mat *h, struct bl_err *err);
+};
+
+static char *turn_of(const struct bl_pass *p, int batch) { return p->turn + (size_t)(batch % 3) * (size_t)p->batch_tokens * row_bytes(p->f); }
+
+static enum bl_status bring_batch(struct bl_pass *p, int b, struct bl_err *err)
+{
+	const struct fw_batch *x = &p->batches[b];
+
+	if (b >= p->n_batches)
+		return BL_OK;
+	p->f->joined = false;
+	return FW_OP(p->f, err, "hidden states",
+		     upload(FW_RUN(p->f), turn_of(p, b), p->host + (size_t)x->first * row_bytes(p->f), (size_t)x->tokens * row_bytes(p->f)));
+}
+
+/* Batch b is issued, then b-1 must have arrived at the host before b+2 may take its buffer. */
+static enum bl_status offloaded(struct bl_pass *p, const struct step *s, struct bl_err *err)
+{
+	struct bl_forward *f = p->f;
+	enum bl_status st = BL_OK;
+
+	if (bring_batch(p, 0, err) || (p->n_batches > 1 && bring_batch(p, 1, err)))
+		st = err->status;
+	for (int b = 0; b < p->n_batches && !st; b++) {
+		const struct fw_batch *x = &p->batches[b];
+		struct bk_mat h = fw_mat(turn_of(p, b), x->tokens, f->c->hidden, f->dtype);
+
+		if ((st = fw_cancelled(f, err)) || (st = fw_join(f, err)) || (st = s->fn(p, s, b, &h, err)))
+			break;
+		st = FW_OP(f, err, "hidden states", download_join(FW_RUN(f)));
+		if (!st)
+			st = FW_OP(f, err, "hidden states",
+				   download(FW_RUN(f), p->host + (size_t)x->first * row_bytes(f), h.p, (size_t)x->tokens * row_bytes(f)));
+		if (!st && b + 2 < p->n_batches)
+			st = bring_batch(p, b + 2, err);
+		if (!st && s->tap && s->tap->batch_done)
+			s->tap->batch_done(s->tap->ctx, s->block, x->first + x->tokens);
+	}
+	if (f->e->ops->download_join(FW_RUN(f)) && !st)
+		st = bl_fail(err, BL_FAILED, "hidden states did not come back from the device");
+	return st;
+}
+
+static enum bl_status every_batch(struct bl_pass *p, const struct step *s, struct bl_err *err)
+{
+	struct bl_forward *f = p->f;
+
+	if (!p->hidden)
+		return offloaded(p, s, err);
+	for (int b = 0; b < p->n_batches; b++) {
+		const struct fw_batch *x = &p->batches[b];
+		struct bk_mat h = fw_mat(p->hidden + (size_t)x->first * row_bytes(f), x->tokens, f->c->hidden, f->dtype);
+
+		if (fw_cancelled(f, err) || s->fn(p, s, b, &h, err))
+			return err->status;
+		if (s->tap && s->tap->batch_done)
+			s->tap->batch_done(s->tap->ctx, s->block, x->first + x->tokens);
+	}
+	return BL_OK;
+}
+
+static enum bl_status embed_batch(struct bl_pass *p, const struct step *s, int batch, const struct bk_mat *h, struct bl_err *err)
+{
+	(void)s;
+	return fw_embed(p->f, h, p->s.ids + p->batches[batch].first, err);
+}
+
+enum bl_status bl_pass_embed(struct bl_pass *p, struct bl_err *err)
+{
+	return every_batch(p, &(struct step){ .fn = embed_batch }, err);
+}
+
+static enum bl_status norm_batch(struct bl_pass *p, const struct step *s, int batch, const struct bk_mat *h, struct bl_err *err)
+{
+	(void)s;
+	(void)batch;
+	return fw_final_norm(p->f, h, h, err);
+}
+
+enum bl_status bl_pass_final_norm(struct bl_pass *p, struct bl_err *err)
+{
+	return every_batch(p, &(struct step){ .fn = norm_batch }, err);
+}
+
+static enum bl_status block_batch(struct bl_pass *p, const struct step *s, int batch, const struct bk_mat *h, struct bl_err *err)
+{
+	const struct fw_batch *x = &p->batches[batch];
+	struct fw_span span = { .h = *h, .first_token = x->first, .position = p->index + x->first,
+				.seq = { .n = x->n, .q_start = x->starts, .kv_start = x->starts, .max_q = x->longest, .max_kv = x->longest } };
+
+	return fw_block_run(p->f, s->block, s->set, s->tap, &span, err);
+}
+
+enum bl_status bl_pass_block(struct bl_pass *p, int block, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err)
+{
+	if (block < 0 || block >= p->f->c->layers)
+		return bl_fail(err, BL_FAILED, "there is no block %d", block);
+	if (fw_work_need(p->f, p->batch_tokens, err) || fw_block_begin(p->f, block, set, err))
+		return err->status;
+	bl_forward_prefetch(p->f, block + 1, set);
+	return every_batch(p, &(struct step){ .set = set, .tap = tap, .block = block, .fn = block_batch }, err);
+}
+
+enum bl_status bl_pass_run(struct bl_pass *p, int first, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err)
+{
+	for (int b = first; b < p->f->c->layers; b++)
+		if (bl_pass_block(p, b, set, tap, err))
+			return err->status;
+	return BL_OK;
+}

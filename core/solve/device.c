@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a method that solves whole units can call: the engine's operations with the plugin's words for them. The first error is kept; every later call hands it
+ * back, so that a plugin which overlooks it cannot go on with garbage. */
+#include "core/solve/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/pool.h"
+
+static struct bl_solve_device *of(const struct bl_device *d) { return d->host; }
+
+static const char *told(struct bl_solve_device *d, int error)
+{
+	if (error && !d->error) {
+		d->error = error;
+		snprintf(d->why, sizeof d->why, "%s", d->engine->ops->error_text(error));
+	}
+	return d->error ? d->why : NULL;
+}
+
+static struct bk_mat mat(const struct bl_dm *m)
+{
+	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : BK_I8 };
+}
+
+static struct bk_grid grid(const struct bl_grid *g)
+{
+	return (struct bk_grid){ .number = g->number == BL_GRID_E4M3 ? BK_E4M3 : BK_INT, .bits = (int)g->bits,
+				 .symmetric = g->symmetric || g->number == BL_GRID_E4M3, .group = g->group };
+}
+
+static const char *dev_alloc(const struct bl_device *dev, void **out, size_t bytes)
+{
+	struct bl_solve_device *d = of(dev);
+	int slot = 0;
+
+	*out = NULL;
+	while (slot < BL_DEVICE_BLOCKS && d->blocks[slot])
+		slot++;
+	if (slot == BL_DEVICE_BLOCKS)
+		return "too many allocations are held at once";
+	if (d->error)
+		return d->why;
+	const int error = d->engine->ops->alloc(d->engine->run, &d->blocks[slot], bytes);
+	if (error)
+		d->blocks[slot] = NULL;
+	*out = d->blocks[slot];
+	return told(d, error);
+}
+
+static void dev_release(const struct bl_device *dev, void *p)
+{
+	struct bl_solve_device *d = of(dev);
+
+	for (int i = 0; p && i < BL_DEVICE_BLOCKS; i++)
+		if (d->blocks[i] == p) {
+			d->engine->ops->release(d->engine->run, p);
+			d->blocks[i] = NULL;
+			return;
+		}
+}
+
+static const char *dev_put(const struct bl_device *dev, void *to, const void *from, size_t bytes)
+{
+	struct bl_solve_device *d = of(dev);
+
+	return d->error ? d->why : told(d, d->engine->ops->put(d->engine->run, to, from, bytes));
+}
+
+static const char *dev_get(const struct bl_device *dev, void *to, const void *from, size_t bytes)
+{
+	struct bl_solve_device *d = of(dev);
+
+	return d->error ? d->why : told(d, d->engine->ops->get(d->engine->run, to, from, bytes));
+}
+
+static const char *dev_copy(const struct bl_device *dev, void *to, const void *from, size_t bytes)
+{
+	struct bl_solve_device *d = of(dev);
+
+	return d->error ? d->why : told(d, d->engine->ops->copy(d->engine->run, to, from, bytes));
+}
+
+static const char *dev_gemm(const struct bl_device *dev, const struct bl_dm *c, const struct bl_dm *a, int ta, const struct bl_dm *b, int tb, float alpha, float beta)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(c), ma = mat(a), mb = mat(b);
+
+	return d->error ? d->why : told(d, d->engine->ops->gemm(d->engine->run, &mc, &ma, ta, &mb, tb, alpha, beta, NULL));
+}
+
+static const char *dev_permute_sym(const struct bl_device *dev, const struct bl_dm *to, const struct bl_dm *h, const int32_t *order, double damp, double dead)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat a = mat(to), b = mat(h);
+
+	return d->error ? d->why : told(d, d->ops->permute_sym(&d->solve, &a, &b, order, damp, dead));
+}
+
+static const char *dev_factor(const struct bl_device *dev, const struct bl_dm *h, int *failed)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat a = mat(h);
+
+	*failed = 1;
+	return d->error ? d->why : told(d, d->ops->factor(&d->solve, &a, failed));
+}
+
+static const char *dev_permute_cols(const struct bl_device *dev, const struct bl_dm *to, const struct bl_dm *from, const int32_t *order, int back)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat a = mat(to), b = mat(from);
+
+	return d->error ? d->why : told(d, d->ops->permute_cols(&d->solve, &a, &b, order, back));
+}
+
+static const char *dev_scale_search(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+				    const struct bl_scale_search *how)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat a = mat(w);
+	const struct bk_grid k = grid(g);
+	const struct bk_search s = { how->least, how->steps, how->full_range };
+
+	return d->error ? d->why : told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
+}
+
+static const char *dev_round(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+			     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
+	const struct bk_grid k = grid(g);
+
+	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
+}
+
+static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *h, const float *scales,
+			       const int8_t *zeros, const struct bl_grid *g, int sweeps)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(codes), me = mat(e), mh = mat(h);
+	const struct bk_grid k = grid(g);
+
+	return d->error ? d->why : told(d, d->ops->descend(&d->solve, &mc, &me, &mh, scales, zeros, &k, sweeps));
+}
+
+static const char *dev_refit(const struct bl_device *dev, float *scales, const struct bl_dm *e, const struct bl_dm *codes, const struct bl_dm *w, const struct bl_dm *h,
+			     const int8_t *zeros, const struct bl_grid *g)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat me = mat(e), mc = mat(codes), mw = mat(w), mh = mat(h);
+	const struct bk_grid k = grid(g);
+
+	return d->error ? d->why : told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
+}
+
+static const char *dev_loss(const struct bl_device *dev, double *out, const struct bl_dm *e, const struct bl_dm *h)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat me = mat(e), mh = mat(h);
+
+	return d->error ? d->why : told(d, d->ops->loss(&d->solve, out, &me, &mh));
+}
+
+static int dev_cancelled(const struct bl_device *dev)
+{
+	const atomic_int *cancel = of(dev)->cancel;
+
+	return cancel && atomic_load(cancel);
+}
+
+void bl_solve_device_init(struct bl_solve_device *d, struct bl_engine *e, const atomic_int *cancel)
+{
+	memset(d, 0, sizeof *d);
+	d->engine = e;
+	d->cancel = cancel;
+	d->ops = e->solve;
+	d->solve = (struct bk_solve){ .ops = e->ops, .run = e->run, .parallel = bl_engine_parallel, .parallel_ctx = e };
+	d->device = (struct bl_device){
+		.size = sizeof(struct bl_device), .host = d, .alloc = dev_alloc, .release = dev_release, .put = dev_put, .get = dev_get, .copy = dev_copy,
+		.gemm = dev_gemm, .permute_sym = dev_permute_sym, .factor = dev_factor, .permute_cols = dev_permute_cols, .scale_search = dev_scale_search,
+		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled,
+	};
+}
+
+void bl_solve_device_fini(struct bl_solve_device *d)
+{
+	for (int i = 0; i < BL_DEVICE_BLOCKS; i++)
+		if (d->blocks[i])
+			d->engine->ops->release(d->engine->run, d->blocks[i]);
+	memset(d->blocks, 0, sizeof d->blocks);
+}

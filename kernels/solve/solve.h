@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Rounding a linear against its inputs' second moments. For W [N, K] and H = sum x xᵀ [K, K] all of these make tr(D H Dᵀ), D = W - Ŵ, small; rows of W are
+ * independent. Everything is float32 in the run's memory unless said; codes int8 (or e4m3 bytes); scales are representable in bfloat16; zeros are grid values.
+ *
+ *   With P H Pᵀ + damp I = R Rᵀ, R upper triangular, rounding column k of the permuted matrix to the grid point next to
+ *       w_k + sum_{j<k} d_j R[j,k] / R[k,k]
+ *   is the GPTQ update without an inverse (GPTQ, arXiv 2210.17323; the equivalence: QuIP, arXiv 2307.13304), and |D R|² is the damped loss exactly.
+ *
+ * Functions return 0, an error of the run's table, or BK_RUN_REFUSED. Rows do not depend on other rows, nor on the number of threads. */
+#ifndef BK_SOLVE_SOLVE_H
+#define BK_SOLVE_SOLVE_H
+
+#include "kernels/run/run.h"
+
+#define BK_SOLVE_BLOCK 128 /* columns rounded between two matrix products; changes no result beyond the last bits of sums */
+
+struct bk_solve { /* where it runs */
+	const struct bk_run_ops *ops;
+	struct bk_run *run;
+	void (*parallel)(void *ctx, size_t n, bk_parallel_fn *fn, void *arg); /* CPU only; NULL: in place */
+	void *parallel_ctx;
+};
+
+struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 - least) * i / steps), i = 0 .. steps; the smallest sum weight * |w - Q(w)|^2 wins, the larger scale on a tie */
+	double least;
+	int steps;
+	int full_range; /* symmetric: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative) */
+};
+
+struct bk_solve_ops {
+	size_t size;
+	/* dst [K, K] (may be h): row and column i are those of order[i] of h (NULL: as they are), mirrored to both triangles, damp added to the diagonal; a
+	 * diagonal element that is 0 (a channel that never fired) becomes `dead`. h: lower triangle counts. dst must not be h when order is given. */
+	int (*permute_sym)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *h, const int32_t *order, double damp, double dead);
+	/* h (both triangles) becomes R: upper triangle with h = R Rᵀ, zeros below. *failed: 1 when h is not positive definite (h is then garbage). */
+	int (*factor)(const struct bk_solve *s, const struct bk_mat *h, int *failed);
+	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32 or codes */
+	int (*permute_cols)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
+	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. */
+	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
+			    const struct bk_search *how);
+	/* codes, d <- w, all [N, K] in the order of R's columns; group_of [K]: the scale's index of each column. */
+	int (*round)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g);
+	/* Coordinate descent from codes and d (= W - Ŵ): each code in turn goes where the loss is smallest, others fixed. h: both triangles. */
+	int (*descend)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
+		       const int8_t *zeros, const struct bk_grid *g, int sweeps);
+	/* The best scales for the codes (normal equations per row), rounded to bfloat16; a row keeps its old ones unless the loss falls. d follows. */
+	int (*refit)(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
+		     const int8_t *zeros, const struct bk_grid *g);
+	/* loss[n] = row n of d · h · dᵀ, both triangles of h; base likewise for w: what a relative error divides by. float64 sums. */
+	int (*loss)(const struct bk_solve *s, double *loss, const struct bk_mat *d, const struct bk_mat *h);
+};
+
+const struct bk_solve_ops *bk_solve_cpu(void);
+struct bk_check;
+int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, struct bk_check *c); /* against the CPU's; kernels/common/check.h */
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A table of solvers against the CPU's on a random layer: what is plain arithmetic must agree to float32, what rounds step by step may part at ties and must
+ * then be as good. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/common/check.h"
+#include "kernels/common/num.h"
+#include "kernels/solve/solve.h"
+
+struct bench { /* a layer, and a copy of every result in host memory */
+	const struct bk_solve *s;
+	const struct bk_solve_ops *ops;
+	struct bk_check *c;
+	int64_t n, k, spr;
+	struct bk_grid g;
+	float *w, *h, *weight, *scales, *d, *r;
+	int8_t *codes, *zeros;
+	int32_t *order, *group_of;
+	void *dw, *dh, *dhp, *dr, *dweight, *dscales, *dzeros, *dcodes, *dcp, *dd, *ddp, *dwp, *dorder, *dgroup, *dloss;
+};
+
+static int bad(const struct bench *b, const char *what, int error)
+{
+	return error ? bk_check_fail(b->c, "solve %s: %s (n %d, k %d, %d bits, group %d)", what, error == 1 ? "differs" : b->s->ops->error_text(error), (int)b->n, (int)b->k,
+				     b->g.bits, (int)b->g.group)
+		     : 0;
+}
+
+static struct bk_mat f32(void *p, int64_t rows, int64_t cols) { return (struct bk_mat){ p, rows, cols, cols, BK_F32 }; }
+static struct bk_mat i8(void *p, int64_t rows, int64_t cols) { return (struct bk_mat){ p, rows, cols, cols, BK_I8 }; }
+
+static int fresh(struct bench *b)
+{
+	const int64_t t = b->k * 3;
+	float *x = malloc((size_t)(t * b->k) * sizeof *x);
+
+	if (!x)
+		return 1;
+	for (int64_t i = 0; i < t; i++) {
+		const double common = bk_check_gauss(b->c);
+
+		for (int64_t k = 0; k < b->k; k++)
+			x[i * b->k + k] = (float)((common * (double)(k % 5) + bk_check_gauss(b->c)) * (k % 37 == 3 ? 12 : 1));
+	}
+	for (int64_t i = 0; i < b->k; i++)
+		for (int64_t j = 0; j < b->k; j++) {
+			double sum = 0;
+
+			for (int64_t q = 0; q < t && j <= i; q++)
+				sum += (double)x[q * b->k + i] * x[q * b->k + j];
+			b->h[i * b->k + j] = j <= i ? (float)sum : NAN; /* the other triangle must not be read */
+		}
+	for (int64_t i = 0; i < b->n * b->k; i++)
+		b->w[i] = bk_round_bf16((float)(0.05 * bk_check_gauss(b->c)));
+	for (int64_t i = 0; i < b->k; i++) {
+		b->order[i] = (int32_t)i;
+		b->weight[i] = b->h[i * b->k + i];
+	}
+	for (int64_t i = b->k - 1; i > 0; i--) { /* any order will do */
+		const int64_t j = bk_check_int(b->c, 0, i);
+		const int32_t o = b->order[i];
+
+		b->order[i] = b->order[j];
+		b->order[j] = o;
+	}
+	for (int64_t i = 0; i < b->k; i++)
+		b->group_of[i] = (int32_t)(b->order[i] / (b->k / b->spr));
+	free(x);
+	return 0;
+}
+
+/* Runs everything on one table; the losses after rounding, refit and descent go to loss[3]. */
+static int walk(struct bench *b, const struct bk_solve *s, const struct bk_solve_ops *ops, double loss[3])
+{
+	const struct bk_run_ops *o = s->ops;
+	const size_t nk = (size_t)(b->n * b->k), kk = (size_t)(b->k * b->k), ns = (size_t)(b->n * b->spr), k = (size_t)b->k;
+	const struct { void **p; const void *from; size_t bytes; } all[] = {
+		{ &b->dw, b->w, nk * 4 }, { &b->dh, b->h, kk * 4 }, { &b->dhp, NULL, kk * 4 }, { &b->dr, NULL, kk * 4 }, { &b->dweight, b->weight, k * 4 },
+		{ &b->dscales, NULL, ns * 4 }, { &b->dzeros, NULL, ns }, { &b->dcodes, NULL, nk }, { &b->dcp, NULL, nk }, { &b->dd, NULL, nk * 4 },
+		{ &b->ddp, NULL, nk * 4 }, { &b->dwp, NULL, nk * 4 }, { &b->dorder, b->order, k * 4 }, { &b->dgroup, b->group_of, k * 4 },
+		{ &b->dloss, NULL, (size_t)b->n * 8 },
+	};
+	const struct bk_search how = { .least = 0.4, .steps = 20 };
+	double *rows = malloc((size_t)b->n * sizeof *rows), damp = 0;
+	int error = 0, failed = 1;
+
+	for (size_t i = 0; i < sizeof all / sizeof all[0] && !error; i++) {
+		error = o->alloc(s->run, all[i].p, all[i].bytes);
+		if (!error && all[i].from)
+			error = o->put(s->run, *all[i].p, all[i].from, all[i].bytes);
+	}
+	for (int64_t i = 0; i < b->k; i++)
+		damp += 0.01 * b->weight[i] / (double)b->k;
+	const struct bk_mat w = f32(b->dw, b->n, b->k), h = f32(b->dh, b->k, b->k), hp = f32(b->dhp, b->k, b->k), r = f32(b->dr, b->k, b->k), wp = f32(b->dwp, b->n, b->k),
+			    d = f32(b->dd, b->n, b->k), dp = f32(b->ddp, b->n, b->k), codes = i8(b->dcodes, b->n, b->k), cp = i8(b->dcp, b->n, b->k);
+	int8_t *zeros = b->g.symmetric ? NULL : b->dzeros;
+
+#define DO(call)                  \
+	do {                      \
+		if (!error)       \
+			error = call; \
+	} while (0)
+	DO(ops->scale_search(s, b->dscales, zeros, &w, b->dweight, &b->g, &how));
+	DO(ops->permute_sym(s, &r, &h, b->dorder, damp, 1));
+	DO(ops->factor(s, &r, &failed));
+	DO(o->get(s->run, b->scales, b->dscales, ns * 4));
+	DO(o->get(s->run, b->zeros, b->dzeros, zeros ? ns : 0));
+	DO(o->get(s->run, b->r, b->dr, kk * 4));
+	DO(ops->permute_sym(s, &hp, &h, NULL, damp, 1));
+	DO(ops->permute_cols(s, &wp, &w, b->dorder, 0));
+	DO(ops->round(s, &cp, &dp, &wp, &r, b->dscales, zeros, b->dgroup, &b->g));
+	DO(ops->permute_cols(s, &codes, &cp, b->dorder, 1));
+	DO(ops->permute_cols(s, &d, &dp, b->dorder, 1));
+	for (int stage = 0; stage < 3; stage++) {
+		if (stage == 1)
+			DO(ops->refit(s, b->dscales, &d, &codes, &w, &hp, zeros, &b->g));
+		if (stage == 2)
+			DO(ops->descend(s, &codes, &d, &hp, b->dscales, zeros, &b->g, 2));
+		DO(ops->loss(s, b->dloss, &d, &hp));
+		DO(o->get(s->run, rows, b->dloss, (size_t)b->n * 8));
+		loss[stage] = 0;
+		for (int64_t i = 0; i < b->n; i++)
+			loss[stage] += rows[i];
+	}
+	DO(o->get(s->run, b->codes, b->dcodes, nk));
+	DO(o->get(s->run, b->d, b->dd, nk * 4));
+#undef DO
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		o->release(s->run, *all[i].p);
+		*all[i].p = NULL;
+	}
+	free(rows);
+	return error ? error : failed;
+}
+
+static int compare(struct bench *b, struct bench *ref, const struct bk_solve *cpu)
+{
+	double mine[3] = { 0 }, theirs[3] = { 0 };
+	int error = walk(ref, cpu, bk_solve_cpu(), theirs);
+	int64_t other = 0;
+
+	if (error)
+		return bad(b, "reference", error);
+	error = walk(b, b->s, b->ops, mine);
+	if (error)
+		return bad(b, "run", error);
+	for (int64_t i = 0; i < b->n * b->spr; i++)
+		other += b->scales[i] != ref->scales[i] || (!b->g.symmetric && b->zeros[i] != ref->zeros[i]);
+	if (other > b->n * b->spr / 50 + 1)
+		return bad(b, "scale_search", 1);
+	for (int64_t i = 0; i < b->k * b->k; i++)
+		if (!(fabs((double)b->r[i] - ref->r[i]) <= 2e-3 * ref->r[i / b->k * (b->k + 1)] + 1e-6))
+			return bad(b, "factor", 1);
+	for (int i = 0; i < 3; i++)
+		if (!(fabs(mine[i] - theirs[i]) <= 0.02 * theirs[i]))
+			return bad(b, i == 0 ? "round" : i == 1 ? "refit" : "descend", 1);
+	if (!(mine[1] <= mine[0] * 1.0001 && mine[2] <= mine[1] * 1.0001))
+		return bad(b, "order of losses", 1);
+	return 0;
+}
+
+static void bench_free(struct bench *b)
+{
+	void *const all[] = { b->w, b->h, b->weight, b->scales, b->d, b->r, b->codes, b->zeros, b->order, b->group_of };
+
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		free(all[i]);
+}
+
+static int bench_new(struct bench *b)
+{
+	const size_t nk = (size_t)(b->n * b->k), kk = (size_t)(b->k * b->k), ns = (size_t)(b->n * b->spr), k = (size_t)b->k;
+
+	b->w = malloc(nk * 4);
+	b->d = malloc(nk * 4);
+	b->codes = malloc(nk);
+	b->h = malloc(kk * 4);
+	b->r = malloc(kk * 4);
+	b->scales = malloc(ns * 4);
+	b->zeros = calloc(ns, 1);
+	b->weight = malloc(k * 4);
+	b->order = malloc(k * 4);
+	b->group_of = malloc(k * 4);
+	return b->w && b->d && b->codes && b->h && b->r && b->scales && b->zeros && b->weight && b->order && b->group_of ? 0 : 1;
+}
+
+int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, struct bk_check *c)
+{
+	static const struct bk_grid grids[] = { { BK_INT, 4, 1, 32 }, { BK_INT, 3, 1, 0 }, { BK_INT, 4, 0, 64 }, { BK_INT, 8, 1, 0 }, { BK_E4M3, 8, 1, 0 } };
+	const struct bk_run_options o = { .threads = 1 };
+	struct bk_solve cpu = { .ops = bk_run_cpu() };
+	int failed = cpu.ops->open(&cpu.run, &o) ? bk_check_fail(c, "the CPU's run does not open") : 0;
+
+	for (size_t i = 0; i < sizeof grids / sizeof grids[0] && !failed; i++) {
+		struct bench b = { .s = s, .ops = ops, .c = c, .n = bk_check_int(c, 1, 150), .g = grids[i] }, ref;
+
+		b.k = grids[i].group ? grids[i].group * bk_check_int(c, 1, 6) : bk_check_int(c, 1, 300);
+		b.spr = grids[i].group ? b.k / grids[i].group : 1;
+		ref = b;
+		failed = bench_new(&b) | bench_new(&ref) ? bk_check_fail(c, "out of memory") : 0;
+		if (!failed && fresh(&b))
+			failed = bk_check_fail(c, "out of memory");
+		if (!failed) {
+			memcpy(ref.w, b.w, (size_t)(b.n * b.k) * 4);
+			memcpy(ref.h, b.h, (size_t)(b.k * b.k) * 4);
+			memcpy(ref.weight, b.weight, (size_t)b.k * 4);
+			memcpy(ref.order, b.order, (size_t)b.k * 4);
+			memcpy(ref.group_of, b.group_of, (size_t)b.k * 4);
+			failed = compare(&b, &ref, &cpu);
+		}
+		bench_free(&b);
+		bench_free(&ref);
+	}
+	if (cpu.run)
+		cpu.ops->close(cpu.run);
+	return failed;
+}

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The solvers on the CPU: tiles of rows over threads, each tile with its own matrix products, so that no result depends on how many threads there are. The
+ * factor is made in double (float32 beyond 16384 columns, where double would not fit beside the rest). */
+#include "kernels/solve/solve.h"
+
+#include <cblas.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/solve/solve_grid.h"
+
+#define TILE   64
+#define BLOCK  BK_SOLVE_BLOCK
+#define DOUBLE_MAX_COLS 16384
+
+void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
+
+static float *row_f(const struct bk_mat *m, int64_t i) { return (float *)m->p + i * m->ld; }
+static int8_t *row_c(const struct bk_mat *m, int64_t i) { return (int8_t *)m->p + i * m->ld; }
+
+static void run(const struct bk_solve *s, size_t n, bk_parallel_fn *fn, void *arg)
+{
+	if (s->parallel) {
+		s->parallel(s->parallel_ctx, n, fn, arg);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		fn(arg, i);
+}
+
+static size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) / TILE); }
+
+/* c[m, n] += alpha a[m, k] b[k, n], one thread */
+static void product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
+{
+	if (m > 0 && n > 0 && k > 0)
+		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+	else if (beta == 0)
+		for (int64_t i = 0; i < m; i++)
+			memset(c + i * ldc, 0, (size_t)n * sizeof *c);
+}
+
+/* ---- the matrix ---- */
+
+struct permute_args { const struct bk_mat *dst, *h; const int32_t *order; double damp, dead; };
+
+static void permute_rows(void *arg, size_t tile)
+{
+	const struct permute_args *a = arg;
+	const int64_t k = a->h->cols;
+
+	for (int64_t i = (int64_t)tile * TILE; i < k && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t j = 0; j <= i; j++) {
+			const int64_t p = a->order ? a->order[i] : i, q = a->order ? a->order[j] : j;
+			float v = p >= q ? row_f(a->h, p)[q] : row_f(a->h, q)[p];
+
+			if (i == j)
+				v = (float)((v == 0 ? a->dead : (double)v) + a->damp);
+			row_f(a->dst, i)[j] = v;
+		}
+}
+
+static void mirror_rows(void *arg, size_t tile)
+{
+	const struct permute_args *a = arg;
+	const int64_t k = a->dst->cols;
+
+	for (int64_t i = (int64_t)tile * TILE; i < k && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t j = i + 1; j < k; j++)
+			row_f(a->dst, i)[j] = row_f(a->dst, j)[i];
+}
+
+static int permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *h, const int32_t *order, double damp, double dead)
+{
+	struct permute_args a = { dst, h, order, damp, dead };
+
+	if (h->rows != h->cols || dst->rows != h->rows || dst->cols != h->cols || (order && dst->p == h->p))
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(h->rows), permute_rows, &a);
+	run(s, tiles_of(h->rows), mirror_rows, &a);
+	return 0;
+}
+
+/* With J the reversal of indices, J h J = L Lᵀ and R = J L J. */
+static int factor(const struct bk_solve *s, const struct bk_mat *h, int *failed)
+{
+	const int64_t k = h->cols;
+	const bool wide = k <= DOUBLE_MAX_COLS;
+	const int n = (int)k;
+	int info = 0;
+	double *d = NULL;
+	float *f = NULL;
+
+	(void)s;
+	if (h->rows != k || k < 1 || k > INT32_MAX / 2)
+		return BK_RUN_REFUSED;
+	if (wide)
+		d = malloc((size_t)(k * k) * sizeof *d);
+	else
+		f = malloc((size_t)(k * k) * sizeof *f);
+	if (!d && !f)
+		return BK_RUN_NO_MEMORY;
+	for (int64_t i = 0; i < k; i++)
+		for (int64_t j = 0; j < k; j++) {
+			const float v = row_f(h, k - 1 - i)[k - 1 - j];
+
+			if (wide)
+				d[i * k + j] = v;
+			else
+				f[i * k + j] = v;
+		}
+	/* column-major "U" is the row-major lower triangle */
+	if (wide)
+		dpotrf_("U", &n, d, &n, &info);
+	else
+		spotrf_("U", &n, f, &n, &info);
+	*failed = info != 0;
+	for (int64_t i = 0; i < k && !info; i++)
+		for (int64_t j = 0; j < k; j++) {
+			const int64_t p = (k - 1 - i) * k + (k - 1 - j);
+
+			row_f(h, i)[j] = j < i ? 0 : wide ? (float)d[p] : f[p];
+		}
+	for (int64_t i = 0; i < k && !*failed; i++)
+		*failed = !(row_f(h, i)[i] > 0 && isfinite(row_f(h, i)[i]));
+	free(d);
+	free(f);
+	return 0;
+}
+
+struct cols_args { const struct bk_mat *dst, *src; const int32_t *order; int back; };
+
+static void move_cols(void *arg, size_t tile)
+{
+	const struct cols_args *a = arg;
+	const bool f32 = a->dst->dtype == BK_F32;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->dst->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t j = 0; j < a->dst->cols; j++) {
+			const int64_t to = a->back ? a->order[j] : j, from = a->back ? j : a->order[j];
+
+			if (f32)
+				row_f(a->dst, i)[to] = row_f(a->src, i)[from];
+			else
+				row_c(a->dst, i)[to] = row_c(a->src, i)[from];
+		}
+}
+
+static int permute_cols(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back)
+{
+	struct cols_args a = { dst, src, order, back };
+
+	if (dst->rows != src->rows || dst->cols != src->cols || dst->dtype != src->dtype || dst->p == src->p || !order)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(dst->rows), move_cols, &a);
+	return 0;
+}
+
+/* ---- scales ---- */
+
+struct search_args {
+	float *scales;
+	int8_t *zeros;
+	const struct bk_mat *w;
+	const float *weight;
+	struct bk_grid g;
+	struct bk_search how;
+	int64_t spr, width;
+};
+
+static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g)
+{
+	const float lo = bk_grid_lo(g), hi = bk_grid_hi(g);
+	float sum[8] = { 0 };
+
+	for (int64_t k = 0; k < n; k++) {
+		const float e = w[k] - bk_grid_round(w[k], scale, zero, g->number, lo, hi).value;
+
+		sum[k & 7] += weight[k] * e * e;
+	}
+	return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+static void search_group(const struct search_args *a, int64_t row, int64_t group)
+{
+	const float *w = row_f(a->w, row) + group * a->width, *weight = a->weight + group * a->width;
+	const float full = a->g.number == BK_INT ? ((float)(1 << a->g.bits) - 1) / 2 : 448.0f, qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
+	const float levels = (float)(1 << a->g.bits) - 1;
+	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
+
+	for (int64_t k = 0; k < a->width; k++) {
+		lo = w[k] < lo ? w[k] : lo;
+		hi = w[k] > hi ? w[k] : hi;
+	}
+	for (int i = 0; i <= a->how.steps && (lo < 0 || hi > 0); i++) {
+		const float p = (float)(1 - (1 - a->how.least) * i / a->how.steps);
+		const float top = (-lo > hi ? -lo : hi) * p;
+		float scale = bk_round_bf16(a->g.symmetric ? top / full : (hi - lo) * p / levels), zero = 0, e;
+
+		if (!(scale > 0) || !isfinite(scale))
+			continue;
+		if (!a->g.symmetric)
+			zero = bk_round_int(bk_clampf(qmin - lo * p / scale, qmin, qmax));
+		e = group_loss(w, weight, a->width, scale, zero, &a->g);
+		if (e < best) {
+			best = e;
+			best_scale = scale;
+			best_zero = zero;
+		}
+		if (!a->how.full_range || !a->g.symmetric || a->g.number != BK_INT)
+			continue;
+		scale = bk_round_bf16(top / -qmin);
+		if (hi >= -lo)
+			scale = -scale; /* the largest element lands on the most negative code */
+		e = group_loss(w, weight, a->width, scale, 0, &a->g);
+		if (e < best) {
+			best = e;
+			best_scale = scale;
+			best_zero = 0;
+		}
+	}
+	a->scales[row * a->spr + group] = best_scale;
+	if (a->zeros)
+		a->zeros[row * a->spr + group] = (int8_t)best_zero;
+}
+
+static void search_tile(void *arg, size_t tile)
+{
+	const struct search_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t g = 0; g < a->spr; g++)
+			search_group(a, i, g);
+}
+
+static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
+			const struct bk_search *how)
+{
+	const int64_t width = g->group ? g->group : w->cols;
+	struct search_args a = { scales, zeros, w, weight, *g, *how, w->cols / (width ? width : 1), width };
+
+	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(w->rows), search_tile, &a);
+	return 0;
+}
+
+/* ---- rounding with feedback ---- */
+
+struct round_args {
+	const struct bk_mat *codes, *d, *w, *r, *h;
+	float *scales;
+	const int8_t *zeros;
+	const int32_t *group_of; /* NULL: column / width */
+	struct bk_grid g;
+	int64_t spr, width;
+	int sweeps;
+	float *inv;              /* [K] 1 / diagonal */
+	int no_memory;
+};
+
+static float zero_of(const struct round_args *a, int64_t row, int64_t group) { return a->zeros ? (float)a->zeros[row * a->spr + group] : 0; }
+
+static void round_tile(void *arg, size_t tile)
+{
+	struct round_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->w->rows - row0 < TILE ? a->w->rows - row0 : TILE, cols = a->w->cols;
+	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
+	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE];
+
+	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
+		const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
+
+		product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
+		for (int64_t j = 0; j < m; j++)
+			for (int64_t i = 0; i < TILE; i++)
+				tt[j][i] = i < n ? t[i * BLOCK + j] : 0;
+		for (int64_t j = 0; j < m; j++) {
+			const int64_t k = c0 + j, group = a->group_of[k];
+			const float *r = row_f(a->r, k) + c0;
+
+			for (int64_t i = 0; i < n; i++) {
+				const float w = row_f(a->w, row0 + i)[k], scale = a->scales[(row0 + i) * a->spr + group];
+				const struct bk_code q = bk_grid_round(w + tt[j][i] * a->inv[k], scale, zero_of(a, row0 + i, group), a->g.number, lo, hi);
+
+				row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
+				row_f(a->d, row0 + i)[k] = e[i] = w - q.value;
+			}
+			for (int64_t i = n; i < TILE; i++)
+				e[i] = 0;
+			for (int64_t l = j + 1; l < m; l++)
+				for (int64_t i = 0; i < TILE; i++)
+					tt[l][i] += e[i] * r[l];
+		}
+	}
+}
+
+static float *inverse_diagonal(const struct bk_mat *m)
+{
+	float *inv = malloc((size_t)m->cols * sizeof *inv);
+
+	for (int64_t k = 0; inv && k < m->cols; k++)
+		inv[k] = 1 / row_f(m, k)[k];
+	return inv;
+}
+
+static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	const int64_t width = g->group ? g->group : w->cols;
+	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .scales = (float *)scales, .zeros = zeros, .group_of = group_of, .g = *g,
+				.spr = w->cols / width, .width = width };
+
+	if (w->cols % width || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of)
+		return BK_RUN_REFUSED;
+	a.inv = inverse_diagonal(r);
+	if (!a.inv)
+		return BK_RUN_NO_MEMORY;
+	run(s, tiles_of(w->rows), round_tile, &a);
+	free(a.inv);
+	return 0;
+}
+
+/* gr = d h, kept current: after a block of columns moved by delta, gr -= delta h[block, :]. */
+static void descend_tile(void *arg, size_t tile)
+{
+	struct round_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->d->rows - row0 < TILE ? a->d->rows - row0 : TILE, cols = a->d->cols;
+	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
+	float *gr = malloc((size_t)(TILE * cols) * sizeof *gr), delta[TILE * BLOCK];
+
+	if (!gr) {
+		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	product(gr, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	for (int sweep = 0; sweep < a->sweeps; sweep++)
+		for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
+			const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
+			bool moved = false;
+
+			memset(delta, 0, sizeof delta);
+			for (int64_t i = 0; i < n; i++) {
+				float *g = gr + i * cols + c0, *d = row_f(a->d, row0 + i) + c0;
+				int8_t *codes = row_c(a->codes, row0 + i) + c0;
+
+				for (int64_t j = 0; j < m; j++) {
+					const int64_t group = (c0 + j) / a->width;
+					const float scale = a->scales[(row0 + i) * a->spr + group], zero = zero_of(a, row0 + i, group);
+					const float now = bk_grid_value(codes[j], scale, zero, a->g.number);
+					const struct bk_code q = bk_grid_round(now + g[j] * a->inv[c0 + j], scale, zero, a->g.number, lo, hi);
+					const float step = q.value - now;
+					const float *h = row_f(a->h, c0 + j) + c0;
+
+					if (q.code == codes[j])
+						continue;
+					codes[j] = (int8_t)q.code;
+					d[j] -= step;
+					delta[i * BLOCK + j] = step;
+					moved = true;
+					for (int64_t l = 0; l < m; l++)
+						g[l] -= step * h[l];
+				}
+			}
+			if (!moved)
+				continue;
+			product(gr, cols, delta, BLOCK, row_f(a->h, c0), a->h->ld, n, c0, m, -1, 1);
+			product(gr + c0 + m, cols, delta, BLOCK, row_f(a->h, c0) + c0 + m, a->h->ld, n, cols - c0 - m, m, -1, 1);
+		}
+	free(gr);
+}
+
+static int descend(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
+		   const int8_t *zeros, const struct bk_grid *g, int sweeps)
+{
+	const int64_t width = g->group ? g->group : d->cols;
+	struct round_args a = { .codes = codes, .d = d, .h = h, .scales = (float *)scales, .zeros = zeros, .g = *g, .spr = d->cols / width, .width = width,
+				.sweeps = sweeps };
+
+	if (d->cols % width || h->rows != d->cols || h->cols != d->cols)
+		return BK_RUN_REFUSED;
+	a.inv = inverse_diagonal(h);
+	if (!a.inv)
+		return BK_RUN_NO_MEMORY;
+	run(s, tiles_of(d->rows), descend_tile, &a);
+	free(a.inv);
+	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
+}
+
+/* ---- scales for given codes ---- */
+
+/* Cholesky of m [n, n] and solution of m x = b in b; false when m is not positive definite. */
+static bool solve_small(double *m, double *b, int64_t n)
+{
+	for (int64_t j = 0; j < n; j++) {
+		double d = m[j * n + j];
+
+		for (int64_t k = 0; k < j; k++)
+			d -= m[j * n + k] * m[j * n + k];
+		if (!(d > 0))
+			return false;
+		d = m[j * n + j] = sqrt(d);
+		for (int64_t i = j + 1; i < n; i++) {
+			double z = m[i * n + j];
+
+			for (int64_t k = 0; k < j; k++)
+				z -= m[i * n + k] * m[j * n + k];
+			m[i * n + j] = z / d;
+		}
+	}
+	for (int64_t i = 0; i < n; i++) {
+		for (int64_t k = 0; k < i; k++)
+			b[i] -= m[i * n + k] * b[k];
+		b[i] /= m[i * n + i];
+	}
+	for (int64_t i = n - 1; i >= 0; i--) {
+		for (int64_t k = i + 1; k < n; k++)
+			b[i] -= m[k * n + i] * b[k];
+		b[i] /= m[i * n + i];
+	}
+	return true;
+}
+
+/* sᵀ m s - 2 sᵀ b: the loss up to what does not depend on s */
+static double partial_loss(const double *m, const double *b, const double *s, int64_t n)
+{
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		for (int64_t j = 0; j < n; j++)
+			sum += s[i] * m[i * n + j] * s[j];
+		sum -= 2 * s[i] * b[i];
+	}
+	return sum;
+}
+
+static void refit_row(struct round_args *a, int64_t row, const float *unit, const double *m, const double *b, double *work)
+{
+	const int64_t n = a->spr, cols = a->d->cols;
+	double *f = work, *x = work + n * n, *old = x + n;
+	float *scales = a->scales + row * n;
+
+	memcpy(f, m, (size_t)(n * n) * sizeof *f);
+	memcpy(x, b, (size_t)n * sizeof *x);
+	for (int64_t i = 0; i < n; i++) {
+		f[i * n + i] = f[i * n + i] * (1 + 1e-9) + 1e-300;
+		old[i] = scales[i];
+	}
+	if (!solve_small(f, x, n))
+		return;
+	for (int64_t i = 0; i < n; i++) {
+		x[i] = bk_round_bf16((float)x[i]);
+		if (!(fabs(x[i]) > 0) || !isfinite(x[i]) || (x[i] > 0) != (old[i] > 0))
+			x[i] = old[i];
+	}
+	if (!(partial_loss(m, b, x, n) < partial_loss(m, b, old, n)))
+		return;
+	for (int64_t k = 0; k < cols; k++)
+		row_f(a->d, row)[k] = row_f(a->w, row)[k] - unit[k] * (float)x[k / a->width];
+	for (int64_t i = 0; i < n; i++)
+		scales[i] = (float)x[i];
+}
+
+static void refit_tile(void *arg, size_t tile)
+{
+	struct round_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->d->rows - row0 < TILE ? a->d->rows - row0 : TILE, cols = a->d->cols, spr = a->spr, width = a->width;
+	float *unit = malloc((size_t)(TILE * cols) * sizeof *unit), *c = malloc((size_t)(TILE * cols) * sizeof *c);
+	double *m = malloc((size_t)(TILE * spr * spr) * sizeof *m), *b = malloc((size_t)(TILE * spr) * sizeof *b);
+	double *work = malloc((size_t)(spr * spr + 2 * spr) * sizeof *work);
+
+	if (unit && c && m && b && work) {
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t k = 0; k < cols; k++)
+				unit[i * cols + k] = bk_grid_value(row_c(a->codes, row0 + i)[k], 1, zero_of(a, row0 + i, k / width), a->g.number);
+		product(c, cols, row_f(a->w, row0), a->w->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t g = 0; g < spr; g++) {
+				double sum = 0;
+
+				for (int64_t k = g * width; k < (g + 1) * width; k++)
+					sum += (double)unit[i * cols + k] * c[i * cols + k];
+				b[i * spr + g] = sum;
+			}
+		for (int64_t e = 0; e < spr; e++) {
+			product(c, cols, unit + e * width, cols, row_f(a->h, e * width), a->h->ld, n, cols, width, 1, 0);
+			for (int64_t i = 0; i < n; i++)
+				for (int64_t g = 0; g < spr; g++) {
+					double sum = 0;
+
+					for (int64_t k = g * width; k < (g + 1) * width; k++)
+						sum += (double)unit[i * cols + k] * c[i * cols + k];
+					m[(i * spr + g) * spr + e] = sum;
+				}
+		}
+		for (int64_t i = 0; i < n; i++)
+			refit_row(a, row0 + i, unit + i * cols, m + i * spr * spr, b + i * spr, work);
+	} else {
+		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
+	}
+	free(unit);
+	free(c);
+	free(m);
+	free(b);
+	free(work);
+}
+
+static int refit(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
+		 const int8_t *zeros, const struct bk_grid *g)
+{
+	const int64_t width = g->group ? g->group : w->cols;
+	struct round_args a = { .codes = codes, .d = d, .w = w, .h = h, .scales = scales, .zeros = zeros, .g = *g, .spr = w->cols / width, .width = width };
+
+	if (w->cols % width || h->rows != w->cols || h->cols != w->cols)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(w->rows), refit_tile, &a);
+	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
+}
+
+/* ---- loss ---- */
+
+struct loss_args { double *loss; const struct bk_mat *d, *h; int no_memory; };
+
+static void loss_tile(void *arg, size_t tile)
+{
+	struct loss_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->d->rows - row0 < TILE ? a->d->rows - row0 : TILE, cols = a->d->cols;
+	float *c = malloc((size_t)(TILE * cols) * sizeof *c);
+
+	if (!c) {
+		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	product(c, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	for (int64_t i = 0; i < n; i++) {
+		double sum = 0;
+
+		for (int64_t k = 0; k < cols; k++)
+			sum += (double)c[i * cols + k] * row_f(a->d, row0 + i)[k];
+		a->loss[row0 + i] = sum;
+	}
+	free(c);
+}
+
+static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, const struct bk_mat *h)
+{
+	struct loss_args a = { out, d, h, 0 };
+
+	if (h->rows != d->cols || h->cols != d->cols)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(d->rows), loss_tile, &a);
+	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
+}
+
+static const struct bk_solve_ops ops = {
+	.size = sizeof(struct bk_solve_ops),
+	.permute_sym = permute_sym,
+	.factor = factor,
+	.permute_cols = permute_cols,
+	.scale_search = scale_search,
+	.round = round_all,
+	.descend = descend,
+	.refit = refit,
+	.loss = loss,
+};
+
+const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Rounding against second moments, on a synthetic layer: the textbook update with an inverse in double is the reference, and each step may only lower the loss. */
+#include "kernels/solve/solve.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/common/check.h"
+#include "kernels/solve/solve_grid.h"
+
+enum { N = 70, K = 256, T = 900 };
+
+struct layer {
+	float w[N * K], h[K * K], hd[K * K], r[K * K], d[N * K], scales[N * K], weight[K];
+	int8_t codes[N * K], zeros[N * K];
+	int32_t order[K], group_of[K];
+};
+
+static struct layer *L;
+static struct bk_check rng = { .state = 42 };
+static const struct bk_solve cpu;
+static const struct bk_solve_ops *ops;
+
+static struct bk_mat mat(void *p, int64_t rows, int64_t cols, int dtype) { return (struct bk_mat){ p, rows, cols, cols, dtype }; }
+#define M_W mat(L->w, N, K, BK_F32)
+#define M_H mat(L->h, K, K, BK_F32)
+#define M_HD mat(L->hd, K, K, BK_F32)
+#define M_R mat(L->r, K, K, BK_F32)
+#define M_D mat(L->d, N, K, BK_F32)
+#define M_C mat(L->codes, N, K, BK_I8)
+
+static int set_up(void **state)
+{
+	float *x = malloc(sizeof(float) * T * K), *mix = malloc(sizeof(float) * K * 32);
+
+	(void)state;
+	ops = bk_solve_cpu();
+	L = calloc(1, sizeof *L);
+	assert_non_null(L);
+	for (int i = 0; i < K * 32; i++)
+		mix[i] = (float)(bk_check_gauss(&rng) / 5.6);
+	for (int t = 0; t < T; t++) {
+		double z[32];
+
+		for (int i = 0; i < 32; i++)
+			z[i] = bk_check_gauss(&rng);
+		for (int k = 0; k < K; k++) {
+			double v = 0.5 * bk_check_gauss(&rng);
+
+			for (int i = 0; i < 32; i++)
+				v += mix[k * 32 + i] * z[i];
+			x[t * K + k] = bk_round_bf16((float)(v * (k % 50 == 7 ? 20 : 1)));
+		}
+	}
+	for (int i = 0; i < K; i++)
+		for (int j = 0; j <= i; j++) {
+			double s = 0;
+
+			for (int t = 0; t < T; t++)
+				s += (double)x[t * K + i] * x[t * K + j];
+			L->h[i * K + j] = (float)s;
+		}
+	for (int i = 0; i < N * K; i++)
+		L->w[i] = bk_round_bf16((float)(0.02 * bk_check_gauss(&rng) * (bk_check_unit(&rng) < .002 ? 6 : 1)));
+	free(x);
+	free(mix);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	free(L);
+	return 0;
+}
+
+static double mean_diagonal(void)
+{
+	double m = 0;
+
+	for (int k = 0; k < K; k++)
+		m += L->h[k * K + k];
+	return m / K;
+}
+
+static int by_energy(const void *a, const void *b)
+{
+	const int32_t i = *(const int32_t *)a, j = *(const int32_t *)b;
+	const float x = L->h[i * K + i], y = L->h[j * K + j];
+
+	return x > y ? -1 : x < y ? 1 : i - j;
+}
+
+static void prepare(const struct bk_grid *g, bool ordered, double damping, bool search)
+{
+	struct bk_search how = { .least = search ? 0.3 : 0.999999, .steps = search ? 70 : 1 };
+	struct bk_mat w = M_W, h = M_H, hd = M_HD, r = M_R;
+	const int64_t width = g->group ? g->group : K;
+	int failed = -1;
+
+	for (int k = 0; k < K; k++) {
+		L->order[k] = k;
+		L->weight[k] = search ? L->h[k * K + k] : 1;
+	}
+	if (ordered)
+		qsort(L->order, K, sizeof *L->order, by_energy);
+	for (int k = 0; k < K; k++)
+		L->group_of[k] = (int32_t)(L->order[k] / width);
+	assert_int_equal(ops->scale_search(&cpu, L->scales, g->symmetric ? NULL : L->zeros, &w, L->weight, g, &how), 0);
+	assert_int_equal(ops->permute_sym(&cpu, &r, &h, L->order, damping * mean_diagonal(), 1), 0);
+	assert_int_equal(ops->factor(&cpu, &r, &failed), 0);
+	assert_int_equal(failed, 0);
+	assert_int_equal(ops->permute_sym(&cpu, &hd, &h, NULL, damping * mean_diagonal(), 1), 0);
+}
+
+/* codes and d of all rows, in the original order */
+static void do_round(const struct bk_grid *g)
+{
+	static float wp[N * K], dp[N * K];
+	static int8_t cp[N * K];
+	struct bk_mat w = M_W, mwp = mat(wp, N, K, BK_F32), mdp = mat(dp, N, K, BK_F32), mcp = mat(cp, N, K, BK_I8), r = M_R, d = M_D, c = M_C;
+
+	assert_int_equal(ops->permute_cols(&cpu, &mwp, &w, L->order, 0), 0);
+	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, g->symmetric ? NULL : L->zeros, L->group_of, g), 0);
+	assert_int_equal(ops->permute_cols(&cpu, &d, &mdp, L->order, 1), 0);
+	assert_int_equal(ops->permute_cols(&cpu, &c, &mcp, L->order, 1), 0);
+}
+
+static double total_loss(void)
+{
+	double loss[N], sum = 0;
+	struct bk_mat d = M_D, hd = M_HD;
+
+	assert_int_equal(ops->loss(&cpu, loss, &d, &hd), 0);
+	for (int i = 0; i < N; i++)
+		sum += loss[i];
+	return sum;
+}
+
+static void round_plainly(const struct bk_grid *g)
+{
+	const int64_t width = g->group ? g->group : K, spr = K / width;
+
+	for (int i = 0; i < N; i++)
+		for (int k = 0; k < K; k++) {
+			const float s = L->scales[i * spr + k / width], z = g->symmetric ? 0 : (float)L->zeros[i * spr + k / width];
+			const struct bk_code q = bk_grid_round(L->w[i * K + k], s, z, g->number, bk_grid_lo(g), bk_grid_hi(g));
+
+			L->codes[i * K + k] = (int8_t)q.code;
+			L->d[i * K + k] = L->w[i * K + k] - q.value;
+		}
+}
+
+/* The update of the paper: U upper with inverse(H) = UᵀU, columns in turn, in double. Returns how many codes differ from L->codes. */
+static int against_inverse(const struct bk_grid *g)
+{
+	static double a[K][K], inv[K][K], u[K][K], w[N][K];
+	const int64_t width = g->group ? g->group : K, spr = K / width;
+	int differ = 0;
+
+	for (int i = 0; i < K; i++)
+		for (int j = 0; j < K; j++) {
+			a[i][j] = L->hd[L->order[i] * K + L->order[j]];
+			inv[i][j] = i == j;
+		}
+	for (int p = 0; p < K; p++) { /* Gauss-Jordan: positive definite, no pivoting needed */
+		const double f = 1 / a[p][p];
+
+		for (int j = 0; j < K; j++) {
+			a[p][j] *= f;
+			inv[p][j] *= f;
+		}
+		for (int i = 0; i < K; i++) {
+			const double m = a[i][p];
+
+			for (int j = 0; j < K && i != p; j++) {
+				a[i][j] -= m * a[p][j];
+				inv[i][j] -= m * inv[p][j];
+			}
+		}
+	}
+	for (int i = 0; i < K; i++) /* inv = UᵀU: Cholesky, transposed */
+		for (int j = i; j < K; j++) {
+			double s = inv[i][j];
+
+			for (int k = 0; k < i; k++)
+				s -= u[k][i] * u[k][j];
+			u[i][j] = j == i ? sqrt(s) : s / u[i][i];
+		}
+	for (int n = 0; n < N; n++)
+		for (int k = 0; k < K; k++)
+			w[n][k] = L->w[n * K + L->order[k]];
+	for (int n = 0; n < N; n++)
+		for (int k = 0; k < K; k++) {
+			const int col = L->order[k];
+			const float s = L->scales[n * spr + col / width], z = g->symmetric ? 0 : (float)L->zeros[n * spr + col / width];
+			const struct bk_code q = bk_grid_round((float)w[n][k], s, z, g->number, bk_grid_lo(g), bk_grid_hi(g));
+			const double e = (w[n][k] - q.value) / u[k][k];
+
+			differ += (int8_t)q.code != L->codes[n * K + col];
+			for (int j = k + 1; j < K; j++)
+				w[n][j] -= e * u[k][j];
+		}
+	return differ;
+}
+
+static const struct bk_grid grids[] = {
+	{ BK_INT, 4, 1, 128 }, { BK_INT, 4, 1, 0 }, { BK_INT, 3, 1, 64 }, { BK_INT, 4, 0, 32 }, { BK_INT, 8, 1, 0 }, { BK_E4M3, 8, 1, 0 },
+};
+#define N_GRIDS (sizeof grids / sizeof grids[0])
+
+static void the_same_as_with_an_inverse(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2 * N_GRIDS; i++) {
+		prepare(&grids[i / 2], i % 2, 0.01, i % 3 == 0);
+		do_round(&grids[i / 2]);
+		/* float32 against double: a value next to a tie may fall on the other side, and takes what follows in its row with it */
+		assert_in_range(against_inverse(&grids[i / 2]), 0, N * K / 100);
+	}
+}
+
+static void the_loss_is_the_length_of_d_times_r(void **state)
+{
+	double sum = 0, loss;
+
+	(void)state;
+	prepare(&grids[0], true, 0.01, false);
+	do_round(&grids[0]);
+	loss = total_loss();
+	for (int n = 0; n < N; n++)
+		for (int k = 0; k < K; k++) {
+			double s = 0;
+
+			for (int j = 0; j <= k; j++)
+				s += (double)L->d[n * K + L->order[j]] * L->r[j * K + k];
+			sum += s * s;
+		}
+	assert_true(fabs(sum - loss) < 1e-5 * loss);
+}
+
+static void each_step_lowers_the_loss(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < N_GRIDS; i++) {
+		const struct bk_grid *g = &grids[i];
+		struct bk_mat w = M_W, hd = M_HD, d = M_D, c = M_C;
+		double plain, with_order, refitted, before;
+
+		prepare(g, true, 0.01, false);
+		round_plainly(g);
+		plain = total_loss();
+		do_round(g);
+		with_order = total_loss();
+		assert_true(with_order < 0.8 * plain);
+		before = with_order;
+		for (int pass = 0; pass < 2; pass++) {
+			assert_int_equal(ops->refit(&cpu, L->scales, &d, &c, &w, &hd, g->symmetric ? NULL : L->zeros, g), 0);
+			refitted = total_loss();
+			assert_true(refitted <= before * (1 + 1e-6));
+			assert_int_equal(ops->descend(&cpu, &c, &d, &hd, L->scales, g->symmetric ? NULL : L->zeros, g, 2), 0);
+			before = total_loss();
+			assert_true(before <= refitted * (1 + 1e-6));
+		}
+		assert_true(before < with_order);
+		for (int k = 0; k < N * K; k++) { /* d is what codes and scales say */
+			const int64_t width = g->group ? g->group : K, spr = K / width, at = k / K * spr + k % K / width;
+			const float v = bk_grid_value(L->codes[k], L->scales[at], g->symmetric ? 0 : (float)L->zeros[at], g->number);
+
+			assert_true(fabsf(L->w[k] - v - L->d[k]) < 1e-6f);
+			assert_true(L->scales[at] == bk_round_bf16(L->scales[at]));
+		}
+	}
+}
+
+static void weighted_scales_are_better_where_it_counts(void **state)
+{
+	double plain, weighted;
+
+	(void)state;
+	prepare(&grids[0], true, 0.01, false);
+	do_round(&grids[0]);
+	plain = total_loss();
+	prepare(&grids[0], true, 0.01, true);
+	do_round(&grids[0]);
+	weighted = total_loss();
+	assert_true(weighted < 0.7 * plain);
+}
+
+static void what_is_not_positive_definite_is_told(void **state)
+{
+	struct bk_mat r = M_R, h = M_H;
+	int failed = -1;
+	const float kept = L->h[5 * K + 5];
+
+	(void)state;
+	L->h[5 * K + 5] = NAN;
+	assert_int_equal(ops->permute_sym(&cpu, &r, &h, NULL, 1, 1), 0);
+	assert_int_equal(ops->factor(&cpu, &r, &failed), 0);
+	assert_int_equal(failed, 1);
+	L->h[5 * K + 5] = -1;
+	assert_int_equal(ops->permute_sym(&cpu, &r, &h, NULL, 0.1, 1), 0);
+	assert_int_equal(ops->factor(&cpu, &r, &failed), 0);
+	assert_int_equal(failed, 1);
+	L->h[5 * K + 5] = kept;
+	memset(L->hd, 0, sizeof L->hd); /* rank 0, saved by damping alone */
+	struct bk_mat zero = M_HD;
+	assert_int_equal(ops->permute_sym(&cpu, &r, &zero, NULL, 0, 0), 0);
+	assert_int_equal(ops->factor(&cpu, &r, &failed), 0);
+	assert_int_equal(failed, 1);
+	assert_int_equal(ops->permute_sym(&cpu, &r, &zero, NULL, 0.01, 1), 0);
+	assert_int_equal(ops->factor(&cpu, &r, &failed), 0);
+	assert_int_equal(failed, 0);
+}
+
+static void groups_of_zeros_stay_zero(void **state)
+{
+	float kept[128];
+
+	(void)state;
+	memcpy(kept, L->w, sizeof kept);
+	memset(L->w, 0, sizeof kept);
+	prepare(&grids[0], false, 0.01, true);
+	round_plainly(&grids[0]);
+	for (int k = 0; k < 128; k++)
+		assert_int_equal(L->codes[k], 0);
+	assert_true(L->scales[0] == 0x1p-7f);
+	memcpy(L->w, kept, sizeof kept);
+}
+
+/* The check that other back ends are held against accepts the CPU's own table, and notices a table that rounds plainly. */
+static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	float *one = calloc((size_t)(w->cols * w->cols), sizeof *one);
+	struct bk_mat unit = { one, w->cols, w->cols, w->cols, BK_F32 };
+	int error;
+
+	(void)r;
+	for (int64_t i = 0; one && i < w->cols; i++)
+		one[i * w->cols + i] = 1;
+	error = one ? bk_solve_cpu()->round(s, codes, d, w, &unit, scales, zeros, group_of, g) : BK_RUN_NO_MEMORY;
+	free(one);
+	return error;
+}
+
+static void the_check_checks(void **state)
+{
+	const struct bk_run_options o = { .threads = 1 };
+	struct bk_solve s = { .ops = bk_run_cpu() };
+	struct bk_solve_ops broken = *bk_solve_cpu();
+
+	(void)state;
+	assert_int_equal(s.ops->open(&s.run, &o), 0);
+	for (uint64_t seed = 1; seed <= 3; seed++) {
+		struct bk_check c = { .state = seed };
+
+		if (bk_solve_check(&s, bk_solve_cpu(), &c))
+			fail_msg("%s", c.why);
+	}
+	broken.round = plain_round;
+	struct bk_check c = { .state = 4 };
+	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
+	s.ops->close(s.run);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_check_checks),
+		cmocka_unit_test(the_same_as_with_an_inverse),
+		cmocka_unit_test(the_loss_is_the_length_of_d_times_r),
+		cmocka_unit_test(each_step_lowers_the_loss),
+		cmocka_unit_test(weighted_scales_are_better_where_it_counts),
+		cmocka_unit_test(what_is_not_positive_definite_is_told),
+		cmocka_unit_test(groups_of_zeros_stay_zero),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

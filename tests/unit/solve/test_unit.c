@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Units of the bundled model through a method that sees them whole: better than plain rounding, the same on any number of threads, stored and read back,
+ * and what cannot be solved is said. */
+#include "core/solve/solve.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/mem.h"
+#include "core/base/rng.h"
+#include "core/plugin/method_run.h"
+#include "core/solve/store.h"
+
+struct fixture {
+	struct bl_model *m;
+	struct bl_backend backend;
+	struct bl_pool *pool;
+	struct bl_engine e;
+	struct bl_registry r;
+	float *h; /* of any unit with so many columns */
+	char dir[64];
+};
+
+static void make_hessian(float *h, int64_t n)
+{
+	struct bl_rng rng;
+	float *x = bl_xalloc((size_t)(4 * n * n), sizeof *x);
+
+	bl_rng_seed(&rng, 7);
+
+	for (int64_t t = 0; t < 4 * n; t++) {
+		double common = bl_rng_normal(&rng);
+		for (int64_t k = 0; k < n; k++)
+			x[t * n + k] = (float)((common * (k % 3) + bl_rng_normal(&rng)) * (k % 41 == 5 ? 10 : 1));
+	}
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t j = 0; j <= i; j++) {
+			float s = 0;
+			for (int64_t t = 0; t < 4 * n; t++)
+				s += x[t * n + i] * x[t * n + j];
+			h[i * n + j] = s;
+		}
+	bl_free(x);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof *f);
+	struct bl_err err = BL_ERR_INIT;
+
+	if (bl_model_open(&f->m, BL_SOURCE_DIR "/tests/models/tiny-exaone4", &err))
+		fail_msg("%s", err.text);
+	bl_backend_open(&f->backend, NULL);
+	f->pool = bl_pool_new(2);
+	if (bl_engine_open(&f->e, &f->backend, "cpu", f->pool, 0, &err))
+		fail_msg("%s", err.text);
+	bl_registry_open(&f->r, BL_BUILD_DIR);
+	f->h = bl_xalloc(256 * 256, sizeof *f->h);
+	make_hessian(f->h, 256);
+	strcpy(f->dir, "/tmp/bl-solve-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	bl_remove_tree(f->dir);
+	bl_registry_close(&f->r);
+	bl_engine_close(&f->e);
+	bl_pool_free(f->pool);
+	bl_backend_close(&f->backend);
+	bl_model_close(f->m);
+	bl_free(f->h);
+	free(f);
+	return 0;
+}
+
+static struct bl_solve_request request(const struct fixture *f, int unit, const char *scheme, const char *params)
+{
+	struct bl_solve_request rq = { .registry = &f->r, .model = f->m, .unit = unit, .method = "gptq", .params = params, .h = f->h, .tokens = 1024 };
+	struct bl_err err = BL_ERR_INIT;
+
+	assert_int_equal(bl_scheme_parse(&rq.scheme, scheme, &err), BL_OK);
+	return rq;
+}
+
+static struct bl_solved *solve(struct fixture *f, int unit, const char *scheme, const char *params)
+{
+	struct bl_solve_request rq = request(f, unit, scheme, params);
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+
+	if (bl_solve_unit(&s, &f->e, &rq, &err))
+		fail_msg("%s", err.text);
+	return s;
+}
+
+/* damping 1 and no order is close to plain rounding; each step beyond it must pay */
+static void every_step_pays(void **state)
+{
+	static const char *const steps[] = { "damping=1,order=none,observer=minmax", "order=none,observer=minmax", "observer=minmax", "", "rounds=2" };
+	static const char *const schemes[] = { "W4A16", "W4A16_channel", "W3A16", "W4A16_ASYM" };
+
+	for (size_t k = 0; k < sizeof schemes / sizeof schemes[0]; k++) {
+		double last = INFINITY;
+		for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+			struct bl_solved *s = solve(*state, 0, schemes[k], steps[i]);
+
+			assert_string_equal(s->report, "");
+			assert_true(s->rel > 0 && s->rel < last * (i == 2 ? 1.05 : 1));
+			last = s->rel;
+			bl_solved_free(s);
+		}
+	}
+}
+
+/* The relative error that is told is that of the codes, in plain double sums. */
+static void the_error_is_that_of_the_codes(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solved *s = solve(f, 2, "W4A16", "");
+	const struct bl_unit *u = &f->m->units[2];
+	double base = 0, loss = 0;
+	int64_t at = 0;
+
+	for (int m = 0; m < u->n_members; at += u->members[m++].rows)
+		for (int64_t row = 0; row < u->members[m].rows; row += 37) {
+			double w[256], d[256];
+
+			for (int k = 0; k < 256; k++) {
+				const uint32_t bits = (uint32_t)((const uint16_t *)u->members[m].weight->data)[row * 256 + k] << 16;
+				float v;
+
+				memcpy(&v, &bits, 4);
+				w[k] = v;
+				d[k] = v - (double)s->codes[(at + row) * 256 + k] * s->scales[(at + row) * 2 + k / 128];
+			}
+			for (int i = 0; i < 256; i++)
+				for (int j = 0; j < 256; j++) {
+					const double h = i >= j ? f->h[i * 256 + j] : f->h[j * 256 + i];
+
+					base += w[i] * h * w[j];
+					loss += d[i] * h * d[j];
+				}
+		}
+	assert_true(fabs(loss / base - s->rel) < 0.15 * s->rel); /* a sample of the rows */
+	bl_solved_free(s);
+}
+
+static void threads_change_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solved *a = solve(f, 0, "W4A16", "rounds=1"), *b;
+	struct bl_pool *one = bl_pool_new(1), *two = f->pool;
+
+	f->e.pool = one;
+	b = solve(f, 0, "W4A16", "rounds=1");
+	f->e.pool = two;
+	bl_pool_free(one);
+	assert_memory_equal(a->codes, b->codes, (size_t)(a->rows * a->cols));
+	assert_memory_equal(a->scales, b->scales, (size_t)(a->rows * a->spr) * sizeof(float));
+	bl_solved_free(a);
+	bl_solved_free(b);
+}
+
+static void stored_and_read_back(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solve_request rq = request(f, 0, "W4A16_ASYM", ""), other = request(f, 0, "W4A16_ASYM", "damping=0.02");
+	struct bl_solved *s = solve(f, 0, "W4A16_ASYM", ""), *back = NULL;
+	struct bl_err err = BL_ERR_INIT;
+	char key[65], key2[65], path[256];
+
+	bl_solved_key(key, &rq, "calibration", "cpu");
+	bl_solved_key(key2, &other, "calibration", "cpu");
+	assert_string_not_equal(key, key2);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_NOT_FOUND);
+	bl_err_clear(&err);
+	assert_int_equal(bl_solved_save(s, f->dir, key, &err), BL_OK);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_OK);
+	assert_memory_equal(s->codes, back->codes, (size_t)(s->rows * s->cols));
+	assert_memory_equal(s->scales, back->scales, (size_t)(s->rows * s->spr) * sizeof(float));
+	assert_memory_equal(s->zeros, back->zeros, (size_t)(s->rows * s->spr));
+	assert_true(s->rel == back->rel);
+	bl_solved_free(back);
+	snprintf(path, sizeof path, "%s/solved/%s.bin", f->dir, key);
+	for (int64_t at = 0; at < bl_file_bytes(path); at += 4099) { /* one byte anywhere */
+		FILE *file = fopen(path, "r+b");
+		int c;
+
+		assert_non_null(file);
+		fseek(file, (long)at, SEEK_SET);
+		c = fgetc(file);
+		fseek(file, (long)at, SEEK_SET);
+		fputc(c ^ 0x10, file);
+		fclose(file);
+		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+		bl_err_clear(&err);
+		file = fopen(path, "r+b");
+		fseek(file, (long)at, SEEK_SET);
+		fputc(c, file);
+		fclose(file);
+	}
+	assert_int_equal(truncate(path, 100), 0);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+	bl_solved_free(s);
+}
+
+static void hessians_that_are_no_good(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solve_request rq = request(f, 0, "W4A16", "damping=0");
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+	float *h = bl_xalloc(256 * 256, sizeof *h);
+
+	/* NaN on the diagonal: refused by name */
+	memcpy(h, f->h, 256 * 256 * sizeof *h);
+	h[9 * 256 + 9] = NAN;
+	rq.h = h;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
+	assert_non_null(strstr(err.text, "channel 9"));
+	bl_err_clear(&err);
+	/* rank 1, no damping: the ladder finds one and says so */
+	for (int i = 0; i < 256; i++)
+		for (int j = 0; j < 256; j++)
+			h[i * 256 + j] = (float)((i % 7 + 1) * (j % 7 + 1));
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	assert_non_null(strstr(s->report, "damping raised"));
+	bl_solved_free(s);
+	/* indefinite beyond repair: plain rounding, told */
+	h[1 * 256 + 0] = 1e9f;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	assert_non_null(strstr(s->report, "rounded plainly"));
+	bl_solved_free(s);
+	/* nothing ever fired */
+	memset(h, 0, 256 * 256 * sizeof *h);
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	assert_true(s->rel == 0);
+	bl_solved_free(s);
+	/* a dead channel keeps its weights, rounded */
+	memcpy(h, f->h, 256 * 256 * sizeof *h);
+	for (int k = 0; k < 256; k++)
+		h[(k > 17 ? k : 17) * 256 + (k > 17 ? 17 : k)] = 0;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	int used = 0;
+	for (int64_t row = 0; row < s->rows; row++)
+		used += s->codes[row * 256 + 17] != 0;
+	assert_true(used > s->rows / 4);
+	bl_solved_free(s);
+	bl_free(h);
+}
+
+static void refusals(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solve_request rq = request(f, 0, "W4A16", "damping=7");
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_USAGE);
+	bl_err_clear(&err);
+	rq = request(f, 0, "BF16", "");
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
+	bl_err_clear(&err);
+	rq = request(f, 0, "W4A16", "");
+	rq.method = "rtn";
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_NOT_FOUND);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_step_pays),          cmocka_unit_test(the_error_is_that_of_the_codes), cmocka_unit_test(threads_change_nothing),
+		cmocka_unit_test(stored_and_read_back),     cmocka_unit_test(hessians_that_are_no_good),      cmocka_unit_test(refusals),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

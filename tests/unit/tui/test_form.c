@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The forms of calibration and evaluation: words in, words out, refusals, what the workbench remembers per model, completion, and the keys on the screens. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "tui/app_private.h"
+#include "tui/script.h"
+
+static const struct bl_session_options options = { .threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR };
+static char folder[] = "/tmp/test_form.XXXXXX";
+static struct bl_settings *settings;
+
+static int enter_folder(void **state)
+{
+	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	if (!mkdtemp(folder) || chdir(folder))
+		return -1;
+	for (size_t i = 0; i < sizeof xdg / sizeof xdg[0]; i++)
+		setenv(xdg[i], folder, 1);
+	unsetenv("HF_HUB_CACHE");
+	if (bl_write_file("some text.txt", "one two three\n", 14, 0644, &err) || bl_write_file("rows.jsonl", "{\"text\": \"a b\"}\n", 16, 0644, &err))
+		return -1;
+	return symlink(BL_SOURCE_DIR "/tests/models/tiny-exaone4", "tiny");
+}
+
+static int leave_folder(void **state)
+{
+	(void)state;
+	if (chdir("/"))
+		return -1;
+	bl_remove_tree(folder);
+	return 0;
+}
+
+/* ---- words ---- */
+
+static void calibrate_words(void **state)
+{
+	struct bl_calib_request r = { .samples = 512, .seqlen = 1024, .hessians = true };
+	struct bl_str out = { 0 };
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(bl_calib_form_parse(&r, "a.jsonl  my\\ text.txt samples=8 hessians=off inputs=on keep=2 seed=7 memory=16G ram=500M", &err), BL_OK);
+	assert_int_equal(r.n_files, 2);
+	assert_string_equal(r.files[1], "my text.txt");
+	assert_int_equal(r.samples, 8);
+	assert_int_equal(r.seqlen, 1024);
+	assert_false(r.hessians);
+	assert_true(r.block_inputs);
+	assert_int_equal(r.memory_limit, 16ull << 30);
+	assert_int_equal(r.ram_limit, 500ull << 20);
+	bl_calib_form_print(&r, &out);
+	assert_string_equal(bl_str_c(&out), "a.jsonl my\\ text.txt samples=8 seqlen=1024 hessians=off inputs=on keep=2 seed=7 memory=16G ram=500M");
+
+	/* what was printed reads back the same */
+	struct bl_calib_request again = { 0 };
+	struct bl_str second = { 0 };
+
+	assert_int_equal(bl_calib_form_parse(&again, out.s, &err), BL_OK);
+	bl_calib_form_print(&again, &second);
+	assert_string_equal(out.s, bl_str_c(&second));
+
+	/* only values: the files stay; new files replace the old ones */
+	assert_int_equal(bl_calib_form_parse(&r, "seqlen=64", &err), BL_OK);
+	assert_int_equal(r.n_files, 2);
+	assert_int_equal(r.seqlen, 64);
+	assert_int_equal(bl_calib_form_parse(&r, "b.txt", &err), BL_OK);
+	assert_int_equal(r.n_files, 1);
+	bl_str_free(&out);
+	bl_str_free(&second);
+	bl_calib_request_free(&again);
+	bl_calib_request_free(&r);
+}
+
+/* Nothing is taken over of a line that is wrong anywhere, and the sentence says what would be right. */
+static void refusals(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "a.txt samples=0", "samples: a whole number from 1" }, { "a.txt samples=9x", "samples" },
+		{ "seqlen=1", "seqlen: a whole number from 2" },         { "hessians=maybe", "on or off" },
+		{ "memory=lots", "16G" },                                { "memory=-1G", "16G" },
+		{ "windows=3", "there is no \"windows\"" },              { "samples=99999999999999999999", "samples" },
+		{ "keep=-1", "none" },
+	};
+	struct bl_calib_request r = { .samples = 512, .seqlen = 1024 };
+	struct bl_eval_request e = { .seqlen = 1024 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		struct bl_err err = BL_ERR_INIT;
+
+		assert_int_equal(bl_calib_form_parse(&r, bad[i].text, &err), BL_USAGE);
+		assert_non_null(strstr(err.text, bad[i].says));
+		assert_int_equal(r.samples, 512);
+		assert_int_equal(r.seqlen, 1024);
+		assert_int_equal(r.n_files, 0);
+	}
+	struct bl_err err = BL_ERR_INIT;
+
+	assert_int_equal(bl_eval_form_parse(&e, "kl=a.txt books.txt", &err), BL_USAGE);
+	assert_non_null(strstr(err.text, "ppl=FILE"));
+	assert_null(e.kl);
+	bl_err_clear(&err);
+	assert_int_equal(bl_eval_form_parse(&e, "ppl=a\\ b.txt kl=c.txt windows=all items=20", &err), BL_OK);
+	assert_string_equal(e.ppl, "a b.txt");
+	assert_int_equal(e.windows, 0);
+	assert_int_equal(e.items, 20);
+	assert_int_equal(bl_eval_form_parse(&e, "kl=", &err), BL_OK);
+	assert_null(e.kl);
+	bl_eval_form_free(&e);
+	bl_calib_request_free(&r);
+}
+
+static void steps(void **state)
+{
+	struct bl_calib_request r = { .samples = 1, .seqlen = 2, .keep_windows = 1 };
+
+	(void)state;
+	for (int i = 0; i < 200; i++)
+		for (int f = 0; f < BL_CALIB_FIELDS; f++)
+			bl_form_step(&bl_calib_fields[f], &r, 1);
+	assert_true(r.samples > 1 && r.samples <= 100000000);
+	assert_true(r.hessians && r.block_inputs);
+	assert_true((int64_t)r.seed > 0 && (int64_t)r.memory_limit > 0);
+	for (int i = 0; i < 200; i++)
+		for (int f = 0; f < BL_CALIB_FIELDS; f++)
+			bl_form_step(&bl_calib_fields[f], &r, -1);
+	assert_int_equal(r.samples, 1);
+	assert_int_equal(r.seqlen, 2);
+	assert_int_equal(r.keep_windows, 0);
+	assert_int_equal(r.memory_limit, 0);
+	assert_false(r.hessians);
+}
+
+/* ---- on the screen ---- */
+
+static struct bl_app *make(bool keep_state)
+{
+	struct bl_app *app;
+	struct bl_err err = BL_ERR_INIT;
+
+	settings = bl_settings_new();
+	app = bl_app_new(settings, &options, 24, 80, false);
+	if (keep_state)
+		bl_app_keep_state(app);
+	assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
+	return app;
+}
+
+static void drop(struct bl_app *app)
+{
+	bl_app_free(app);
+	bl_settings_free(settings);
+}
+
+static void press(struct bl_app *app, const char *script)
+{
+	struct bl_script s = { .keys_path = "test" };
+	struct bl_str out = { 0 };
+	struct bl_err err = BL_ERR_INIT;
+
+	assert_int_equal(bl_script_play(app, &s, script, strlen(script), &out, &err), BL_OK);
+	bl_str_free(&out);
+}
+
+static bool shows(struct bl_app *app, const char *text)
+{
+	struct bl_str s = { 0 };
+	bool found;
+
+	bl_app_draw(app);
+	bl_grid_dump(&app->grid, &s, false);
+	found = strstr(bl_str_c(&s), text) != NULL;
+	bl_str_free(&s);
+	return found;
+}
+
+static void the_form(void **state)
+{
+	struct bl_app *app = make(false);
+
+	(void)state;
+	press(app, "c");
+	assert_string_equal(bl_app_top(app)->name, "calibrate");
+	assert_true(shows(app, "a adds a file"));
+	press(app, "<Enter>"); /* without data nothing starts, and it says what to do */
+	assert_true(shows(app, "no data to calibrate with"));
+	press(app, "<Esc> a \"rows.jsonl\" <Enter> j <Space> \"8\" <Enter> j <Left> j <Space>");
+	assert_int_equal(bl_app_calib_form(app)->n_files, 1);
+	assert_int_equal(bl_app_calib_form(app)->samples, 8);
+	assert_int_equal(bl_app_calib_form(app)->seqlen, 512);
+	assert_false(bl_app_calib_form(app)->hessians);
+	press(app, "k <Space> \"x\" <Enter>");
+	assert_true(shows(app, "a whole number"));
+	press(app, "<Esc> <Esc>"); /* the message, the screen: the values stay */
+	assert_string_equal(bl_app_top(app)->name, "layers");
+	press(app, "c");
+	assert_true(shows(app, "rows.jsonl"));
+	press(app, "d");
+	assert_int_equal(bl_app_calib_form(app)->n_files, 0);
+	press(app, "<Esc> e <Space> \"rows.jsonl\" <Enter>");
+	assert_string_equal(bl_app_top(app)->name, "evaluate");
+	assert_string_equal(bl_app_eval_form(app)->ppl, "rows.jsonl");
+	press(app, "d <Enter>");
+	assert_true(shows(app, "nothing to measure on"));
+	drop(app);
+}
+
+static void remembered(void **state)
+{
+	struct bl_app *app = make(true);
+	char full[256];
+
+	(void)state;
+	press(app, "c a \"some text.txt\" <Enter> <Esc> e <Space> \"rows.jsonl\" <Enter> <Esc>");
+	drop(app);
+	app = make(false); /* scripts remember nothing */
+	assert_int_equal(bl_app_calib_form(app)->n_files, 0);
+	drop(app);
+	app = make(true);
+	assert_int_equal(bl_app_calib_form(app)->n_files, 1);
+	/* the whole path, so that it is found from another folder too */
+	snprintf(full, sizeof full, "%s/some text.txt", folder);
+	assert_string_equal(bl_app_calib_form(app)->files[0], full);
+	assert_non_null(strstr(bl_app_eval_form(app)->ppl, "/rows.jsonl"));
+	drop(app);
+}
+
+static void completion(void **state)
+{
+	struct bl_app *app = make(false);
+	struct bl_completion c = { 0 };
+
+	(void)state;
+	bl_complete(app, &c, "COMMAND", "calibrate some", 14);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "some\\ text.txt");
+	bl_complete(app, &c, "COMMAND", "calibrate some\\ text.txt sa", 27);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "samples=");
+	bl_complete(app, &c, "COMMAND", "calibrate x hessians=", 21);
+	assert_int_equal(c.n, 2);
+	bl_complete(app, &c, "COMMAND", "evaluate kl=ro", 14);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "rows.jsonl");
+	assert_int_equal(c.from, 12);
+	bl_completion_free(&c);
+	drop(app);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(calibrate_words), cmocka_unit_test(refusals),   cmocka_unit_test(steps),
+		cmocka_unit_test(the_form),        cmocka_unit_test(remembered), cmocka_unit_test(completion),
+	};
+
+	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}
