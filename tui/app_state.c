@@ -257,9 +257,18 @@ void bl_app_tick(struct bl_app *app)
 
 int bl_app_timeout_ms(const struct bl_app *app)
 {
+	struct bl_device_view device;
+	struct bl_effect effect;
+
 	if (!app->session)
 		return -1;
+	if (bl_jobs_busy(app->session->jobs))
+		return 500;
 	if (bl_plan_dirty(app->session->plan))
 		return 1000; /* the autosave */
-	return bl_jobs_busy(app->session->jobs) ? 500 : -1;
+	bl_session_device(app->session, &device);
+	if (device.cuda)
+		return 2000; /* its memory, and who else is there */
+	bl_session_effect(app->session, &effect);
+	return effect.kl.origin == BL_MEASURED ? 30000 : -1; /* how old it is */
 }

@@ -417,9 +417,21 @@ static unsigned do_quit_now(struct bl_app *app, const char *arg)
 	return BL_REACT_NONE;
 }
 
+/* Work that somebody asked for; reading weights and keeping the screen up to date is none. */
+static bool work_is_lost(const struct bl_app *app)
+{
+	static const char *const kinds[] = { "export", "verify", "calibrate", "evaluate" };
+	struct bl_job_view j;
+
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (bl_app_find_job(app, kinds[i], &j))
+			return true;
+	return false;
+}
+
 static unsigned do_quit(struct bl_app *app, const char *arg)
 {
-	bool job = app->session && bl_jobs_lane_busy(app->session->jobs, BL_LANE_MAIN);
+	bool job = work_is_lost(app);
 	bool dirty = app->session && bl_plan_dirty(app->session->plan);
 
 	if (!job && !dirty)

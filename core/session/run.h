@@ -17,6 +17,8 @@ struct bl_device_view {          /* copied; NVML when it can be loaded, else wha
 	int other_processes;     /* on the same GPU, other than this one; -1: unknown */
 };
 void bl_session_device(struct bl_session *s, struct bl_device_view *out);
+/* "auto", "cpu", "cuda", "cuda:N"; work from now on runs there. Also the way on after a lost GPU. */
+enum bl_status bl_session_set_device(struct bl_session *s, const char *device, struct bl_err *err);
 
 /* --- calibration --- */
 struct bl_calib_request {
@@ -60,7 +62,7 @@ const char *bl_session_calib_title(const struct bl_session *s);
 float *bl_session_input_absmax(struct bl_session *s);
 /* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
 void bl_session_use_ranges(struct bl_session *s, float *absmax);
-/* Of one unit; NaN: unknown. */
+/* Of one unit, by the finished calibration; any thread. NaN: unknown. */
 float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
@@ -79,6 +81,7 @@ struct bl_effect {
 void bl_session_effect(struct bl_session *s, struct bl_effect *out);
 /* KL of one unit alone at a choice (others as in the base), when it was measured; UNKNOWN otherwise. Asking queues the measurement when `want`. */
 struct bl_quantity bl_session_unit_kl(struct bl_session *s, int unit, const struct bl_choice *c, bool want);
+bool bl_session_unit_kl_computing(struct bl_session *s, int unit, const struct bl_choice *c);
 void bl_session_wait_live(struct bl_session *s); /* blocks (command line): all requested errors and the plan's KL are known */
 
 /* --- evaluation --- */

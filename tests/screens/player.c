@@ -6,6 +6,8 @@
  * Comments at the head of the .keys file say what to play on:
  *   # open: tiny-exaone4               a folder of tests/models (left out: the list of checkpoints)
  *   # beside: tiny-exaone4             one that lies there without being opened
+ *   # data: yes                        the files of tests/data lie there as data/
+ *   # mask: about                      numbers behind "about " depend on the machine: they are shown as # (up to 8 such lines)
  *   # variants: 80x24 120x40 80x24-ascii 80x24-mono 80x24-dark     -mono and -dark also record the looks */
 #include <errno.h>
 #include <locale.h>
@@ -22,8 +24,9 @@
 
 struct play {
 	const char *keys;
-	char open[64], beside[64], variants[256];
-	bool update, sabotage;
+	char open[64], beside[64], variants[256], mask[8][32];
+	int n_masks;
+	bool update, sabotage, data;
 };
 
 static void die(const struct bl_err *err)
@@ -37,6 +40,9 @@ static void heads(struct play *p, const char *text)
 	while (*text == '#') {
 		sscanf(text, "# open: %63s", p->open);
 		sscanf(text, "# beside: %63s", p->beside);
+		p->data |= !strncmp(text, "# data: yes", 11);
+		if (!strncmp(text, "# mask: ", 8) && p->n_masks < 8)
+			snprintf(p->mask[p->n_masks++], sizeof p->mask[0], "%.*s ", (int)strcspn(text + 8, "\n"), text + 8);
 		if (!strncmp(text, "# variants: ", 12))
 			snprintf(p->variants, sizeof p->variants, "%.*s", (int)strcspn(text + 12, "\n"), text + 12);
 		text += strcspn(text, "\n");
@@ -69,7 +75,33 @@ static void prepare(const struct play *p)
 		perror(from);
 		exit(1);
 	}
+	if (p->data && symlink(BL_SOURCE_DIR "/tests/data", "data") && errno != EEXIST) {
+		perror("data");
+		exit(1);
+	}
 	bl_free(from);
+}
+
+/* Numbers behind a word of the head become one '#', so that their width does not matter. */
+static void hide_numbers(const struct play *p, struct bl_str *s)
+{
+	struct bl_str out = { 0 };
+
+	for (size_t i = 0; i < s->len;) {
+		size_t len = 0;
+
+		for (int m = 0; m < p->n_masks && !len; m++)
+			len = strncmp(s->s + i, p->mask[m], strlen(p->mask[m])) ? 0 : strlen(p->mask[m]);
+		if (!len || !strspn(s->s + i + len, "0123456789")) {
+			bl_str_addc(&out, s->s[i++]);
+			continue;
+		}
+		bl_str_addn(&out, s->s + i, len);
+		i += len + strspn(s->s + i + len, "0123456789.:");
+		bl_str_addc(&out, '#');
+	}
+	bl_str_free(s);
+	*s = out;
 }
 
 static void cleanup(void)
@@ -98,6 +130,8 @@ static void play(const struct play *p, const char *variant, struct bl_str *out)
 	    bl_script_run(&s, settings, &o, p->open[0] ? p->open : NULL, out, &err))
 		die(&err);
 	bl_settings_free(settings);
+	if (p->n_masks && out->len)
+		hide_numbers(p, out);
 }
 
 /* The first line that differs, for people. */

@@ -5,7 +5,7 @@
 
 #include "tui/app.h"
 
-enum bl_unit_pane { BL_PANE_HISTOGRAM, BL_PANE_OUT, BL_PANE_IN, BL_PANE_INPUT, BL_PANE_MAP, BL_PANE_MEMBERS, BL_PANE_COUNT };
+enum bl_unit_pane { BL_PANE_HISTOGRAM, BL_PANE_OUT, BL_PANE_IN, BL_PANE_INPUT, BL_PANE_TOKENS, BL_PANE_MAP, BL_PANE_MEMBERS, BL_PANE_COUNT };
 
 const char *bl_unit_pane_name(int pane);
 void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct bl_grid_s *g, struct bl_grid_view v);

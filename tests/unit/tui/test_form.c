@@ -242,6 +242,64 @@ static void remembered(void **state)
 	drop(app);
 }
 
+/* A job that works until it is told to end. */
+static enum bl_status work(struct bl_job *j, void *ctx, struct bl_err *err)
+{
+	atomic_int *end = ctx;
+
+	(void)err;
+	for (double done = 0; !atomic_load(end) && !bl_job_checkpoint(j); done++) {
+		bl_job_progress(j, "forward", done, 1e6, "tokens");
+		usleep(500);
+	}
+	return BL_OK;
+}
+
+/* Turns of the loop until the screen shows a text, at most ten seconds. */
+static bool comes(struct bl_app *app, const char *text)
+{
+	for (int i = 0; i < 1000; i++) {
+		bl_app_tick(app);
+		if (shows(app, text))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static void pause_and_resume(void **state)
+{
+	static const struct bl_job_ops ops = { .name = "calibrate", .lane = BL_LANE_MAIN, .run = work, .pausable = true };
+	struct bl_app *app = make(false);
+	atomic_int end = 0;
+	struct bl_job_view j;
+
+	(void)state;
+	bl_app_key(app, "P");
+	assert_true(shows(app, "nothing runs that can be paused"));
+	uint64_t id = bl_jobs_add(app->session->jobs, &ops, &end, "calibrate 4x64");
+	assert_true(comes(app, "tokens"));
+	bl_app_key(app, "c"); /* a second one is not begun */
+	assert_true(shows(app, "calibrate 4x64 is running"));
+	bl_app_key(app, "<Esc>");
+	bl_app_key(app, "P");
+	assert_true(comes(app, "paused (P goes on)"));
+	assert_true(bl_jobs_view(app->session->jobs, id, &j));
+	assert_int_equal(j.state, BL_JOB_PAUSED);
+	bl_app_key(app, "J");
+	assert_true(shows(app, "paused"));
+	bl_app_key(app, "P"); /* the same key, on the list, for the row under the cursor */
+	for (int i = 0; i < 1000 && j.state == BL_JOB_PAUSED; i++, usleep(10000))
+		bl_jobs_view(app->session->jobs, id, &j);
+	assert_int_equal(j.state, BL_JOB_RUNNING);
+	bl_app_key(app, "C-c");
+	assert_true(shows(app, "Cancel calibrate 4x64? (y/n)"));
+	bl_app_key(app, "n");
+	atomic_store(&end, 1);
+	assert_true(comes(app, "calibrate 4x64: done"));
+	drop(app);
+}
+
 static void completion(void **state)
 {
 	struct bl_app *app = make(false);
@@ -269,6 +327,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calibrate_words), cmocka_unit_test(refusals),   cmocka_unit_test(steps),
 		cmocka_unit_test(the_form),        cmocka_unit_test(remembered), cmocka_unit_test(completion),
+		cmocka_unit_test(pause_and_resume),
 	};
 
 	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
