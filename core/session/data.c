@@ -110,10 +110,34 @@ static char *report_of(const struct bl_dataset *set)
 	return bl_str_take(&out);
 }
 
+/* What stands for characters that would move a line; NULL: shown as it is. */
+static const char *mark_of(char c)
+{
+	return c == '\n' ? "⏎" : c == '\t' ? "⇥" : c == '\r' ? "␍" : c == '\0' ? "\\x00" : NULL;
+}
+
+/* The window as text, special tokens as they are written; characters that several tokens make up are put together first. */
 static void pieces(struct bl_live_data *d, int64_t window, size_t limit, struct bl_str *out)
 {
-	for (int64_t i = 0; i < d->len && out->len < limit; i++)
-		bl_tokenizer_piece(d->tokenizer, d->ids[window * d->len + i], out);
+	struct bl_str raw = {0};
+	struct bl_err err = BL_ERR_INIT;
+
+	for (int64_t i = 0; i < d->len && raw.len < limit; i++)
+		if (bl_tokenizer_decode(d->tokenizer, &d->ids[window * d->len + i], 1, false, &raw, &err))
+			bl_tokenizer_piece(d->tokenizer, d->ids[window * d->len + i], &raw);
+	for (size_t at = 0; at < raw.len;) {
+		size_t n = 0;
+		while (at + n < raw.len && !mark_of(raw.s[at + n]))
+			n++;
+		char *part = bl_xstrndup(raw.s + at, n), *shown = bl_xalloc(4 * n + 1, 1);
+		bl_str_add(out, bl_printable(shown, 4 * n + 1, part));
+		bl_free(shown);
+		bl_free(part);
+		at += n;
+		if (at < raw.len)
+			bl_str_add(out, mark_of(raw.s[at++]));
+	}
+	bl_str_free(&raw);
 }
 
 static void preview(struct bl_live_data *d)
