@@ -36,6 +36,11 @@ enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED o
 /* May what is there be replaced? --force and --yes say so; else a person at a terminal is asked; else no. */
 bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
 
+/* The folder of caches: --cache, else the user's. bl_free. */
+char *bl_cli_cache(const struct bl_cli *c);
+/* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
+enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err);
+
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
 void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n);

@@ -84,7 +84,7 @@ static enum bl_status unknown_option(const char *text, enum bl_command c, struct
 	       bl_fail(err, BL_USAGE, "unknown option %s: `bitlathe help %s` lists the options", text, commands[c].name);
 }
 
-static const char *const later[] = {"calibrate", "quantize", "tokenize", "forward", "generate", "search", "score", "run", "report", "surgery",
+static const char *const later[] = {"quantize", "search", "score", "run", "report", "surgery",
 				    "tune", "jobs", "attach"};
 
 static enum bl_status find_command(struct bl_options *o, const char *word, bool *is_command, struct bl_err *err)
@@ -181,6 +181,8 @@ enum bl_status bl_options_parse(struct bl_options *o, int argc, char **argv, str
 		if (o->value[k] && !bl_option_fits((enum bl_option)k, o->command) && strcmp(options[k].commands, "-"))
 			return bl_fail(err, BL_USAGE, "--%s does not go with %s (it does with: %s)", options[k].name, commands[o->command].name, options[k].commands);
 	const struct bl_command_row *c = &commands[o->command];
+	if (o->command == BL_CMD_workbench && o->n_args > c->most)
+		return bl_fail(err, BL_USAGE, "%s is no command (bitlathe help lists them); without a command one MODEL or PLAN is opened", o->args[0]);
 	if (o->n_args < c->least || o->n_args > c->most)
 		return bl_fail(err, BL_USAGE, "%s takes %s: bitlathe %s %s", c->name, o->n_args < c->least ? "more arguments" : "fewer arguments", c->name, c->args);
 	return BL_OK;

@@ -36,6 +36,9 @@ enum bl_status bl_bench_stats(struct bl_bench_row *r, struct bl_session *s, int 
 enum bl_status bl_bench_export(struct bl_bench_row *r, struct bl_session *s, const char *folder, bool zip, int runs, struct bl_progress *progress,
 			       struct bl_err *err);
 
+/* The tokenizer of the checkpoint in `folder` on one thread; file: rows to encode, NULL: a text that is made up. */
+enum bl_status bl_bench_tokenizer(struct bl_bench_row *r, const char *folder, const char *file, int runs, struct bl_progress *progress, struct bl_err *err);
+
 /* Kernels, one thread: first checked against the obvious loops (BL_MISMATCH when they differ), then timed; baseline: a copy that moves as many bytes. */
 struct bl_bench_kernels;
 enum bl_status bl_bench_kernels_new(struct bl_bench_kernels **out, struct bl_err *err);

@@ -58,7 +58,7 @@ struct running {
 static void progress(const struct running *r, int block, int64_t done, const char *phase)
 {
 	int64_t tokens = r->shape.windows * r->shape.len;
-	struct bl_calib_progress p = { .block = block, .blocks = r->blocks, .tokens_done = block * tokens + done, .tokens = r->blocks * tokens, .phase = phase };
+	struct bl_calib_progress p = { .block = block, .blocks = r->blocks, .tokens_done = done, .tokens = tokens, .phase = phase };
 
 	if (r->report)
 		r->report(r->ctx, &p);

@@ -51,7 +51,9 @@ static enum bl_status check_place(const struct bl_export_request *rq, struct bl_
 	else if (out && source && !strcmp(out, source))
 		bl_fail(err, BL_USAGE, "%s: is the source itself; the source is never written to", rq->out);
 	else if (lstat(rq->out, &st) == 0) {
-		if (!rq->overwrite)
+		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode))
+			bl_fail(err, BL_USAGE, "%s: is a device, pipe or socket; it is not replaced", rq->out);
+		else if (!rq->overwrite)
 			bl_fail(err, BL_USAGE, "%s: exists already (--force replaces it after the proof)", rq->out);
 		else if (is_zip(rq) && S_ISDIR(st.st_mode))
 			bl_fail(err, BL_USAGE, "%s: is a folder, not a zip", rq->out);

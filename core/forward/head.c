@@ -20,8 +20,8 @@ static const struct bl_tensor *head_tensor(const struct bl_forward *f) { return 
 static enum bl_status head_in_slabs(struct bl_forward *f, const struct bk_mat *logits, const struct bk_mat *x, struct bl_err *err)
 {
 	const struct bl_tensor *t = head_tensor(f);
-	uint64_t row = (uint64_t)f->c->hidden * f->elem;
-	int64_t rows = (int64_t)(SLAB_BYTES / row) + 1, from = fw_dtype_of(t->dtype) == BK_F32 ? 4 : 2;
+	uint64_t row = (uint64_t)f->c->hidden * f->elem, there = bl_engine_available(f->e) / 2;
+	int64_t rows = (int64_t)((there < SLAB_BYTES ? there : SLAB_BYTES) / row) + 1, from = fw_dtype_of(t->dtype) == BK_F32 ? 4 : 2;
 	void *slab;
 
 	rows = rows < f->c->vocab ? rows : f->c->vocab;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/hash.h"
 #include "core/base/mem.h"
@@ -363,7 +364,7 @@ static enum bl_status open_all(struct bl_model *m, const char *only_file, struct
 	struct bl_file_list list = {0};
 	size_t n = 0;
 
-	if (!bl_is_file(path))
+	if (!bl_is_file(path) && access(path, F_OK)) /* what is there but no file is named as such by the reader */
 		bl_fail(err, BL_NOT_FOUND, "%s: no config.json there: not a checkpoint folder", m->dir);
 	else if (!bl_read_file(&text, &n, path, CONFIG_MAX_BYTES, true, err) && !bl_config_parse(&m->config, text, n, path, err) &&
 		 !bl_weight_files(&list, m->dir, only_file, err) && !open_files(m, list.names, list.n, err))

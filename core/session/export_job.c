@@ -24,13 +24,14 @@ struct export_job {
 	bool ended;
 };
 
-static void report(struct export_job *e)
+/* Where it is; at the end all is done, whatever was too small to count. */
+static void report(struct export_job *e, bool over)
 {
 	int phase = atomic_load(&e->progress.phase);
 	double done = (double)atomic_load(&e->progress.done_bytes), total = (double)atomic_load(&e->progress.total_bytes);
 
 	if (atomic_load(&e->progress.phase) == phase) /* else these may be bytes of both */
-		bl_job_progress(e->job, phase ? "prove" : "write", done, total, "bytes");
+		bl_job_progress(e->job, phase ? "prove" : "write", over ? total : done, total, "bytes");
 }
 
 /* Copies progress into the job, some twenty times a second. The end of the export ends it at once. */
@@ -41,7 +42,7 @@ static void *watch(void *arg)
 
 	pthread_mutex_lock(&e->lock);
 	while (!e->ended) {
-		report(e);
+		report(e, false);
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_nsec += 50000000;
 		until.tv_sec += until.tv_nsec / 1000000000;
@@ -82,7 +83,7 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 		return status;
 	}
 	bl_job_keep(j); /* the file has its name: a cancel that came too late may not say that there is none */
-	report(e);
+	report(e, true);
 	pthread_mutex_lock(&s->priv->result_lock);
 	struct bl_export_result *old = s->priv->result;
 	s->priv->result = r;

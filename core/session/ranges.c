@@ -25,7 +25,7 @@ float bl_session_unit_absmax(const struct bl_session *s, int unit)
 float *bl_session_input_absmax(struct bl_session *s)
 {
 	struct bl_err none = BL_ERR_INIT; /* no calibration is an answer */
-	bool needed = false, known = false;
+	bool needed = false;
 
 	for (int i = 0; i < s->model->n_units; i++)
 		needed |= bl_act_is_static(bl_plan_choice(s->plan, i)->scheme.act);
@@ -33,13 +33,11 @@ float *bl_session_input_absmax(struct bl_session *s)
 		return NULL;
 	if (!s->priv->ranges && !bl_session_calib(s))
 		(void)bl_session_adopt_calib(s, NULL, &none);
+	if (!s->priv->ranges && !bl_session_calib(s))
+		return NULL;
 	float *out = bl_xalloc((size_t)s->model->n_units + 1, sizeof *out);
 	for (int i = 0; i < s->model->n_units; i++) {
 		out[i] = bl_session_unit_absmax(s, i);
-		known |= s->priv->ranges || s->priv->live->calib_shown;
 	}
-	if (known)
-		return out;
-	bl_free(out);
-	return NULL;
+	return out;
 }

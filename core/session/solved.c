@@ -69,6 +69,10 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 	*out = NULL;
 	if (!hash)
 		return BL_OK;
+	if (bl_act_is_static(c->scheme.act)) { /* the scale is the calibration's */
+		float absmax = bl_session_unit_absmax(l->s, unit);
+		hash ^= bl_hash64(&absmax, sizeof absmax) | 1;
+	}
 	if (w->of[unit].hash != hash) {
 		struct bl_unit_weights *made = NULL;
 		forget(w, unit);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the server would multiply with for a choice of scheme and method: codes and scales where activations are quantized too, else the decoded
  * weights, rounded to bfloat16 as its kernels do. */
+#include <math.h>
+
 #include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
@@ -78,13 +80,20 @@ static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
 
 enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err)
 {
+	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
+						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC};
 	struct making k = {.unit = &s->model->units[unit]};
-	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy == BL_STRATEGY_CHANNEL;
+	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy != BL_STRATEGY_GROUP, fixed = bl_act_is_static(c->scheme.act);
+	float absmax = fixed ? bl_session_unit_absmax(s, unit) : 0;
+	char name[BL_SCHEME_NAME_MAX];
 
 	if (c->scheme.number == BL_NUM_FULL) {
 		*out = NULL;
 		return BL_OK;
 	}
+	if (!isfinite(absmax))
+		return bl_fail(err, BL_INVALID, "%s: %s rounds its inputs with one scale, and no calibration has their range: calibrate first, or choose %s", k.unit->name,
+			       bl_scheme_name(name, &c->scheme), bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
 	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, zero, err))
 		return err->status;
 	k.w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);
@@ -93,7 +102,9 @@ enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct
 			k.unit->name);
 	} else {
 		if (codes)
-			k.w->act = c->scheme.act == BL_ACT_INT8_TOKEN ? BL_WEIGHTS_ACT_INT8_TOKEN : BL_WEIGHTS_ACT_FP8_TOKEN;
+			k.w->act = acts[c->scheme.act];
+		if (fixed)
+			k.w->input_scale = bl_act_input_scale(c->scheme.act, absmax);
 		k.rows_per_item = k.unit->cols < ITEM_ELEMS ? ITEM_ELEMS / k.unit->cols : 1;
 		bl_pool_run(s->pool, (size_t)((k.unit->rows + k.rows_per_item - 1) / k.rows_per_item), make_rows, &k, NULL, err);
 	}

@@ -13,6 +13,7 @@
 #include "core/base/hash.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/text/private.h"
 
 #define ROW_BYTES    (64u << 20)
 #define ROW_VALUES   4000000
@@ -31,6 +32,7 @@ struct loader {
 	char *file;             /* base name of the current one */
 	int64_t line, used_here, read_here;
 	struct bl_str rendered;
+	struct bl_str kept;     /* what was tokenized of the current row */
 	struct bl_err why;      /* of the current row */
 };
 
@@ -39,6 +41,8 @@ void bl_dataset_free(struct bl_dataset *d)
 	if (!d)
 		return;
 	bl_ids_free(&d->ids);
+	for (size_t i = 0; i < d->n_rows; i++)
+		bl_free(d->rows[i].text);
 	for (size_t i = 0; i < d->n_files; i++)
 		bl_free(d->files[i]);
 	bl_free(d->files);
@@ -58,6 +62,10 @@ static enum bl_status encode(struct loader *l, const char *text, size_t n, bool 
 {
 	if (!l->t)
 		return drop(l, BL_UNSUPPORTED, "text needs the checkpoint's tokenizer.json");
+	if (l->o->keep_text) {
+		bl_str_clear(&l->kept);
+		bl_utf8_repair(&l->kept, text, n);
+	}
 	return bl_tokenizer_encode(l->t, text, n, special, &l->d->ids, &l->why);
 }
 
@@ -175,7 +183,7 @@ static enum bl_status row_ids(struct loader *l, const cJSON *row, const char **l
 	if (i == 0)
 		return cJSON_IsString(v) ? encode(l, v->valuestring, strlen(v->valuestring), l->o->special) : drop(l, BL_INVALID, "text is not a text");
 	if (i == 1 || i == 2)
-		return conversation(l, v, NULL, false);
+		return conversation(l, v, NULL, l->o->generation);
 	return i == 3 ? prompt(l, row, v) : input_ids(l, v);
 }
 
@@ -186,6 +194,8 @@ static void finish_row(struct loader *l, size_t first, const char *layout)
 
 	d->read++;
 	l->read_here++;
+	if (l->why.status || d->ids.n == first)
+		bl_str_clear(&l->kept);
 	if (!l->why.status && d->ids.n == first)
 		drop(l, BL_INVALID, "has no tokens");
 	if (l->why.status) {
@@ -205,7 +215,11 @@ static void finish_row(struct loader *l, size_t first, const char *layout)
 		d->cut++;
 	}
 	bl_xgrow(&d->rows, &l->cap_rows, d->n_rows + 1);
-	d->rows[d->n_rows++] = (struct bl_dataset_row){l->file, l->line, layout, first, d->ids.n - first};
+	d->rows[d->n_rows++] = (struct bl_dataset_row){.file = l->file, .line = l->line, .layout = layout, .first = first, .n = d->ids.n - first};
+	if (l->kept.len) {
+		d->rows[d->n_rows - 1].text_n = l->kept.len;
+		d->rows[d->n_rows - 1].text = bl_str_take(&l->kept);
+	}
 	d->used++;
 	l->used_here++;
 }
@@ -355,6 +369,7 @@ enum bl_status bl_dataset_load(struct bl_dataset **out, const char *const *files
 	if (!n_files)
 		bl_fail(err, BL_USAGE, "no data file is named");
 	bl_str_free(&l.rendered);
+	bl_str_free(&l.kept);
 	if (err->status) {
 		bl_dataset_free(l.d);
 		return err->status;

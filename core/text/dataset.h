@@ -14,6 +14,8 @@ struct bl_dataset_row {
 	int64_t line;           /* from 1 */
 	const char *layout;     /* "text", "messages", "conversations", "prompt", "input_ids" */
 	size_t first, n;        /* its ids in bl_dataset.ids */
+	char *text;             /* what was tokenized, with keep_text; NULL for input_ids */
+	size_t text_n;
 };
 struct bl_dataset_drop { char *file; int64_t line; char why[120]; };
 
@@ -31,9 +33,12 @@ struct bl_dataset_options {
 	int64_t max_row_tokens;  /* longer rows are cut (counted); 0: no limit */
 	int64_t max_tokens;      /* stop reading when so many ids are there; 0: all */
 	const atomic_int *cancel; /* may be NULL */
+	bool keep_text;          /* rows keep what was tokenized: templates rendered */
+	bool generation;         /* conversations end with the prompt for the assistant's turn */
 };
 
-/* chat may be NULL: rows of messages are then dropped with the reason `chat_why` (may be NULL). A file that cannot be read or has no usable row is an error. */
+/* chat may be NULL: rows of messages are then dropped with the reason `chat_why` (may be NULL); a plain `prompt` is then
+ * text, else a user's turn, with `response` or `completion` as the assistant's. t may be NULL: then only input_ids can be used. A file that cannot be read or has no usable row is an error. */
 enum bl_status bl_dataset_load(struct bl_dataset **out, const char *const *files, size_t n_files, const struct bl_tokenizer *t,
 			       const struct bl_chat *chat, const char *chat_why, const struct bl_dataset_options *o, struct bl_err *err);
 void bl_dataset_free(struct bl_dataset *d);

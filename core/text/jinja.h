@@ -18,8 +18,8 @@
 #define JJ_NEST_MAX   1000        /* values and statements in each other while it runs */
 #define JJ_CHAIN_MAX  300         /* a + b + c … */
 #define JJ_STEPS_MAX  20000000
-#define JJ_MEMORY_MAX (256u << 20)
-#define JJ_OUTPUT_MAX (64u << 20)
+#define JJ_MEMORY_MAX (256 << 20)
+#define JJ_OUTPUT_MAX (64 << 20)
 
 /* ---- memory that is freed as a whole ---- */
 struct jj_arena { struct jj_block *blocks; size_t used, cap, total, max; };

@@ -109,7 +109,7 @@ static struct jj_value replace(struct jj_run *r, struct jj_value s, const struct
 		bl_str_addn(&b, s.s + at, (size_t)(hit - s.s) - at);
 		bl_str_addn(&b, to->s, to->n);
 		at = (size_t)(hit - s.s) + from->n;
-		if (b.len > JJ_OUTPUT_MAX)
+		if (b.len > (size_t)JJ_OUTPUT_MAX)
 			jj_fail(r, BL_INVALID, "a string that is too long");
 	}
 	if (at < s.n)
@@ -283,7 +283,7 @@ static void json(struct jj_run *r, struct bl_str *out, struct jj_value v, int64_
 	bool list = v.type == JT_LIST;
 	size_t n = list ? v.list->n : v.type == JT_DICT ? v.dict->n : 0;
 
-	if (!jj_spend(r, v.type == JT_STRING ? v.n : (size_t)(depth * (indent > 0 ? indent : 0))) || depth > JJ_DEPTH_MAX || out->len > JJ_OUTPUT_MAX) {
+	if (!jj_spend(r, v.type == JT_STRING ? v.n : (size_t)(depth * (indent > 0 ? indent : 0))) || depth > JJ_DEPTH_MAX || out->len > (size_t)JJ_OUTPUT_MAX) {
 		jj_fail(r, BL_INVALID, "a value that is too large for tojson");
 		return;
 	}
@@ -441,7 +441,8 @@ static struct jj_value indent(struct jj_run *r, struct jj_value v, const struct 
 
 static struct jj_value list_filter(struct jj_run *r, const char *name, struct jj_value v, const struct jj_args *a)
 {
-	struct jj_list *l = jj_iterate(r, v);
+	bool chooses = strstr(name, "select") || strstr(name, "reject") || !strcmp(name, "map");
+	struct jj_list *l = chooses && !jj_true(v) ? jj_list_new(r, 0) : jj_iterate(r, v); /* these take anything false for nothing */
 
 	if (r->err->status)
 		return v;

@@ -35,7 +35,7 @@ static struct jj_args arguments(struct jj_run *r, const node *n)
 	a.named = many ? jj_alloc(&r->arena, many, sizeof *a.named) : NULL;
 	for (const node *c = n->first; c && !r->err->status; c = c->next) {
 		if (!a.v || !a.named) {
-			jj_fail(r, BL_INVALID, "the template needs more than %u MiB", JJ_MEMORY_MAX >> 20);
+			jj_fail(r, BL_INVALID, "the template needs more than %d MiB", JJ_MEMORY_MAX >> 20);
 			break;
 		}
 		struct jj_value v = eval(r, c->kind == JN_KEYWORD ? c->a : c);
@@ -273,6 +273,7 @@ static void loop(struct jj_run *r, const node *n)
 		return;
 	items = chosen(r, n, items);
 	struct jj_loop l = {.items = items};
+	bool to_the_end = false; /* else also runs when every pass was left by break or continue: so Jinja2 does it */
 	for (; l.at < items->n && !r->err->status; l.at++) {
 		struct jj_frame frame = {.up = r->frame}, *was = r->frame;
 		r->frame = &frame;
@@ -281,11 +282,12 @@ static void loop(struct jj_run *r, const node *n)
 		run(r, n->first);
 		r->frame = was;
 		bool leave = r->flow == JJ_LEAVE;
+		to_the_end |= r->flow == JJ_GO;
 		r->flow = JJ_GO;
 		if (leave)
 			break;
 	}
-	if (!items->n && n->c)
+	if (!to_the_end && n->c)
 		run(r, n->c);
 }
 

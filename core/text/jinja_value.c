@@ -34,7 +34,7 @@ static void *get(struct jj_run *r, size_t n, size_t size)
 	void *p = r->err->status ? NULL : jj_alloc(&r->arena, n ? n : 1, size);
 
 	if (!p && !r->err->status)
-		jj_fail(r, BL_INVALID, "the template needs more than %u MiB", JJ_MEMORY_MAX >> 20);
+		jj_fail(r, BL_INVALID, "the template needs more than %d MiB", JJ_MEMORY_MAX >> 20);
 	return p;
 }
 
@@ -179,6 +179,8 @@ int jj_compare(struct jj_run *r, struct jj_value a, struct jj_value b)
 		int c = memcmp(a.s, b.s, a.n < b.n ? a.n : b.n); /* the order of UTF-8 is the order of characters */
 		return c ? c : a.n < b.n ? -1 : a.n > b.n;
 	}
+	if (a.type == JT_LIST && b.type == JT_LIST)
+		jj_fail(r, BL_UNSUPPORTED, "the order of lists is not supported");
 	jj_fail(r, BL_INVALID, "%s and %s have no order", jj_type_name(a), jj_type_name(b));
 	return 0;
 }
@@ -190,6 +192,8 @@ struct jj_value jj_in(struct jj_run *r, struct jj_value needle, struct jj_value 
 			return jj_fail(r, BL_INVALID, "%s cannot be in a string", jj_type_name(needle));
 		return JJ_BOOL(jj_spend(r, hay.n) && (!needle.n || memmem(hay.s, hay.n, needle.s, needle.n)));
 	}
+	if (hay.type == JT_DICT && (needle.type == JT_LIST || needle.type == JT_DICT))
+		return jj_fail(r, BL_INVALID, "%s cannot be a key", jj_type_name(needle));
 	if (hay.type == JT_DICT)
 		return JJ_BOOL(needle.type == JT_STRING && jj_spend(r, hay.dict->n * 8) && jj_dict_get(hay.dict, needle.s, needle.n));
 	if (hay.type == JT_UNDEFINED)
@@ -235,8 +239,8 @@ void jj_print(struct jj_run *r, struct bl_str *out, struct jj_value v)
 		break;
 	default: jj_fail(r, BL_UNSUPPORTED, "showing %s is not supported", jj_type_name(v));
 	}
-	if (out->len - r->out_start > JJ_OUTPUT_MAX)
-		jj_fail(r, BL_INVALID, "more than %u MiB come out of the template", JJ_OUTPUT_MAX >> 20);
+	if (out->len - r->out_start > (size_t)JJ_OUTPUT_MAX)
+		jj_fail(r, BL_INVALID, "more than %d MiB come out of the template", JJ_OUTPUT_MAX >> 20);
 }
 
 struct jj_value jj_to_string(struct jj_run *r, struct jj_value v)
@@ -333,6 +337,21 @@ static struct jj_value missing(struct jj_run *r, struct jj_value v, const char *
 	return JJ_UNDEFINED(name);
 }
 
+/* What strings and lists have in Python: true where a template asks for it without a call. */
+static bool is_python_method(const char *name)
+{
+	static const char all[] = " capitalize casefold center count encode endswith expandtabs find format format_map index isalnum isalpha isascii isdecimal isdigit "
+				  "isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip maketrans partition removeprefix removesuffix "
+				  "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title translate upper zfill append clear "
+				  "copy extend insert pop remove reverse sort ";
+	size_t n = strlen(name);
+
+	for (const char *at = all; (at = strstr(at, name)); at++)
+		if (at > all && at[-1] == ' ' && at[n] == ' ')
+			return true;
+	return false;
+}
+
 struct jj_value jj_attr(struct jj_run *r, struct jj_value v, const char *name)
 {
 	static const char *const methods[] = {"items", "keys", "values", "get", "copy", "pop", "update", "clear", "setdefault", "popitem", "fromkeys"};
@@ -343,8 +362,8 @@ struct jj_value jj_attr(struct jj_run *r, struct jj_value v, const char *name)
 	for (size_t i = 0; v.type == JT_DICT && i < sizeof methods / sizeof methods[0]; i++)
 		if (!strcmp(name, methods[i]))
 			return jj_fail(r, BL_UNSUPPORTED, "the method %s without a call is not supported", name);
-	if (v.type == JT_STRING || v.type == JT_LIST) /* they have nothing but methods, and those are called */
-		return JJ_UNDEFINED(name);
+	if ((v.type == JT_STRING || v.type == JT_LIST) && is_python_method(name))
+		return jj_fail(r, BL_UNSUPPORTED, "the method %s without a call is not supported", name);
 	if ((v.type == JT_DICT || v.type == JT_NAMESPACE) && (found = jj_dict_get(v.dict, name, strlen(name))))
 		return *found;
 	return missing(r, v, name);
@@ -397,7 +416,7 @@ struct jj_value jj_slice(struct jj_run *r, struct jj_value v, struct jj_value fr
 	if (v.type == JT_UNDEFINED)
 		return missing(r, v, "a slice");
 	if (!items)
-		return JJ_UNDEFINED("a slice");
+		return jj_fail(r, BL_INVALID, "%s cannot be sliced", jj_type_name(v));
 	n = (int64_t)items->n;
 	if (!by || by < -JJ_OUTPUT_MAX || by > JJ_OUTPUT_MAX)
 		return jj_fail(r, BL_INVALID, "a slice needs a step that is an integer and not 0");
@@ -450,6 +469,25 @@ static struct jj_value on_integers(struct jj_run *r, char op, int64_t a, int64_t
 	return over ? jj_fail(r, BL_INVALID, "a number that is too large") : JJ_INT(v);
 }
 
+static struct jj_value repeat(struct jj_run *r, struct jj_value v, int64_t times)
+{
+	size_t n = v.type == JT_STRING ? v.n : v.list->n;
+
+	if (times > 0 && n && times > JJ_OUTPUT_MAX / (int64_t)n)
+		return jj_fail(r, BL_INVALID, "a value that is too long");
+	n = times > 0 ? n * (size_t)times : 0;
+	if (v.type == JT_LIST) {
+		struct jj_list *l = jj_list_new(r, n);
+		for (size_t i = 0; i < l->n; i++)
+			l->v[i] = v.list->v[i % v.list->n];
+		return (struct jj_value){.type = JT_LIST, .list = l};
+	}
+	char *p = jj_spend(r, n) ? get(r, n + 1, 1) : NULL;
+	for (size_t i = 0; p && v.n && i < n; i += v.n)
+		memcpy(p + i, v.s, v.n);
+	return p ? JJ_STR(p, n) : JJ_STR("", 0);
+}
+
 struct jj_value jj_binary(struct jj_run *r, char op, struct jj_value a, struct jj_value b)
 {
 	if (op == '~') {
@@ -464,18 +502,11 @@ struct jj_value jj_binary(struct jj_run *r, char op, struct jj_value a, struct j
 			l->v[i] = i < a.list->n ? a.list->v[i] : b.list->v[i - a.list->n];
 		return (struct jj_value){.type = JT_LIST, .list = l};
 	}
-	if (op == '*' && ((a.type == JT_STRING && b.type == JT_INT) || (a.type == JT_INT && b.type == JT_STRING))) {
-		struct jj_value s = a.type == JT_STRING ? a : b;
-		int64_t times = a.type == JT_INT ? a.i : b.i;
-		if (times <= 0 || !s.n)
-			return JJ_STR("", 0);
-		if (times > JJ_OUTPUT_MAX / (int64_t)s.n)
-			return jj_fail(r, BL_INVALID, "a string that is too long");
-		char *p = jj_spend(r, s.n * (size_t)times) ? get(r, s.n * (size_t)times + 1, 1) : NULL;
-		for (int64_t i = 0; p && i < times; i++)
-			memcpy(p + (size_t)i * s.n, s.s, s.n);
-		return p ? JJ_STR(p, s.n * (size_t)times) : JJ_STR("", 0);
-	}
+	bool whole_a = a.type == JT_INT || a.type == JT_BOOL, whole_b = b.type == JT_INT || b.type == JT_BOOL;
+	if (op == '*' && whole_a && (b.type == JT_STRING || b.type == JT_LIST))
+		return repeat(r, b, integer(a));
+	if (op == '*' && whole_b && (a.type == JT_STRING || a.type == JT_LIST))
+		return repeat(r, a, integer(b));
 	if (!is_number(a) || !is_number(b))
 		return jj_fail(r, a.type == JT_UNDEFINED || b.type == JT_UNDEFINED || op == '+' ? BL_INVALID : BL_UNSUPPORTED,
 			       "%s and %s do not go with \"%s\"%s%.60s", jj_type_name(a), jj_type_name(b), op == 'd' ? "//" : (char[]){op, 0},

@@ -26,7 +26,7 @@
 #define IDLE       10  /* keys in a row */
 #define BUSY       0.5 /* of one processor: what the program uses while it computes, and never while it waits for a key */
 
-static const char *const names[] = {"read", "stats", "export-folder", "export-zip", "frame", "keys", "kernels"};
+static const char *const names[] = {"read", "stats", "export-folder", "export-zip", "frame", "keys", "kernels", "tokenizer"};
 
 struct bench {
 	struct bl_cli *c;
@@ -65,8 +65,9 @@ static enum bl_status report(struct bench *b, const struct bl_bench_row *r, stru
 		cJSON_AddItemToArray(b->list, e);
 		return BL_OK;
 	}
-	bl_cli_line(b->c, "%-24s %8s  %8.4f s (%.4f .. %.4f)  %6.2f GB/s", r->name, bl_human_bytes(bytes, sizeof bytes, (double)r->bytes), job,
-		    bl_bench_min(&r->job), bl_bench_max(&r->job), job > 0 ? (double)r->bytes / job / 1e9 : 0);
+	double speed = job > 0 ? (double)r->bytes / job : 0;
+	bl_cli_line(b->c, "%-24s %8s  %8.4f s (%.4f .. %.4f)  %6.2f %s", r->name, bl_human_bytes(bytes, sizeof bytes, (double)r->bytes), job,
+		    bl_bench_min(&r->job), bl_bench_max(&r->job), speed / (speed < 1e8 ? 1e6 : 1e9), speed < 1e8 ? "MB/s" : "GB/s");
 	if (base > 0 && r->goal > 0)
 		bl_cli_wrapped(b->c, 4, "    ratio %.2f, aim %.2f, to %.4f s: %s", ratio, r->goal, base, r->baseline_name);
 	else if (base > 0)
@@ -400,6 +401,9 @@ static enum bl_status run(void *ctx, struct bl_err *err)
 		keys_export(b, err);
 	if (!err->status && wanted(c, "kernels"))
 		kernels(b, err);
+	if (!err->status && wanted(c, "tokenizer") &&
+	    bl_bench_tokenizer(&r, b->s->model->dir, bl_given(&c->o, BL_OPT_TEXT) ? c->o.value[BL_OPT_TEXT] : NULL, b->runs, &b->progress, err) == BL_OK)
+		report(b, &r, err);
 	if (!err->status && stop(b))
 		bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
 	return err->status;
@@ -442,7 +446,7 @@ static enum bl_status check_names(const struct bl_cli *c, struct bl_err *err)
 		while (k < sizeof names / sizeof names[0] && strcmp(names[k], c->o.args[i]))
 			k++;
 		if (k == sizeof names / sizeof names[0])
-			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys or kernels (a checkpoint goes to --model)",
+			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys, kernels or tokenizer (a checkpoint goes to --model)",
 				       c->o.args[i]);
 	}
 	return BL_OK;

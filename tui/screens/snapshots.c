@@ -96,8 +96,8 @@ static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_
 	int a = st->marked, b = st->list.row, n = n_differing(app, a, b);
 	char here[BL_SCHEME_NAME_MAX], there[BL_SCHEME_NAME_MAX];
 
-	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s differ", name_of(app, a),
-		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? "" : "s");
+	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s", name_of(app, a),
+		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? " differs" : "s differ");
 	bl_grid_text(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
 		     "  blk unit     here         there             d MB   weight-error dB here  there");
 	bl_list_fit(&st->diff, n, v.rows - 2);
