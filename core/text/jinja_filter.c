@@ -508,7 +508,7 @@ static bool compared(struct jj_run *r, const char *name, struct jj_value v, cons
 	if (!strcmp(name, "ne"))
 		return !jj_equal(r, v, *o);
 	if (!strcmp(name, "in"))
-		return jj_in(r, v, *o).b;
+		return jj_true(jj_in(r, v, *o));
 	if (!strcmp(name, "sameas"))
 		return v.type == o->type && (v.type == JT_BOOL || v.type == JT_NONE) && jj_equal(r, v, *o);
 	int c = jj_compare(r, v, *o);

@@ -128,7 +128,7 @@ static struct jj_value compare(struct jj_run *r, const node *n)
 		case '>': holds = jj_compare(r, left, right) > 0; break;
 		case 'l': holds = jj_compare(r, left, right) <= 0; break;
 		case 'g': holds = jj_compare(r, left, right) >= 0; break;
-		default: holds = jj_in(r, left, right).b == (k->op == 'i');
+		default: holds = jj_true(jj_in(r, left, right)) == (k->op == 'i');
 		}
 		left = right;
 	}

@@ -384,7 +384,8 @@ static enum bl_status put_id(struct bl_tokenizer *t, bool after, double id, cons
 static void wrap(struct bl_tokenizer *t, int32_t *before, size_t n_before)
 {
 	t->before = bl_xrealloc(t->before, t->n_before + n_before + 1, sizeof *t->before);
-	memcpy(t->before + t->n_before, before, n_before * sizeof *before);
+	for (size_t i = 0; i < n_before; i++)
+		t->before[t->n_before + i] = before[i];
 	t->n_before += n_before;
 	bl_free(before);
 }
