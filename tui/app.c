@@ -238,8 +238,8 @@ void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text
 {
 	struct bl_app_private *p = app->priv;
 
-	if (p->message.on && p->message.kind == BL_MSG_ERROR && kind == BL_MSG_INFO)
-		return; /* an error stays until it is dismissed */
+	if (p->message.on && p->message.kind == BL_MSG_ERROR && kind == BL_MSG_INFO && !p->depth_of_act)
+		return; /* an error stays until it is dismissed, or until what was done next has an answer */
 	p->message.on = true;
 	p->message.kind = kind;
 	bl_printable(p->message.text, sizeof p->message.text, text);
@@ -339,6 +339,9 @@ static void no_such_key(struct bl_app *app)
 	struct bl_app_private *p = app->priv;
 	struct bl_str text = { 0 };
 	char label[64];
+
+	if (p->message.on && p->message.kind != BL_MSG_INFO)
+		return;
 
 	for (int i = 0; i < p->n_pending; i++) {
 		bl_key_label(label, p->pending[i]);

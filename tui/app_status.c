@@ -92,14 +92,15 @@ static void with_spread(const struct bl_app *app, char *dst, size_t cap, const s
 void bl_app_draw_totals(struct bl_app *app, int row)
 {
 	struct bl_grid_s *g = &app->grid;
-	const struct bl_plan_estimate *e = bl_session_estimate(app->session);
+	struct bl_plan_estimate estimate, *e = &estimate;
 	struct bl_effect effect;
 	char bytes[16], n[64], old[16];
 	enum bl_mark mark;
-	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
+	double percent;
 	int x;
 
-	bl_session_effect(app->session, &effect);
+	bl_session_quality(app->session, e, &effect);
+	percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
 	mark = effect.computing ? BL_MARK_COMPUTING : effect.stale ? BL_MARK_STALE : BL_MARK_NONE;
 	const struct {
 		const char *name, *unit;

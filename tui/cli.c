@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/file.h"
 #include "core/base/mem.h"
 
 static atomic_int interrupted;
@@ -69,6 +70,8 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 	if (bl_given(o, BL_OPT_RECIPE) && bl_session_recipe(s, o->value[BL_OPT_RECIPE], &c->remarks, err))
 		return err->status;
 	for (int i = 0; i < o->n_many; i++) {
+		if (o->many_of[i] != BL_OPT_CONFIG && o->many_of[i] != BL_OPT_SET)
+			continue;
 		if (o->many_of[i] == BL_OPT_CONFIG ? apply_config(s->plan, o->many[i], err) : bl_plan_set_text(s->plan, s->model, o->many[i], NULL, &locked, err))
 			return err->status;
 		if (o->many_of[i] == BL_OPT_SET && locked)
@@ -130,7 +133,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 {
 	static const char *const phases[] = {" write", " prove"};
 	bool two = !strcmp(name, "export"); /* the only work in two phases */
-	bool tokens = !strcmp(name, "evaluate");
+	bool tokens = !strcmp(name, "evaluate") || !strcmp(name, "calibrate");
 	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
 	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
 	char left[24] = "", bar[33];
@@ -268,6 +271,30 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 		bl_fail_sys(err, BL_IO, "standard output cannot be written");
 	bl_str_free(&out);
 	return err->status;
+}
+
+/* "512MiB", "10GiB", "10G", bytes */
+enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
+{
+	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
+	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
+	char *end;
+
+	*out = 0;
+	if (!text)
+		return BL_OK;
+	double v = strtod(text, &end);
+	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
+		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
+			*out = (uint64_t)(v * units[i].factor);
+			return BL_OK;
+		}
+	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
+}
+
+char *bl_cli_cache(const struct bl_cli *c)
+{
+	return bl_given(&c->o, BL_OPT_CACHE) ? bl_xstrdup(c->o.value[BL_OPT_CACHE]) : bl_xdg_dir("CACHE");
 }
 
 bool bl_cli_may_replace(const struct bl_cli *c, const char *path)

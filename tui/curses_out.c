@@ -58,10 +58,17 @@ int bl_curses_terminal_colors(void)
 	return colors > 0 ? colors : 0;
 }
 
-/* What must be sent when there is no time for curses: attributes off, cursor on, the other screen left. */
+static bool has(const char *cap)
+{
+	const char *s = tigetstr(cap);
+
+	return s && s != (char *)-1;
+}
+
+/* What must be sent when there is no time for curses: attributes off, cursor on, the other screen left, or ours cleared where there is no other. */
 static void collect_restore(struct bl_curses *c)
 {
-	static const char *const caps[] = { "sgr0", "cnorm", "rmcup" };
+	const char *caps[] = { "sgr0", "cnorm", has("rmcup") ? "rmcup" : "clear" };
 	size_t used = (size_t)snprintf(c->restore, sizeof c->restore, "%s%s", c->modern ? EXTRA_OFF : "",
 				       c->modern && c->mouse ? MOUSE_OFF : "");
 
@@ -93,12 +100,8 @@ static void collect_restore(struct bl_curses *c)
 static bool usable(const char *term)
 {
 	int status = 0;
-	const char *cup;
 
-	if (setupterm(term, STDOUT_FILENO, &status) != OK)
-		return false;
-	cup = tigetstr("cup");
-	return cup && cup != (char *)-1;
+	return setupterm(term, STDOUT_FILENO, &status) == OK && has("cup");
 }
 
 static void extras(const struct bl_curses *c, bool on)
@@ -111,6 +114,19 @@ static void extras(const struct bl_curses *c, bool on)
 	snprintf(text, sizeof text, "%s%s", on ? EXTRA_ON : EXTRA_OFF, c->mouse ? (on ? MOUSE_ON : MOUSE_OFF) : "");
 	n = write(STDOUT_FILENO, text, strlen(text));
 	(void)n;
+}
+
+/* Back to the shell. A terminal without a second screen keeps what stands on it: nothing may be left under the prompt. */
+static void end_screen(struct bl_curses *c)
+{
+	extras(c, false);
+	curs_set(1);
+	if (!has("rmcup")) {
+		erase();
+		refresh();
+	}
+	endwin();
+	bl_term_set_restore(NULL);
 }
 
 static const char *choose_term(struct bl_err *err)
@@ -175,10 +191,7 @@ void bl_curses_close(struct bl_curses *c)
 {
 	if (!c)
 		return;
-	extras(c, false);
-	curs_set(1);
-	endwin();
-	bl_term_set_restore(NULL);
+	end_screen(c);
 	delscreen(c->screen);
 	bl_free(c->last);
 	bl_free(c);
@@ -186,10 +199,7 @@ void bl_curses_close(struct bl_curses *c)
 
 void bl_curses_leave(struct bl_curses *c)
 {
-	extras(c, false);
-	curs_set(1);
-	endwin();
-	bl_term_set_restore(NULL);
+	end_screen(c);
 }
 
 void bl_curses_enter(struct bl_curses *c)

@@ -26,6 +26,11 @@ static char *own_dir(void)
 	return bl_path_dir(path);
 }
 
+static bool runs_models(enum bl_command c)
+{
+	return c == BL_CMD_workbench || c == BL_CMD_calibrate || c == BL_CMD_evaluate;
+}
+
 static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 {
 	long long n;
@@ -52,8 +57,10 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	const char *device = c->o.value[BL_OPT_DEVICE];
 	if (device && strcmp(device, "auto") && strcmp(device, "cpu") && strncmp(device, "cuda", 4))
 		return bl_fail(err, BL_USAGE, "--device: must be auto, cpu or cuda[:N], is %s", device);
-	if (device && !strncmp(device, "cuda", 4))
-		return bl_fail(err, BL_NO_DEVICE, "--device %s: nothing in this version runs on a GPU yet; cpu does everything", device);
+	c->session.device = device;
+	c->session.cache_dir = c->o.value[BL_OPT_CACHE];
+	if (device && !strncmp(device, "cuda", 4) && !runs_models(c->o.command))
+		return bl_fail(err, BL_NO_DEVICE, "--device %s: this command runs on no GPU; cpu does it", device);
 	return BL_OK;
 }
 

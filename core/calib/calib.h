@@ -31,7 +31,7 @@ struct bl_input_stats {       /* of one unit's input */
 };
 
 struct bl_calib;
-struct bl_calib_progress { int block, blocks; int64_t tokens_done, tokens; const char *phase; }; /* phase: "forward", "write" */
+struct bl_calib_progress { int block, blocks; int64_t tokens_done, tokens; const char *phase; }; /* tokens through this block, of how many; phase: "forward", "write" */
 typedef void bl_calib_report(void *ctx, const struct bl_calib_progress *p);
 /* Runs, or goes on with, a calibration; each finished unit is announced through `unit_done` (may be NULL), from the running thread. */
 enum bl_status bl_calib_run(struct bl_calib **out, struct bl_forward *f, const struct bl_calib_data *d, const char *cache_dir, const struct bl_calib_options *o,

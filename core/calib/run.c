@@ -58,7 +58,7 @@ struct running {
 static void progress(const struct running *r, int block, int64_t done, const char *phase)
 {
 	int64_t tokens = r->shape.windows * r->shape.len;
-	struct bl_calib_progress p = { .block = block, .blocks = r->blocks, .tokens_done = block * tokens + done, .tokens = r->blocks * tokens, .phase = phase };
+	struct bl_calib_progress p = { .block = block, .blocks = r->blocks, .tokens_done = done, .tokens = tokens, .phase = phase };
 
 	if (r->report)
 		r->report(r->ctx, &p);
@@ -305,7 +305,9 @@ static enum bl_status run_block(struct running *r, int b, struct bl_err *err)
 		r->tokens_seen = 0;
 		r->hessian_s = hessian_s;
 		bl_err_clear(&r->tap_err);
-		if (zero_set(r, r->acc, err) || set_batch(r, r->batch_now, err) || bl_pass_block(r->pass, b, NULL, &tap, err)) {
+		if (!zero_set(r, r->acc, err) && !set_batch(r, r->batch_now, err))
+			r->batch_now = bl_pass_batch_tokens(r->pass); /* less when memory was short */
+		if (err->status || bl_pass_block(r->pass, b, NULL, &tap, err)) {
 			if (err->status != BL_NO_MEMORY || !smaller(r))
 				return err->status;
 			bl_err_clear(err);
@@ -404,8 +406,6 @@ static enum bl_status blocks(struct running *r, struct bl_err *err)
 			break;
 		if (checkpoints && b > from && b % CHECKPOINT_BLOCKS == 0 && keep_rows(r, CALIB_HIDDEN, b, err))
 			return err->status;
-		if (b + 1 < end)
-			bl_forward_prefetch(r->f, b + 1, NULL);
 		if (r->need[b] ? run_block(r, b, err) : replay(r, b, b + 1, err))
 			return err->status;
 	}

@@ -34,8 +34,8 @@ enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const str
 void bl_pass_free(struct bl_pass *p);
 int64_t bl_pass_tokens(const struct bl_pass *p);
 int bl_pass_batches(const struct bl_pass *p);
-int64_t bl_pass_batch_tokens(const struct bl_pass *p); /* the limit in force: bl_forward_options.batch_tokens, or what was chosen */
-/* Another limit from the next block on; hidden states stay. */
+int64_t bl_pass_batch_tokens(const struct bl_pass *p); /* of the largest batch; given to set_batch it makes the same batches */
+/* At most so many tokens at once from the next block on (fewer when memory is short: ask again); hidden states stay. */
 enum bl_status bl_pass_set_batch(struct bl_pass *p, int64_t batch_tokens, struct bl_err *err);
 
 /* Sees the inputs of linears while a block runs: the four distinct ones (qkv, o, gate_up, down), one call per batch, x [tokens of the batch, K] in the

@@ -14,6 +14,7 @@ static size_t row_bytes(const struct bl_forward *f) { return (size_t)f->c->hidde
 size_t bl_pass_row_bytes(const struct bl_pass *p) { return row_bytes(p->f); }
 int64_t bl_pass_tokens(const struct bl_pass *p) { return p->tokens; }
 int bl_pass_batches(const struct bl_pass *p) { return p->n_batches; }
+int64_t bl_pass_batch_tokens(const struct bl_pass *p) { return p->batch_tokens; }
 
 static int64_t choose_batch(const struct bl_forward *f)
 {
@@ -47,7 +48,10 @@ static void cut(struct bl_pass *p, int64_t batch)
 {
 	const struct bl_sequences *s = &p->s;
 
+	bl_free(p->batches);
 	p->batches = bl_xalloc((size_t)s->n, sizeof(*p->batches));
+	p->n_batches = 0;
+	p->batch_tokens = 0;
 	for (int64_t i = 0; i < s->n; i++) {
 		struct fw_batch *b = p->n_batches ? &p->batches[p->n_batches - 1] : NULL;
 		int64_t n = s->start[i + 1] - s->start[i];
@@ -92,6 +96,11 @@ static enum bl_status make_index(struct bl_pass *p, struct bl_err *err)
 	return err->status ? err->status : fw_rope_need(f, longest, err);
 }
 
+static enum bl_status make_turn(struct bl_pass *p, struct bl_err *err)
+{
+	return bl_engine_alloc(p->f->e, (void **)&p->turn, 3 * (size_t)p->batch_tokens * row_bytes(p->f), "hidden states of three batches", err);
+}
+
 /* In the run's memory when half of what is free holds them. */
 static enum bl_status make_hidden(struct bl_pass *p, struct bl_err *err)
 {
@@ -101,7 +110,7 @@ static enum bl_status make_hidden(struct bl_pass *p, struct bl_err *err)
 	if (bytes <= bl_engine_available(f->e) / 2 && f->e->ops->alloc(FW_RUN(f), (void **)&p->hidden, (size_t)bytes) == 0)
 		return BL_OK;
 	p->hidden = NULL;
-	if (bl_engine_alloc(f->e, (void **)&p->turn, 3 * (size_t)p->batch_tokens * row_bytes(f), "hidden states of three batches", err))
+	if (make_turn(p, err))
 		return err->status;
 	if (f->e->ops->host_alloc(FW_RUN(f), (void **)&p->host, (size_t)bytes)) {
 		p->host = NULL;
@@ -109,6 +118,35 @@ static enum bl_status make_hidden(struct bl_pass *p, struct bl_err *err)
 			       (double)bytes / (1024.0 * 1024 * 1024), (long long)p->tokens);
 	}
 	return BL_OK;
+}
+
+/* The workspace of a batch; where memory is short, smaller batches instead, down to one sequence. */
+static enum bl_status make_batches(struct bl_pass *p, int64_t batch, struct bl_err *err)
+{
+	for (;;) {
+		cut(p, batch);
+		if (fw_work_need(p->f, p->batch_tokens, err) == BL_OK || err->status != BL_NO_MEMORY || p->n_batches == p->s.n)
+			return err->status;
+		batch = p->batch_tokens / 2;
+		bl_err_clear(err);
+	}
+}
+
+enum bl_status bl_pass_set_batch(struct bl_pass *p, int64_t batch_tokens, struct bl_err *err)
+{
+	struct bl_forward *f = p->f;
+
+	if (f->work.tokens > batch_tokens) { /* it is to need less from now on */
+		bl_engine_release(f->e, f->work.base);
+		f->work = (struct fw_work){ 0 };
+	}
+	bl_engine_release(f->e, p->index);
+	p->index = NULL;
+	bl_engine_release(f->e, p->turn);
+	p->turn = NULL;
+	if (make_batches(p, batch_tokens, err) || make_index(p, err))
+		return err->status;
+	return p->hidden ? BL_OK : make_turn(p, err);
 }
 
 enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const struct bl_sequences *s, struct bl_err *err)
@@ -119,8 +157,7 @@ enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const str
 	p->s = *s;
 	if (check_ids(p, err) == BL_OK) {
 		p->tokens = s->start[s->n];
-		cut(p, choose_batch(f));
-		if (fw_work_need(f, p->batch_tokens, err) == BL_OK && make_index(p, err) == BL_OK)
+		if (make_batches(p, choose_batch(f), err) == BL_OK && make_index(p, err) == BL_OK)
 			make_hidden(p, err);
 	}
 	if (err->status) {

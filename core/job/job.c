@@ -455,3 +455,10 @@ void bl_job_progress(struct bl_job *j, const char *phase, double done, double to
 	pthread_mutex_unlock(&js->lock);
 	bl_jobs_wake(js);
 }
+
+void bl_job_note(struct bl_job *j, const char *note)
+{
+	pthread_mutex_lock(&j->all->lock);
+	bl_printable(j->view.note, sizeof j->view.note, note);
+	pthread_mutex_unlock(&j->all->lock);
+}

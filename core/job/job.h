@@ -17,6 +17,7 @@ struct bl_job_view { /* copy for readers */
 	uint64_t id;
 	char name[64];            /* "export submit.zip" */
 	char phase[32];           /* "write", "prove" */
+	char note[48];            /* "block 21/30", "" */
 	enum bl_job_state state;
 	double done, total;       /* in `unit`; total 0: unknown */
 	char unit[16];            /* "bytes", "units" */
@@ -68,5 +69,6 @@ bool bl_job_wanted(struct bl_job *j);
 void bl_job_keep(struct bl_job *j);
 /* From any thread of the job. Within a phase `done` only grows: the report of a slower thread changes nothing. */
 void bl_job_progress(struct bl_job *j, const char *phase, double done, double total, const char *unit);
+void bl_job_note(struct bl_job *j, const char *note);
 
 #endif

@@ -57,7 +57,8 @@ static struct bl_state *deep(struct bl_plan *to, const struct bl_state *s)
 	for (int i = 0; i < s->n_snapshots; i++) {
 		const struct bl_snapshot *from = &s->snapshots[i]->s;
 		struct bl_shared_snapshot *n = bl_xalloc(1, sizeof *n);
-		*n = (struct bl_shared_snapshot){1, {bl_xstrdup(from->name), bl_xstrdup(from->note), from->wall_s, deep(to, from->state)}};
+		*n = (struct bl_shared_snapshot){1, {bl_xstrdup(from->name), bl_xstrdup(from->note), from->wall_s, deep(to, from->state),
+						   bl_snapshot_results_copy(from->results)}};
 		c->snapshots[c->n_snapshots++] = n;
 	}
 	return c;
@@ -431,27 +432,41 @@ static enum bl_status check_name(const struct bl_plan *p, const char *name, stru
 	return BL_OK;
 }
 
-enum bl_status bl_plan_snapshot_save(struct bl_plan *p, const char *name, const char *note, struct bl_err *err)
+static enum bl_status check_snapshot(const struct bl_plan *p, const char *name, const char *note, struct bl_err *err)
 {
-	char label[96];
-
 	if (check_name(p, name, err))
 		return err->status;
 	if (note && !bl_text_is_plain(note, BL_PARAMS_TEXT_MAX))
 		return bl_fail(err, BL_USAGE, "snapshot %s: its note must be at most %d bytes of text on one line", name, BL_PARAMS_TEXT_MAX);
 	if (p->now->n_snapshots >= BL_SNAPSHOTS_MAX)
 		return bl_fail(err, BL_USAGE, "snapshot %s: there are %d already: drop some", name, BL_SNAPSHOTS_MAX);
+	return BL_OK;
+}
+
+enum bl_status bl_plan_snapshot_save_with(struct bl_plan *p, const char *name, const char *note, struct bl_snapshot_results *results, struct bl_err *err)
+{
+	char label[96];
+
+	if (check_snapshot(p, name, note, err)) {
+		bl_snapshot_results_free(results);
+		return err->status;
+	}
 	snprintf(label, sizeof label, "snapshot %s", name);
 	bl_plan_begin(p, label);
 	struct bl_state *s = p->now;
 	struct bl_shared_snapshot *n = bl_xalloc(1, sizeof *n);
-	*n = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), bl_wall_s(), bl_state_copy_document(s)}};
+	*n = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), bl_wall_s(), bl_state_copy_document(s), results}};
 	s->snapshots = bl_xrealloc(s->snapshots, (size_t)s->n_snapshots + 2, sizeof *s->snapshots);
 	memmove(s->snapshots + 1, s->snapshots, (size_t)s->n_snapshots * sizeof *s->snapshots);
 	s->snapshots[0] = n;
 	s->n_snapshots++;
 	end_edit(p);
 	return BL_OK;
+}
+
+enum bl_status bl_plan_snapshot_save(struct bl_plan *p, const char *name, const char *note, struct bl_err *err)
+{
+	return bl_plan_snapshot_save_with(p, name, note, NULL, err);
 }
 
 enum bl_status bl_plan_snapshot_restore(struct bl_plan *p, int i, struct bl_err *err)
@@ -484,7 +499,8 @@ enum bl_status bl_plan_snapshot_rename(struct bl_plan *p, int i, const char *nam
 	bl_plan_begin(p, "rename snapshot");
 	const struct bl_snapshot *from = bl_plan_snapshot(p, i);
 	struct bl_shared_snapshot *n = bl_xalloc(1, sizeof *n);
-	*n = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(from->note), from->wall_s, bl_state_copy_document(from->state)}};
+	*n = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(from->note), from->wall_s, bl_state_copy_document(from->state),
+					   bl_snapshot_results_copy(from->results)}};
 	bl_snapshot_release(p->now->snapshots[i]);
 	p->now->snapshots[i] = n;
 	end_edit(p);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/model/model.h"
+#include "core/plan/snapshot_results.h"
 #include "core/scheme/scheme.h"
 
 #define BL_METHOD_NAME_MAX 32
@@ -22,7 +23,7 @@ struct bl_choice {
 
 struct bl_config_edit { char *key, *value; }; /* value: JSON text, as it will stand in config.json; "" = key removed */
 
-struct bl_snapshot { char *name, *note; int64_t wall_s; struct bl_state *state; };
+struct bl_snapshot { char *name, *note; int64_t wall_s; struct bl_state *state; struct bl_snapshot_results *results; /* NULL: none were known */ };
 
 struct bl_plan; /* opaque */
 
@@ -68,6 +69,8 @@ int bl_plan_n_snapshots(const struct bl_plan *p);
 const struct bl_snapshot *bl_plan_snapshot(const struct bl_plan *p, int i);   /* newest first */
 int bl_plan_find_snapshot(const struct bl_plan *p, const char *name);        /* -1: none */
 enum bl_status bl_plan_snapshot_save(struct bl_plan *p, const char *name, const char *note, struct bl_err *err); /* name 1..64 bytes, printable; replaces none: BL_USAGE when taken */
+/* The same with the numbers that are known of it; results is taken over (may be NULL). */
+enum bl_status bl_plan_snapshot_save_with(struct bl_plan *p, const char *name, const char *note, struct bl_snapshot_results *results, struct bl_err *err);
 enum bl_status bl_plan_snapshot_restore(struct bl_plan *p, int i, struct bl_err *err); /* locked units are restored too */
 enum bl_status bl_plan_snapshot_rename(struct bl_plan *p, int i, const char *name, struct bl_err *err);
 void bl_plan_snapshot_drop(struct bl_plan *p, int i);

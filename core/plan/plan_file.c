@@ -76,6 +76,11 @@ static void print_all(struct bl_str *out, const struct bl_plan *p)
 		bl_str_add(out, ",\n      \"note\": ");
 		bl_str_add_json(out, s->note);
 		bl_str_addf(out, ",\n      \"time\": %lld,\n", (long long)s->wall_s);
+		if (s->results) {
+			bl_str_add(out, "      \"results\": ");
+			bl_snapshot_results_print(out, s->results, m, "      ");
+			bl_str_add(out, ",\n");
+		}
 		print_document(out, s->state, m, "      ");
 		bl_str_add(out, "\n    }");
 	}
@@ -228,10 +233,16 @@ static struct bl_state *empty_state(struct reader *r)
 	return s;
 }
 
+static int64_t unit_by_name(void *names, const char *name)
+{
+	return bl_names_find(names, name);
+}
+
 static enum bl_status read_snapshot(struct reader *r, struct bl_state *s, const cJSON *o, struct bl_names *taken, const char *where)
 {
-	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "units", NULL};
+	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "units", "results", NULL};
 	const char *name, *note = NULL;
+	const cJSON *results;
 	int64_t when = 0;
 
 	if (!cJSON_IsObject(o))
@@ -245,8 +256,11 @@ static enum bl_status read_snapshot(struct reader *r, struct bl_state *s, const 
 	if (bl_names_add(taken, name) < 0)
 		return bl_fail(r->err, BL_INVALID, "%s: name %s is used twice", where, name);
 	struct bl_shared_snapshot *sn = bl_xalloc(1, sizeof *sn);
-	*sn = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), when, empty_state(r)}};
+	*sn = (struct bl_shared_snapshot){1, {bl_xstrdup(name), bl_xstrdup(note ? note : ""), when, empty_state(r), NULL}};
 	s->snapshots[s->n_snapshots++] = sn;
+	results = cJSON_GetObjectItemCaseSensitive(o, "results");
+	if (results && !cJSON_IsNull(results) && bl_snapshot_results_read(&sn->s.results, results, r->m, unit_by_name, &r->units, where, r->err))
+		return r->err->status;
 	return read_document(r, sn->s.state, o, where);
 }
 

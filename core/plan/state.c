@@ -42,6 +42,7 @@ void bl_snapshot_release(struct bl_shared_snapshot *s)
 		return;
 	bl_free(s->s.name);
 	bl_free(s->s.note);
+	bl_snapshot_results_free(s->s.results);
 	bl_state_free(s->s.state); /* holds no snapshots itself: one level deep */
 	bl_free(s);
 }

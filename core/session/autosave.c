@@ -10,7 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 
 #define AUTOSAVE_NS 1000000000ull
 #define NEVER UINT64_MAX /* no revision */
@@ -64,6 +64,7 @@ void bl_session_tick(struct bl_session *s)
 {
 	struct bl_session_private *p = s->priv;
 
+	bl_live_tick(s);
 	if (p->has_saver && atomic_load(&p->saved) && failed(p) && !p->edited_ns)
 		p->edited_ns = bl_now_ns();
 	if (!p->autosave || !p->edited_ns || bl_now_ns() - p->edited_ns < AUTOSAVE_NS)
@@ -187,7 +188,7 @@ static void take_snapshots(struct bl_plan *to, const struct bl_plan *from)
 		if (bl_plan_snapshot_restore(other, i, &err) == BL_OK) {
 			take_document(to, other);
 			free_name(to, snap->name, name);
-			bl_plan_snapshot_save(to, name, snap->note, &err);
+			bl_plan_snapshot_save_with(to, name, snap->note, bl_snapshot_results_copy(snap->results), &err);
 		}
 		if (err.status)
 			bl_log(BL_LOG_WARN, "snapshot %s of the recovered plan is left out: %s", snap->name, err.text);

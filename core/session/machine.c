@@ -19,6 +19,19 @@ static uint64_t meminfo(const char *text, const char *key)
 	return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
 }
 
+void bl_ram_look(uint64_t *total, uint64_t *available)
+{
+	struct bl_err err = BL_ERR_INIT;
+	char *text = NULL;
+
+	*total = *available = 0;
+	if (bl_read_file(&text, NULL, "/proc/meminfo", 1u << 20, true, &err) == BL_OK) {
+		*total = meminfo(text, "MemTotal:");
+		*available = meminfo(text, "MemAvailable:");
+	}
+	bl_free(text);
+}
+
 void bl_machine_look(struct bl_machine *m, const char *program_dir)
 {
 	struct bl_err err = BL_ERR_INIT;
@@ -37,13 +50,7 @@ void bl_machine_look(struct bl_machine *m, const char *program_dir)
 			snprintf(m->cpu, sizeof m->cpu, "%.*s", (int)strcspn(at + 2, "\n"), at + 2);
 	}
 	bl_free(text);
-	text = NULL;
-	bl_err_clear(&err);
-	if (bl_read_file(&text, NULL, "/proc/meminfo", 1u << 20, true, &err) == BL_OK) {
-		m->ram_bytes = meminfo(text, "MemTotal:");
-		m->ram_free_bytes = meminfo(text, "MemAvailable:");
-	}
-	bl_free(text);
+	bl_ram_look(&m->ram_bytes, &m->ram_free_bytes);
 	bl_backend_open(&backend, program_dir);
 	for (int i = 0; i < backend.n_devices; i++)
 		bl_str_addf(&gpu, "%s%s", i ? ", " : "", backend.devices[i].name);

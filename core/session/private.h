@@ -52,6 +52,9 @@ struct bl_session_private {
 	struct bl_str saving;
 	atomic_bool saved, save_failed;
 
+	struct bl_live *live;                    /* the model that runs (live.h) */
+	atomic_bool zero_nonfinite;              /* the plan's, for other threads */
+
 	/* export */
 	pthread_mutex_t result_lock;
 	struct bl_export_result *result, *shown; /* newest made; the one handed to the screen */

@@ -3,8 +3,7 @@
 #include <math.h>
 
 #include "core/base/mem.h"
-#include "core/session/private.h"
-#include "core/session/run.h"
+#include "core/session/live.h"
 
 void bl_session_use_ranges(struct bl_session *s, float *absmax)
 {
@@ -14,17 +13,19 @@ void bl_session_use_ranges(struct bl_session *s, float *absmax)
 
 float bl_session_unit_absmax(const struct bl_session *s, int unit)
 {
-	const struct bl_input_stats *in = s->priv->ranges ? NULL : bl_session_input(s, unit);
-
 	if (s->priv->ranges)
 		return s->priv->ranges[unit];
-	return in && !in->nonfinite ? in->absmax : NAN;
+	struct bl_live_calib *c = bl_live_get_calib(s->priv->live);
+	const struct bl_input_stats *in = c ? bl_calib_stats(c->c, unit) : NULL;
+	float absmax = in && !in->nonfinite ? in->absmax : NAN;
+	bl_live_calib_unref(c);
+	return absmax;
 }
 
 float *bl_session_input_absmax(struct bl_session *s)
 {
 	struct bl_err none = BL_ERR_INIT; /* no calibration is an answer */
-	bool needed = false, known = false;
+	bool needed = false;
 
 	for (int i = 0; i < s->model->n_units; i++)
 		needed |= bl_act_is_static(bl_plan_choice(s->plan, i)->scheme.act);
@@ -32,13 +33,11 @@ float *bl_session_input_absmax(struct bl_session *s)
 		return NULL;
 	if (!s->priv->ranges && !bl_session_calib(s))
 		(void)bl_session_adopt_calib(s, NULL, &none);
+	if (!s->priv->ranges && !bl_session_calib(s))
+		return NULL;
 	float *out = bl_xalloc((size_t)s->model->n_units + 1, sizeof *out);
 	for (int i = 0; i < s->model->n_units; i++) {
 		out[i] = bl_session_unit_absmax(s, i);
-		known |= s->priv->ranges || bl_session_input(s, i);
 	}
-	if (known)
-		return out;
-	bl_free(out);
-	return NULL;
+	return out;
 }

@@ -17,6 +17,8 @@ struct bl_device_view {          /* copied; NVML when it can be loaded, else wha
 	int other_processes;     /* on the same GPU, other than this one; -1: unknown */
 };
 void bl_session_device(struct bl_session *s, struct bl_device_view *out);
+/* "auto", "cpu", "cuda", "cuda:N"; work from now on runs there. Also the way on after a lost GPU. */
+enum bl_status bl_session_set_device(struct bl_session *s, const char *device, struct bl_err *err);
 
 /* --- calibration --- */
 struct bl_calib_request {
@@ -60,7 +62,7 @@ const char *bl_session_calib_title(const struct bl_session *s);
 float *bl_session_input_absmax(struct bl_session *s);
 /* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
 void bl_session_use_ranges(struct bl_session *s, float *absmax);
-/* Of one unit; NaN: unknown. */
+/* Of one unit, by the finished calibration; any thread. NaN: unknown. */
 float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
@@ -79,7 +81,13 @@ struct bl_effect {
 void bl_session_effect(struct bl_session *s, struct bl_effect *out);
 /* KL of one unit alone at a choice (others as in the base), when it was measured; UNKNOWN otherwise. Asking queues the measurement when `want`. */
 struct bl_quantity bl_session_unit_kl(struct bl_session *s, int unit, const struct bl_choice *c, bool want);
+bool bl_session_unit_kl_computing(struct bl_session *s, int unit, const struct bl_choice *c);
 void bl_session_wait_live(struct bl_session *s); /* blocks (command line): all requested errors and the plan's KL are known */
+
+/* The estimate with performance and score from all that is known of the plan, and its effect: the live one, without a calibration the evaluated one. */
+void bl_session_quality(struct bl_session *s, struct bl_plan_estimate *e, struct bl_effect *effect);
+/* A snapshot that carries the numbers that are known now. */
+enum bl_status bl_session_snapshot(struct bl_session *s, const char *name, const char *note, struct bl_err *err);
 
 /* --- evaluation --- */
 struct bl_eval_request { char *ppl, *kl, *mcq; int64_t windows, seqlen, items; uint64_t memory_limit; }; /* files, NULL: not asked; windows 0: all */
@@ -94,6 +102,16 @@ struct bl_eval_result {
 };
 uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request *r);
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
+
+/* --- units whose method sees them whole (needs a calibration with Hessians) --- */
+bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
+/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. Job id; 0: there are none. */
+uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected);
+/* All such units of the plan from the cache, [n_units], NULL where there is none (bl_session_solved_free); NULL with err when one is not solved. */
+struct bl_solved **bl_session_solved(struct bl_session *s, struct bl_err *err);
+void bl_session_solved_free(struct bl_session *s, struct bl_solved **all); /* NULL is fine */
+/* Error, seconds and report of one that is solved; false when it is not. report: at most cap bytes. */
+bool bl_session_solved_look(struct bl_session *s, int unit, double *rel, double *seconds, char *report, size_t cap);
 
 /* Quantized weights of the plan's choice for a unit, solved now (any thread); NULL weights for BF16. */
 enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err);

@@ -11,7 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/plan/recipe.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 
 /* ---- open ---- */
 
@@ -72,6 +72,9 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	s->pool = bl_pool_new(o->threads);
 	s->jobs = bl_jobs_new();
 	bl_registry_open(&s->registry, o->program_dir);
+	atomic_store(&s->priv->zero_nonfinite, bl_plan_zero_nonfinite(s->plan));
+	bl_live_open(s, o);
+	bl_live_start_adopting(s);
 	s->priv->autosave = o->autosave;
 	s->priv->autosaved_at = bl_plan_revision(s->plan);
 	if (o->autosave) {
@@ -89,6 +92,7 @@ void bl_session_close(struct bl_session *s)
 	struct bl_session_private *p = s->priv;
 	bl_jobs_free(s->jobs);
 	bl_session_autosave_close(s);
+	bl_live_close(s);
 	for (int i = 0; p->stats && i < s->model->n_units; i++)
 		bl_weight_stats_free(atomic_load(&p->stats[i]));
 	bl_session_errors_fini(s);
@@ -247,6 +251,7 @@ void bl_session_edited(struct bl_session *s)
 	struct bl_err ignored = BL_ERR_INIT;
 
 	bl_target_find(&s->target, bl_plan_target(s->plan), &ignored); /* an unknown target keeps the old one */
+	atomic_store(&s->priv->zero_nonfinite, bl_plan_zero_nonfinite(s->plan));
 	s->priv->verdicts_at = s->priv->problems_at = s->priv->estimate_at = 0;
 	if (!s->priv->edited_ns)
 		s->priv->edited_ns = bl_now_ns();

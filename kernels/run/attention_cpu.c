@@ -81,8 +81,10 @@ static void attend(struct attention *w, int s, int h, int64_t t0, int64_t n, flo
 	int64_t keys = last.first + last.n - lo;
 	float *q = desk, *score = q + QUERIES * (d + 16), *o = score + w->queries * w->span, sum[QUERIES];
 
-	for (int64_t i = 0; i < n; i++)
+	for (int64_t i = 0; i < n; i++) {
 		rows->load(q + i * (d + 16), bk_at(w->q, q0 + t0 + i, h * d), w->q->dtype, d);
+		rows->scale(q + i * (d + 16), (float)a->scale, d);
+	}
 	w->r->tile(&(struct bk_tile){ .a = q, .b = w->keys + kv * w->rows16 * d + (w->start16[s] + lo) * d, .c = score, .m = n, .n = keys, .k = d,
 				      .lda = d + 16, .panel = BK_PANEL * d, .step = BK_PANEL, .ldc = w->span });
 	for (int64_t i = 0; i < n; i++) {
@@ -90,7 +92,6 @@ static void attend(struct attention *w, int s, int h, int64_t t0, int64_t n, flo
 		struct span see = sees(w, n_q, n_kv, t0 + i);
 		float *x = p + (see.first - lo);
 
-		rows->scale(x, (float)a->scale, see.n);
 		if (a->softcap > 0)
 			rows->softcap(x, (float)a->softcap, see.n);
 		sum[i] = rows->weights(x, rows->maximum(x, see.n), see.n, w->out->dtype == BK_BF16);

@@ -151,5 +151,7 @@ struct bk_run_ops {
 };
 
 const struct bk_run_ops *bk_run_cpu(void);
+/* The obvious loops with sums in double, in the CPU's memory: what the others are checked with. */
+const struct bk_run_ops *bk_run_ref(void);
 
 #endif

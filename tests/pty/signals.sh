@@ -5,8 +5,11 @@
 
 pid_of() { ps -t "$(tmux -L "$socket" display -p '#{pane_tty}')" -o pid=,comm= | awk -v n="$(basename "$BL_BIN" | cut -c 1-15)" '$2 == n { print $1 }'; }
 
-for sig in TERM:143 INT:130 HUP:143 SEGV:139 ABRT:134; do
-	start 80x24
+for sig in TERM:143 INT:130 HUP:143 SEGV:139 ABRT:134 SEGV:139:vt100; do
+	term=${sig#*:*:}
+	[ "$term" = "$sig" ] && term=tmux-256color # vt100 has no second screen
+	sig=${sig%":$term"}
+	start 80x24 TERM="$term"
 	run "'$BL_BIN' tiny-exaone4; echo left-\$?"
 	see '8 blocks, 32 units'
 	pid=$(pid_of)

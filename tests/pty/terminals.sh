@@ -12,6 +12,7 @@ for term in xterm xterm-256color tmux-256color screen linux vt100 vt220 ansi rxv
 	see ' 7 down'
 	keys Q
 	see 'left-0'
+	gone '? help' # nothing is left under the prompt, with or without a second screen
 done
 
 start 80x24 TERM=dumb

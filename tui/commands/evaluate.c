@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * evaluate: the model, or base and plan side by side: perplexity, distance to the base, multiple choice; and what that makes of the score. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -108,21 +107,23 @@ static void result_text(struct bl_cli *c, const struct bl_session *s, const stru
 	bl_cli_wrapped(c, 2, "%s%s%s on %s, %.1f s", s->model->title, r->has_plan ? " and its plan " : "", r->has_plan ? bl_plan_summary(summary, s->plan) : "", r->device,
 		       r->seconds);
 	bl_cli_wrapped(c, 2, "protocol: %s", r->protocol);
-	bl_cli_line(c, "%14s %19s%s", "", "base", r->has_plan ? "                plan" : "");
+	bl_cli_line(c, "%-16s%-22s%s", "", "base", r->has_plan ? "plan" : "");
 	if (r->has_ppl && r->has_plan)
-		bl_cli_line(c, "perplexity     %9.3f +- %-6.3f %9.3f +- %-6.3f (%+.2f %%)", r->base_ppl.value, r->base_ppl.stderr_, r->plan_ppl.value, r->plan_ppl.stderr_,
-			    100 * (r->plan_ppl.value / r->base_ppl.value - 1));
+		bl_cli_line(c, "perplexity      %8.3f +- %-7.3f   %8.3f +- %-7.3f (%+.2f %%)", r->base_ppl.value, r->base_ppl.stderr_, r->plan_ppl.value,
+			    r->plan_ppl.stderr_, 100 * (r->plan_ppl.value / r->base_ppl.value - 1));
 	else if (r->has_ppl)
-		bl_cli_line(c, "perplexity     %9.3f +- %-6.3f", r->base_ppl.value, r->base_ppl.stderr_);
+		bl_cli_line(c, "perplexity      %8.3f +- %.3f", r->base_ppl.value, r->base_ppl.stderr_);
 	if (r->has_mcq && r->has_plan)
-		bl_cli_line(c, "multiple choice %8.4f +- %-6.4f %9.4f +- %-6.4f (%.2f %% of %lld answers changed)", r->base_mcq.acc, r->base_mcq.stderr_, r->plan_mcq.acc,
-			    r->plan_mcq.stderr_, 100 * r->plan_mcq.flips, (long long)r->plan_mcq.n);
+		bl_cli_line(c, "multiple choice   %6.4f +- %-7.4f     %6.4f +- %-7.4f (%+.4f)", r->base_mcq.acc, r->base_mcq.stderr_, r->plan_mcq.acc,
+			    r->plan_mcq.stderr_, r->plan_mcq.acc - r->base_mcq.acc);
 	else if (r->has_mcq)
-		bl_cli_line(c, "multiple choice %8.4f +- %-6.4f (%lld questions)", r->base_mcq.acc, r->base_mcq.stderr_, (long long)r->base_mcq.n);
+		bl_cli_line(c, "multiple choice   %6.4f +- %.4f (%lld questions)", r->base_mcq.acc, r->base_mcq.stderr_, (long long)r->base_mcq.n);
+	if (r->has_mcq && r->has_plan)
+		bl_cli_line(c, "                %.2f %% of %lld answers went from right to wrong or back", 100 * r->plan_mcq.flips, (long long)r->plan_mcq.n);
 	if (r->has_kl) {
-		bl_cli_line(c, "KL to the base, nats per token: mean %.5f +- %.5f, median %.5f, p99 %.4f, max %.3f", r->kl.mean, r->kl.stderr_, r->kl.median, r->kl.p99,
-			    r->kl.max);
-		bl_cli_line(c, "the same most likely token: %.2f %% +- %.2f of %lld", 100 * r->kl.top1, 100 * r->kl.top1_stderr, (long long)r->kl.tokens);
+		bl_cli_line(c, "KL to the base  %.5f +- %.5f nats per token", r->kl.mean, r->kl.stderr_);
+		bl_cli_line(c, "                median %.5f, p99 %.4f, max %.3f", r->kl.median, r->kl.p99, r->kl.max);
+		bl_cli_line(c, "top-1 agreement %.2f %% +- %.2f of %lld tokens", 100 * r->kl.top1, 100 * r->kl.top1_stderr, (long long)r->kl.tokens);
 	}
 	if (r->has_plan && e->score.origin != BL_UNKNOWN)
 		bl_cli_wrapped(c, 8, "score   ~%.3f +- %.3f: performance %.3f +- %.3f (%s), time per token ~%.2fx (modelled, %s)", e->score.value, e->score.spread,
@@ -143,25 +144,6 @@ static struct bl_plan_estimate estimate_of(struct bl_session *s, const struct bl
 	return e;
 }
 
-/* "512MiB", "10GiB", "10G", bytes */
-static enum bl_status memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
-{
-	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
-	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
-	char *end;
-
-	*out = 0;
-	if (!text)
-		return BL_OK;
-	double v = strtod(text, &end);
-	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
-			*out = (uint64_t)(v * units[i].factor);
-			return BL_OK;
-		}
-	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
-}
-
 static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, const char **data, struct bl_err *err)
 {
 	const struct bl_options *o = &c->o;
@@ -177,7 +159,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	}
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    memory_limit(o, &w->rq.eval.memory_limit, err))
+	    bl_cli_memory_limit(o, &w->rq.eval.memory_limit, err))
 		return err->status;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
 	w->rq.eval.kl = (char *)(uintptr_t)o->value[BL_OPT_KL];
@@ -201,7 +183,9 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 
 	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, c->o.args[0], err))
 		return err->status;
-	if (bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
+	if (!w.rq.n_data)
+		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
+	if (!bl_cli_solve(c, w.s, NULL, err) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
 		if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * stats: weight ranges of every unit. */
+ * stats: weight ranges of every unit; with a stored calibration also those of what flows into it. */
 #include <math.h>
+#include <stdio.h>
 
 #include "core/base/mem.h"
+#include "core/calib/calib.h"
 #include "tui/cli.h"
 
 static void number(cJSON *o, const char *key, double v)
@@ -13,7 +15,29 @@ static void number(cJSON *o, const char *key, double v)
 		cJSON_AddNullToObject(o, key);
 }
 
-static void to_json(cJSON *list, const struct bl_unit *u, const struct bl_weight_stats *s)
+static void input_json(cJSON *o, const struct bl_input_stats *in)
+{
+	cJSON *x = cJSON_AddObjectToObject(o, "input"), *list;
+
+	number(x, "absmax", (double)in->absmax);
+	number(x, "mean", in->mean);
+	number(x, "rms", in->rms);
+	bl_json_add_int(x, "tokens", in->tokens);
+	bl_json_add_int(x, "nonfinite", (int64_t)in->nonfinite);
+	list = cJSON_AddArrayToObject(x, "channel_absmax");
+	for (int64_t i = 0; i < in->cols; i++)
+		cJSON_AddItemToArray(list, cJSON_CreateNumber((double)in->channel_absmax[i]));
+	bl_json_add_int(x, "outlier_channels", in->n_outlier_channels);
+	list = cJSON_AddArrayToObject(x, "outliers");
+	for (int i = 0; i < in->n_outlier_channels && i < 16; i++) {
+		cJSON *c = cJSON_CreateObject();
+		bl_json_add_int(c, "channel", in->outlier[i].channel);
+		number(c, "absmax", (double)in->outlier[i].absmax);
+		cJSON_AddItemToArray(list, c);
+	}
+}
+
+static void to_json(cJSON *list, const struct bl_unit *u, const struct bl_weight_stats *s, const struct bl_input_stats *in)
 {
 	cJSON *e = cJSON_CreateObject(), *w, *ch, *h;
 
@@ -48,13 +72,21 @@ static void to_json(cJSON *list, const struct bl_unit *u, const struct bl_weight
 			cJSON_AddItemToArray(first, f);
 		}
 	}
-	cJSON_AddNullToObject(e, "input");
+	if (in)
+		input_json(e, in);
+	else
+		cJSON_AddNullToObject(e, "input");
 }
 
-static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_weight_stats *s)
+static void to_text(struct bl_cli *c, const struct bl_unit *u, const struct bl_weight_stats *s, const struct bl_input_stats *in)
 {
-	bl_cli_line(c, "%4d %-8s %9.4g %9.4g %9.4g %9.4g %7.1f %7.3f %6.1f", u->block, bl_unit_kind_name(u->kind), (double)s->min, (double)s->max,
-		    (double)s->absmax, s->rms, s->kurtosis, 100 * s->outlier_share, s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0);
+	char range[12] = "";
+
+	if (in)
+		snprintf(range, sizeof range, "%7.4g", (double)in->absmax);
+	bl_cli_line(c, "%4d %-8s %9.4g %9.4g %9.4g %9.4g %6.1f %6.3f %5.1f%s", u->block, bl_unit_kind_name(u->kind), (double)s->min, (double)s->max,
+		    (double)s->absmax, s->rms, s->kurtosis, 100 * s->outlier_share, s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0,
+		    range);
 	for (int i = 0; i < s->n_first; i++)
 		bl_cli_line(c, "       ! %s: not finite at [%lld,%lld]", s->first_nonfinite[i].tensor, (long long)s->first_nonfinite[i].row,
 			    (long long)s->first_nonfinite[i].col);
@@ -68,6 +100,7 @@ struct stats_work {
 	struct bl_progress progress;
 	struct bl_weight_stats **stats; /* [n_units] */
 	int *units; size_t n;
+	struct bl_calib *calib;         /* NULL: none is stored */
 	struct bl_err why;              /* of the first unit that has none */
 	atomic_flag said;
 };
@@ -94,15 +127,29 @@ static void report(struct bl_cli *c, const struct stats_work *w)
 	cJSON *list = c->json ? cJSON_AddArrayToObject(c->json, "units") : NULL;
 
 	if (!list)
-		bl_cli_line(c, " blk unit           min       max    |w|max       rms    kurt   outl%%   sprd");
+		bl_cli_line(c, " blk unit           min       max    |w|max       rms   kurt  outl%%  sprd%s", w->calib ? " |x|max" : "");
 	for (size_t k = 0; k < w->n; k++) {
 		const struct bl_unit *u = &w->m->units[w->units[k]];
 		const struct bl_weight_stats *s = w->stats[w->units[k]];
+		const struct bl_input_stats *in = w->calib ? bl_calib_stats(w->calib, w->units[k]) : NULL;
 		if (s && list)
-			to_json(list, u, s);
+			to_json(list, u, s, in);
 		else if (s)
-			to_text(c, u, s);
+			to_text(c, u, s, in);
 	}
+}
+
+/* The newest one of this model; one that is damaged is told, none is nothing to tell. */
+static struct bl_calib *stored(struct bl_cli *c, const struct bl_model *m)
+{
+	struct bl_err why = BL_ERR_INIT;
+	struct bl_calib *calib = NULL;
+	char key[65], *dir = bl_cli_cache(c);
+
+	if (!bl_calib_find(key, m, dir, &why) && bl_calib_open(&calib, m, dir, key, &why))
+		bl_str_addf(&c->remarks, "%s\n", why.text);
+	bl_free(dir);
+	return calib;
 }
 
 enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
@@ -129,6 +176,7 @@ enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 			w.units[w.n++] = i;
 			atomic_fetch_add(&w.progress.total_bytes, m->units[i].bytes);
 		}
+	w.calib = stored(c, m);
 	if (bl_cli_work(c, "stats", stats_work, &w, &w.progress, err) == BL_OK) {
 		report(c, &w);
 		if (w.why.status)
@@ -136,6 +184,7 @@ enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 	}
 	for (size_t k = 0; k < w.n; k++)
 		bl_weight_stats_free(w.stats[w.units[k]]);
+	bl_calib_free(w.calib);
 	bl_free(w.stats);
 	bl_free(w.units);
 done:

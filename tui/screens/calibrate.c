@@ -61,7 +61,7 @@ static void draw_file(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_vi
 		bl_grid_text(g, y, x + 2, 2, BL_ROLE_UNKNOWN, 0, p && p->known == BL_KNOWN_COMPUTING ? "…" : "·");
 		return;
 	}
-	if (p->file[i].why[0]) {
+	if (p->file[i].why[0] && p->file[i].rows <= p->file[i].dropped) { /* nothing of it is used: why is what matters */
 		bl_grid_text(g, y, x + 1, v.col + v.cols - x - 1, BL_ROLE_ERROR, 0, p->file[i].why);
 		return;
 	}
@@ -136,7 +136,7 @@ static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct b
 		bl_str_addf(&line, "same data: blocks before %d are stored, it goes on there", p->reuse_from_block);
 	else
 		bl_str_add(&line, "nothing stored for these data yet");
-	if (p->batch_tokens)
+	if (p->batch_tokens && !p->complete)
 		bl_str_addf(&line, " · batch %lld tokens", (long long)p->batch_tokens);
 	bl_str_addf(&line, "%s%s", p->streams_weights ? " · weights stream" : "", p->offloads_hidden ? " · states offloaded" : "");
 	if (v.rows > 1) {
@@ -144,6 +144,19 @@ static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct b
 		bl_grid_text(g, v.row + 1, v.col + 12, v.cols - 12, p->complete || p->reuse_from_block > 0 ? BL_ROLE_GOOD : BL_ROLE_DIM, 0, bl_str_c(&line));
 	}
 	bl_str_free(&line);
+}
+
+/* What the numbers on the other screens come from. */
+static void draw_in_use(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int used)
+{
+	const char *title = bl_session_calib_title(app->session);
+	char text[160];
+
+	if (!*title)
+		return;
+	snprintf(text, sizeof text, "in use: %.120s", title);
+	if (used + 3 + bl_text_width(text) <= v.cols)
+		bl_grid_text_right(g, v.row, v.col + v.cols, v.cols, BL_ROLE_DIM, 0, text);
 }
 
 static void draw_bottom(struct bl_app *app, struct calibrate_state *st, struct bl_grid_s *g, struct bl_grid_view v, const struct bl_preflight *p)
@@ -182,10 +195,11 @@ static void draw_preview(struct bl_grid_s *g, struct bl_grid_view v, const struc
 static void draw_form(struct bl_app *app, struct calibrate_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	const struct bl_preflight *p = preflight(app);
-	int n = n_rows(app), room = v.rows - NEED_ROWS - 1, shown, y = v.row;
+	int n = n_rows(app), room = v.rows - NEED_ROWS - 1, shown, n_title, y = v.row;
 
-	bl_grid_textf(g, y++, v.col, v.cols, BL_ROLE_HEADING, 0, "Calibrate: what flows into every layer, over your data%s%s",
-		      p && p->template_name && p->template_name[0] ? " · template " : "", p && p->template_name ? p->template_name : "");
+	n_title = bl_grid_textf(g, y++, v.col, v.cols, BL_ROLE_HEADING, 0, "Calibrate: what flows into every layer%s%s",
+				p && p->template_name && p->template_name[0] ? " · template " : "", p && p->template_name ? p->template_name : "");
+	draw_in_use(app, g, v, n_title);
 	shown = n < room ? n : room;
 	if (shown < 1)
 		return;

@@ -135,7 +135,7 @@ static void draw_result(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_
 	if (p.y < v.row + v.rows)
 		bl_grid_textf(g, p.y, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "measured %s on %s in %s%s", hhmm, r->device,
 			      bl_human_secs(secs, sizeof secs, r->seconds),
-			      p.stale ? " · ? the plan changed since: Enter measures anew" : r->has_plan ? "" : " · the plan is the base: nothing to compare");
+			      p.stale ? " · ? plan changed: Enter measures anew" : r->has_plan ? "" : " · the plan is the base itself");
 }
 
 /* ---- the form ---- */

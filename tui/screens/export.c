@@ -118,7 +118,7 @@ static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *
 	snprintf(badge, sizeof badge, "%s free", space);
 	step(p, 5, have > need, false, text, badge);
 	bool exists = bl_is_file(st->out) || bl_is_dir(st->out);
-	step(p, 6, true, exists, exists ? "the name is taken: it will be replaced after the proof" : "the name is free", exists ? "asks first" : "");
+	step(p, 6, true, exists, exists ? "the name is taken: replaced after the proof" : "the name is free", exists ? "asks first" : "");
 }
 
 static void draw_files(struct export_state *st, struct pen *p)
@@ -159,8 +159,10 @@ static void draw_result(struct bl_app *app, struct export_state *st, struct pen 
 	snprintf(text, sizeof text, "written %s %s %s %lld tensors %s %s, %.2f s + proof %.2f s", st->out, dot, size, (long long)r->tensors,
 		 dot, r->format, r->seconds_write, r->seconds_prove);
 	line(p, BL_ROLE_GOOD, text);
-	snprintf(text, sizeof text, "proof: %lld tensors compared, nothing missing or surplus %s max |w-Q(w)| %.4g = %.2f steps %s %.2f %% relative",
-		 (long long)r->proof.proved_tensors, dot, r->proof.max_abs_error, r->proof.max_step_error, dot, 100 * r->proof.relative_error);
+	snprintf(text, sizeof text, "proof: %lld tensors compared, nothing missing or surplus", (long long)r->proof.proved_tensors);
+	line(p, BL_ROLE_GOOD, text);
+	snprintf(text, sizeof text, "       max |w-Q(w)| %.4g = %.2f steps %s %.2f %% relative", r->proof.max_abs_error, r->proof.max_step_error, dot,
+		 100 * r->proof.relative_error);
 	line(p, BL_ROLE_GOOD, text);
 	for (int i = 0; i < r->n_files; i++)
 		if (bl_ends_with(r->files[i].name, ".safetensors")) {

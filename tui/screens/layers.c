@@ -155,6 +155,9 @@ static void want_visible(struct bl_app *app, const struct layers_state *st, int 
 
 	bl_session_want(app->session, st->order[st->list.top], st->order[last]);
 	bl_session_want_errors(app->session, st->order[st->list.top], st->order[last]);
+	if (bl_screen_kl_is_cheap(app))
+		for (int i = last; i >= st->list.top; i--) /* the newest request is served first */
+			bl_screen_kl_text(app, st->order[i], bl_plan_choice(app->session->plan, st->order[i]), true, text);
 	bl_screen_kl_text(app, current(st), bl_plan_choice(app->session->plan, current(st)), true, text);
 }
 

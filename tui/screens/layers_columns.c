@@ -333,7 +333,7 @@ static const struct bl_layer_column columns[] = {
 	{"inout",      "xout",      4, false, false, 0, 1, cell_inout, key_inout, "Input channels beyond 8 rms of the whole input: what breaks one scale for all (static int8)."},
 	{"inspan",     "x/rms",     6, false, false, 0, 3, cell_inspan, key_inspan, "Largest input over its root mean square: what one scale has to span."},
 	{"error",      "err dB",    8, false, true,  1, 1, cell_error, key_error, "Error of the layer's output on the calibration data, |X dW|^2/|X W|^2 in dB; before a calibration of the weights alone (w-err)."},
-	{"kl",         "KL·10³",    6, false, false, 0, 1, cell_kl, key_kl, "KL to the base model with this unit alone quantized, times 1000; measured for the unit under the cursor, else modelled (~)."},
+	{"kl",         "KL·10³",    6, false, false, 0, 1, cell_kl, key_kl, "KL to the base model with this unit alone quantized, times 1000; measured for the units in view, on a slow device for the one under the cursor."},
 	{"mb",         "MB",        6, false, true,  1, 1, cell_megabytes, key_megabytes, "Size as stored, 10^6 bytes."},
 	{"time",       "~µs",       6, false, false, 1, 1, cell_time, key_time, "Modelled microseconds per decode step on the target at batch 8."},
 	{"legal",      "ok",        2, true,  false, 1, 1, cell_legal, key_legal, "Whether the serving target takes it: ! works but slowly, enter shows why."},

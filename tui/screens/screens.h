@@ -20,9 +20,11 @@ double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals);
 /* KL of the unit alone at a choice x 1000: "1.10", "~1.1", "…", "·". want: asks for the measurement. dst >= 24 bytes. */
 char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c, bool want, char *dst);
+bool bl_screen_kl_is_cheap(struct bl_app *app); /* so that it may be measured for all that is seen */
 double bl_screen_kl(struct bl_app *app, int unit, const struct bl_choice *c); /* for sorting: NAN unless known */
-/* A histogram of an input (its bins or token_bins) as counts per power of two, the one with the largest value last; what is smaller than the first goes into it. */
-void bl_screen_input_bins(const uint64_t *bins, uint64_t *counts, int n);
+/* A histogram of an input (its bins or token_bins) as counts of `per` bins each (8: a power of two), the one with the largest value last; what is smaller
+ * than the first goes into it. */
+void bl_screen_input_bins(const uint64_t *bins, uint64_t *counts, int n, int per);
 /* The same as one line of cols <= 12 characters. Returns dst. */
 char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stats *x, int cols, char *dst, size_t cap);
 char *bl_screen_gib(char dst[24], uint64_t bytes); /* "9.1 GiB", "120 MiB" */

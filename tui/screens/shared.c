@@ -8,12 +8,15 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/spark.h"
 
-#define BINS_PER_OCTAVE 8 /* of an input's histogram: 3 bits below the exponent */
+#define CHEAP_FLOP      1e11 /* about a second of two cores */
+#define BINS_PER_OCTAVE 8    /* of an input's histogram: 3 bits below the exponent */
 #define OCTAVES         12 /* of a sparkline: down to a four thousandth of the largest */
 
 bool bl_screen_errors_are_true(const struct bl_app *app)
 {
-	return bl_session_calib(app->session) != NULL;
+	const struct bl_calib *c = bl_session_calib(app->session);
+
+	return c && bl_calib_has_hessians(c);
 }
 
 static enum bl_known error_of(struct bl_app *app, int unit, const struct bl_choice *c, double *rel)
@@ -72,19 +75,34 @@ double bl_screen_kl(struct bl_app *app, int unit, const struct bl_choice *c)
 	return q.origin == BL_UNKNOWN ? NAN : 1e3 * q.value;
 }
 
+/* One run of the model over the kept windows per unit: at once on a GPU, and on a CPU when it is a small one. */
+bool bl_screen_kl_is_cheap(struct bl_app *app)
+{
+	const struct bl_calib *c = bl_session_calib(app->session);
+	const struct bl_model *m = app->session->model;
+	struct bl_device_view device;
+	double weights = 0;
+
+	if (!c)
+		return false;
+	bl_session_device(app->session, &device);
+	for (int i = 0; i < m->n_units; i++)
+		weights += (double)m->units[i].rows * (double)m->units[i].cols;
+	return device.cuda || 2 * weights * (double)bl_calib_kept_windows(c) * (double)bl_calib_window(c) < CHEAP_FLOP;
+}
+
 char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c, bool want, char *dst)
 {
-	bool can = bl_session_calib(app->session) != NULL;
 	struct bl_quantity q;
 
 	if (c->scheme.number == BL_NUM_FULL) {
 		snprintf(dst, 24, "%s", bl_app_glyph(app, "–", "-"));
 		return dst;
 	}
-	q = bl_session_unit_kl(app->session, unit, c, want && can);
+	q = bl_session_unit_kl(app->session, unit, c, want);
 	q.value *= 1e3;
 	return bl_app_quantity_marked(app, dst, &q, q.value < 1000 ? 2 : 0,
-				      q.origin != BL_MEASURED && want && can && bl_jobs_busy(app->session->jobs) ? BL_MARK_COMPUTING : BL_MARK_NONE);
+				      bl_session_unit_kl_computing(app->session, unit, c) ? BL_MARK_COMPUTING : BL_MARK_NONE);
 }
 
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals)
@@ -99,21 +117,21 @@ char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stat
 {
 	uint64_t octave[OCTAVES];
 
-	bl_screen_input_bins(x->bins, octave, OCTAVES);
+	bl_screen_input_bins(x->bins, octave, OCTAVES, BINS_PER_OCTAVE);
 	return bl_spark(dst, cap, octave, OCTAVES, cols, true, app->grid.ascii);
 }
 
-void bl_screen_input_bins(const uint64_t *bins, uint64_t *counts, int n)
+void bl_screen_input_bins(const uint64_t *bins, uint64_t *counts, int n, int per)
 {
 	const int n_bins = (int)(sizeof ((struct bl_input_stats *)NULL)->bins / sizeof *bins);
 	int top = 0;
 
 	for (int i = 0; i < n_bins; i++)
 		top = bins[i] ? i : top;
-	top = top / BINS_PER_OCTAVE + 1; /* octaves up to the largest */
+	top = top / per;
 	memset(counts, 0, (size_t)n * sizeof *counts);
 	for (int i = 0; i < n_bins; i++) {
-		int at = n - (top - i / BINS_PER_OCTAVE);
+		int at = n - 1 - (top - i / per);
 
 		if (at < n)
 			counts[at < 0 ? 0 : at] += bins[i];

@@ -18,6 +18,7 @@ struct unit_state {
 	struct bl_list list;
 	int unit, pane;
 	bool log;
+	bool cheap; /* every row may be measured */
 };
 
 /* The rows of the table: the offered schemes, and the plan's own when it is not among them. */
@@ -123,8 +124,8 @@ static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_
 	bl_grid_text(g, y, v.col + 17, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : c.method);
 	bl_grid_textf(g, y, v.col + 23, 6, BL_ROLE_TEXT, 0, "%6.2f", (double)bl_unit_bytes(u, &s) / 1e6);
 	bl_grid_text_right(g, y, v.col + 38, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, text));
-	/* measured for the plan's own and for the row under the cursor: it costs a run of the model each */
-	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, mine || i == st->list.row, text));
+	/* a run of the model each: where that takes long, for the plan's own and the row under the cursor */
+	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, st->cheap || mine || i == st->list.row, text));
 	bl_grid_text_right(g, y, v.col + 52, 7, BL_ROLE_MODELLED, 0, *us ? us : bl_app_glyph(app, "·", "."));
 	bl_grid_text(g, y, v.col + 54, 1, verdict.legal ? (verdict.sentence[0] ? BL_ROLE_WARN : BL_ROLE_GOOD) : BL_ROLE_ERROR, 0,
 		     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
@@ -153,6 +154,7 @@ static void draw_table(struct bl_app *app, struct unit_state *st, struct bl_grid
 	if (rows < 1)
 		return;
 	bl_list_fit(&st->list, n, rows);
+	st->cheap = bl_screen_kl_is_cheap(app);
 	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++)
 		draw_candidate(app, st, g, v, y, i);
 }

@@ -14,7 +14,8 @@
 #include "tui/widgets/bar.h"
 #include "tui/widgets/histogram.h"
 
-#define OCTAVES 32 /* powers of two in the histogram of the input */
+#define OCTAVES 16 /* powers of two in the histograms of the input */
+#define FINE    64 /* their bars when each is an eighth of a power of two */
 
 /* ---- the weights ---- */
 
@@ -139,32 +140,33 @@ static void draw_no_input(struct bl_app *app, struct bl_grid_s *g, struct bl_gri
 		bl_grid_textf(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "Unknown until the model has run over data: %s calibrates.", key);
 }
 
-static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_input_stats *x, const uint64_t *bins, const char *what, struct bl_grid_s *g, struct bl_grid_view v)
+/* |x| over powers of two; of tokens, which lie close together, over eighths of them. */
+static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_input_stats *x, bool tokens, struct bl_grid_s *g, struct bl_grid_view v)
 {
-	int cols = v.cols - 12 < 2 * OCTAVES ? v.cols - 12 : 2 * OCTAVES, bars = v.rows - 2;
-	uint64_t counts[OCTAVES], top = 0;
-	double largest = exp2(ceil(log2((double)x->absmax > 0 ? (double)x->absmax : 1)));
+	int n = tokens ? FINE : OCTAVES, per_octave = tokens ? 8 : 1, bars = v.rows - 2, cols = (v.cols - 12 < 64 ? v.cols - 12 : 64) / 16 * 16;
+	uint64_t counts[FINE], top = 0;
+	double largest = exp2(floor(log2((double)x->absmax > 0 ? (double)x->absmax : 1) * per_octave + 1) / per_octave);
 	char text[120];
 
-	if (cols < 8 || bars < 1)
+	if (cols < 16 || bars < 1)
 		return;
-	bl_screen_input_bins(bins, counts, OCTAVES);
-	for (int i = 0; i < OCTAVES; i++)
+	bl_screen_input_bins(tokens ? x->token_bins : x->bins, counts, n, tokens ? 1 : 8);
+	for (int i = 0; i < n; i++)
 		top = counts[i] > top ? counts[i] : top;
-	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, counts, OCTAVES, log);
+	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, counts, n, log);
 	snprintf(text, sizeof text, "%.2g", (double)top);
 	bl_grid_text_right(g, v.row, v.col + 9, 9, BL_ROLE_DIM, 0, text);
 	if (bars > 1)
 		bl_grid_text_right(g, v.row + bars - 1, v.col + 9, 9, BL_ROLE_DIM, 0, log ? "1 (log)" : "0");
-	snprintf(text, sizeof text, "< %.2g", largest / exp2(OCTAVES - 1));
+	snprintf(text, sizeof text, "< %.2g", largest / exp2((double)(n - 1) / per_octave));
 	bl_grid_text(g, v.row + bars, v.col + 10, 12, BL_ROLE_DIM, 0, text);
-	snprintf(text, sizeof text, "%.2g", largest / exp2(OCTAVES / 2));
+	snprintf(text, sizeof text, "%.2g", largest / exp2((double)(n / 2) / per_octave));
 	bl_grid_text(g, v.row + bars, v.col + 10 + cols / 2, 12, BL_ROLE_DIM, 0, text);
 	snprintf(text, sizeof text, "%.4g", (double)x->absmax);
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
 	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
-	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s per power of two (%s switches)",
-		      log ? "logarithmic" : "linear", what, text);
+	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s (%s switches)", log ? "logarithmic" : "linear",
+		      tokens ? "tokens by their |x|max, 8 bars per octave" : "|x| per octave", text);
 }
 
 /* How much a channel can contribute: the largest input times the largest weight that it meets. */
@@ -277,9 +279,9 @@ void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct 
 	else if ((pane == BL_PANE_INPUT || pane == BL_PANE_TOKENS || pane == BL_PANE_MAP) && !x)
 		draw_no_input(app, g, v);
 	else if (pane == BL_PANE_INPUT)
-		draw_input_histogram(app, log, x, x->bins, "|x|", g, v);
+		draw_input_histogram(app, log, x, false, g, v);
 	else if (pane == BL_PANE_TOKENS)
-		draw_input_histogram(app, log, x, x->token_bins, "each token's |x|max", g, v);
+		draw_input_histogram(app, log, x, true, g, v);
 	else if (pane == BL_PANE_MAP)
 		draw_map(x, s, g, v);
 	else if (!s)

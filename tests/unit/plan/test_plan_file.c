@@ -2,6 +2,7 @@
  * Plans on disk: the same text again, every prefix, every flipped bit, other people's mistakes, a disk that fails at any call. */
 #include "tests/unit/plan/support.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,13 @@ static struct bl_plan *rich(void)
 	bl_plan_set_edit(p, "gone", "", &err);
 	bl_plan_set_zero_nonfinite(p, true);
 	bl_plan_set_format(p, "bf16");
-	bl_plan_snapshot_save(p, "second", NULL, &err);
+	struct bl_snapshot_results *r = bl_snapshot_results_new(m->n_units);
+	r->bytes = 123456789;
+	r->kl = 0.1 + 0.2;
+	r->error[2] = 1.0 / 3;
+	r->wall_s = 1700000001;
+	memset(r->calib, 'a', 64);
+	bl_plan_snapshot_save_with(p, "second", NULL, r, &err);
 	assert_int_equal(err.status, BL_OK);
 	unsetenv("BL_TEST_CLOCK");
 	return p;
@@ -109,11 +116,49 @@ static void the_same_again(void **state)
 	assert_int_equal(bl_plan_n_snapshots(q), 2);
 	assert_int_equal(bl_plan_snapshot(q, 0)->wall_s, 1700000000);
 	assert_null(bl_plan_undo_label(q));
+	const struct bl_snapshot_results *r = bl_plan_snapshot(q, 0)->results;
+	assert_true(r && r->bytes == 123456789 && r->kl == 0.1 + 0.2 && r->error[2] == 1.0 / 3 && isnan(r->error[1]) && isnan(r->score) && r->wall_s == 1700000001);
+	assert_null(bl_plan_snapshot(q, 1)->results);
+	assert_int_equal(bl_plan_snapshot_rename(q, 0, "renamed", &err), BL_OK);
+	assert_true(bl_plan_snapshot(q, 0)->results->kl == 0.1 + 0.2);
 	bl_plan_free(p);
 	bl_plan_free(q);
 	bl_free(text);
 	bl_free(twice);
 	bl_free(again);
+}
+
+/* Numbers of snapshots: what is no number is refused, what the model does not have is left out. */
+static void odd_results(void **state)
+{
+	static const struct { const char *from, *to; enum bl_status status; } cases[] = {
+		{"\"kl\": ", "\"kl\": [1], \"x\": ", BL_INVALID},
+		{"\"calibration\": \"aa", "\"calibration\": \"zz", BL_INVALID},
+		{"\"results\": {", "\"results\": 7, \"x\": {", BL_INVALID},
+		{"\"time\": 1700000001", "\"time\": -3", BL_INVALID},
+		{"\"errors\": {", "\"errors\": {\"no.such.unit\": 3, \"down\": \"x\",", BL_OK},
+		{"\"errors\": {", "\"errors\": 3, \"more\": {", BL_OK},
+		{"\"results\": {", "\"results\": null, \"x\": {", BL_OK},
+	};
+	struct bl_plan *p = rich();
+	char *text = printed(p);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct bl_err err = BL_ERR_INIT;
+		struct bl_str odd = {0};
+		char *note = NULL;
+		const char *at = strstr(text, cases[i].from);
+		assert_non_null(at);
+		bl_str_addn(&odd, text, (size_t)(at - text));
+		bl_str_add(&odd, cases[i].to);
+		bl_str_add(&odd, at + strlen(cases[i].from));
+		assert_int_equal(parse(bl_str_c(&odd), odd.len, NULL, &note, &err), cases[i].status);
+		bl_free(note);
+		bl_str_free(&odd);
+	}
+	bl_free(text);
+	bl_plan_free(p);
 }
 
 static void every_prefix_is_refused(void **state)
@@ -431,6 +476,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_same_again, scratch_make, scratch_drop),
+		cmocka_unit_test(odd_results),
 		cmocka_unit_test(every_prefix_is_refused),
 		cmocka_unit_test(every_flipped_bit),
 		cmocka_unit_test(mistakes_are_named),

@@ -221,6 +221,10 @@ static void test_messages(void **state)
 	assert_true(shows(app, "C-g dismiss"));
 	bl_app_key(app, "<F9>"); /* whatever else happens */
 	assert_true(shows(app, "there is no command :nonsense"));
+	press(app, "8 wait u"); /* until there is news of what was done next */
+	assert_true(shows(app, "undone"));
+	press(app, ": \"nonsense\" <Enter>");
+	assert_true(shows(app, "there is no command :nonsense"));
 	press(app, "<Esc>");
 	assert_false(shows(app, "there is no command :nonsense"));
 	press(app, ": \"p\" <Enter>");

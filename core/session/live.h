@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside of the session: the model that runs. Three kinds of state: what only the main lane touches (engine, forward, passes), what the screen's thread
+ * alone touches (tables of requests, what it was shown), and what both see, under `lock`. Nothing holds the lock while it works or waits for a disk. */
+#ifndef BL_SESSION_LIVE_H
+#define BL_SESSION_LIVE_H
+
+#include <pthread.h>
+
+#include "core/session/private.h"
+#include "core/session/run.h"
+#include "core/solve/solve.h"
+
+/* --- shared values: immutable, counted --- */
+struct bl_live_calib { /* a finished calibration */
+	atomic_int refs;
+	struct bl_calib *c;
+	char title[160];
+	struct bl_results *results;         /* what is known with it; its own lock */
+};
+struct bl_live_calib *bl_live_calib_ref(struct bl_live_calib *c);
+void bl_live_calib_unref(struct bl_live_calib *c); /* NULL is fine */
+
+struct bl_live_plan { /* what a plan makes the model compute */
+	atomic_int refs;
+	uint64_t revision;
+	int n;
+	struct bl_choice *choice;           /* [n], params owned */
+	uint64_t *hash;                     /* [n] of the choice, 0: the checkpoint's own weights */
+	bool zero_nonfinite;
+	char digest[65];                    /* equal: the model computes the same */
+	char document[65];                  /* bl_plan_digest */
+};
+struct bl_live_plan *bl_live_plan_ref(struct bl_live_plan *p);
+void bl_live_plan_unref(struct bl_live_plan *p);
+
+/* --- numbers by digest, in memory and on disk (results.c) --- */
+struct bl_results;
+struct bl_results *bl_results_open(const char *path, const char *calib_key); /* path NULL: memory alone; what cannot be read is nothing */
+void bl_results_free(struct bl_results *r);                                  /* saves what is new */
+bool bl_results_get(struct bl_results *r, const char *key, double v[3], int64_t *wall_s);
+void bl_results_put(struct bl_results *r, const char *key, const double v[3], int64_t wall_s);
+void bl_results_title(struct bl_results *r, char *title, size_t cap);        /* "" when none */
+void bl_results_set_title(struct bl_results *r, const char *title);
+void bl_results_save(struct bl_results *r);                                  /* when there is something new */
+/* Keys: 64 hex. */
+void bl_results_error_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero);
+void bl_results_unit_kl_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero);
+void bl_results_plan_key(char key[65], const struct bl_live_plan *p);
+
+/* --- requests of the screen --- */
+enum bl_live_kind { BL_LIVE_ERROR, BL_LIVE_UNIT_KL };
+struct bl_live_request {
+	enum bl_live_kind kind;
+	int unit;
+	struct bl_choice choice;            /* params owned */
+	bool zero_nonfinite;
+	struct bl_live_calib *calib;        /* counted */
+	char key[65];
+	uint64_t hash;
+	double value, extra;                /* error; or KL and top1 */
+	bool with_activations;
+	char why[160];
+	atomic_int state;                   /* enum bl_known */
+	struct bl_live_request *next_hash;
+};
+#define BL_LIVE_BUCKETS 4096
+
+/* Of a data file set, as the model will see it (data.c). */
+struct bl_live_data {
+	atomic_int refs;
+	char key[65];                       /* of the request: files as they are, samples, length, seed */
+	struct bl_tokenizer *tokenizer;     /* for previews */
+	int32_t *ids; int64_t windows, len;
+	char digest[65];
+	struct bl_preflight seen;           /* the fields of the data are filled */
+	char *report;                       /* dropped rows as lines */
+	char template_name[64];
+};
+
+struct bl_live_eval { struct bl_eval_result r; char digest[65]; struct bl_live_eval *next; };
+void bl_live_evals_free(struct bl_live *l);
+void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* screen's thread */
+
+struct bl_live {
+	struct bl_session *s;
+	pthread_mutex_t lock;
+	char *program_dir, *cache_dir;
+
+	/* device; under `lock` unless said otherwise */
+	char *device;                       /* wanted */
+	uint64_t memory_limit, device_wish; /* of the options; counts changes of `device` */
+	bool lost;
+	struct bl_device_view view;
+	pthread_mutex_t backend_lock;
+	struct bl_backend backend; bool backend_open; /* backend_lock */
+	pthread_t watcher; bool has_watcher, watch_stop;
+	pthread_cond_t watch_change;
+
+	/* the main lane's */
+	struct bl_engine engine; bool engine_open;
+	uint64_t engine_wish, engine_limit;
+	struct bl_forward *forward;
+	atomic_int cancel;                  /* of the forward */
+	int64_t batch_tokens;               /* 0: chosen */
+	uint64_t weight_bytes;
+	struct bl_live_weights *weights;    /* solved ones, per unit */
+	struct bl_live_hessians *hessians;  /* on the device */
+	struct bl_live_states *states;      /* hidden states of the kept windows */
+
+	/* calibration */
+	struct bl_live_calib *calib;        /* in use; lock */
+	struct bl_live_calib *calib_shown;  /* the screen's */
+	_Atomic(struct bl_input_stats *) *inputs; /* [n_units], copies */
+	struct bl_input_stats **old_inputs; size_t n_old, cap_old; /* lock; freed by the screen's thread */
+	char running_title[160];            /* lock; of a running calibration */
+	char title_shown[160];
+	uint64_t calib_job;
+
+	/* data and preflight; the screen's, filled by a light job under lock */
+	struct bl_live_data *data;          /* newest, lock */
+	struct bl_preflight preflight;      /* shown */
+	char preflight_key[65];
+	uint64_t data_job; char data_wanted[65];
+	char data_failed[65], data_why[200]; /* lock */
+
+	/* live work */
+	struct bl_live_request *buckets[BL_LIVE_BUCKETS]; /* the screen's */
+	struct bl_live_request **queue; size_t n_queue, cap_queue; /* lock; newest last */
+	bool running;                       /* lock: a job is there that will empty the queue */
+	_Atomic uint64_t job;               /* newest */
+	atomic_int want_first, want_last;
+	struct bl_live_plan *plan;          /* lock: newest */
+	bool effect_wanted;                 /* lock: of `plan` */
+	bool effect_running;                /* lock */
+	uint64_t effect_due_ns;             /* lock: not before */
+	char effect_failed[65];             /* lock: digest of a plan that cannot be measured */
+	char last_digest[65]; const struct bl_live_calib *last_calib; struct bl_effect last; int64_t last_wall_s; /* the screen's: newest measured */
+
+	/* evaluation */
+	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
+	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
+};
+
+/* --- life (live.c) --- */
+void bl_live_open(struct bl_session *s, const struct bl_session_options *o);
+void bl_live_close(struct bl_session *s); /* after */
+void bl_live_tick(struct bl_session *s);
+/* The plan as it is, published to the main lane when it changed. Screen's thread. */
+void bl_live_publish(struct bl_session *s);
+void bl_live_start_adopting(struct bl_session *s);           /* a stored calibration, in the background */
+struct bl_live_calib *bl_live_get_calib(struct bl_live *l); /* counted, NULL: none */
+void bl_live_wake(struct bl_session *s);                     /* screen's thread: starts the live job when it is not there */
+
+/* --- device (device.c); main lane --- */
+/* The forward on the wanted device under a limit (0: the session's), opened when it is not; NULL on error. Clears `cancel`. */
+struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err);
+void bl_live_drop_forward(struct bl_live *l); /* and all that lives on it */
+/* After an error of device work: true when it can be tried again with less memory at once. A lost device is closed and remembered, the sentence completed. */
+bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err);
+void bl_live_relax(struct bl_live *l);        /* a new job begins: full batches again */
+void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
+
+/* --- pieces of live work (main lane) --- */
+struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; };
+/* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
+enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
+/* bl_session_unit_weights for a given policy; any thread. */
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
+void bl_live_weights_free(struct bl_live *l);
+/* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
+enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
+enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
+/* All such units of a plan, [n_units], NULL where there is none. */
+struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *p, struct bl_job *j, struct bl_err *err);
+void bl_live_solved_plan_free(struct bl_solved **all, int n);
+uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full precision */
+
+/* Layer errors of requests of one block that need the same (layer_error.c). Sets value, with_activations; state and why are the caller's on failure. */
+enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r, size_t n, struct bl_err *err);
+void bl_live_hessians_free(struct bl_live *l);
+
+/* KL and agreement of a weight assignment on the kept windows (effect.c). BL_CANCELLED: the turn has to end or the plan changed; what was done is kept. */
+enum bl_status bl_live_plan_effect(struct bl_live_turn *t, const struct bl_live_plan *p, double *kl, double *top1, struct bl_err *err);
+enum bl_status bl_live_unit_effect(struct bl_live_turn *t, const struct bl_live_request *r, double *kl, double *top1, struct bl_err *err);
+void bl_live_states_free(struct bl_live *l);
+
+/* --- data (data.c) --- */
+void bl_live_data_key(char key[65], const struct bl_calib_request *r);
+enum bl_status bl_live_data_load(struct bl_live_data **out, const struct bl_model *m, const struct bl_calib_request *r, const atomic_int *cancel, struct bl_err *err);
+struct bl_live_data *bl_live_data_ref(struct bl_live_data *d);
+void bl_live_data_unref(struct bl_live_data *d);
+
+struct bl_input_stats *bl_live_input_copy(const struct bl_input_stats *s);
+void bl_live_input_free(struct bl_input_stats *s);
+void bl_live_input_store(struct bl_live *l, int unit, const struct bl_input_stats *s); /* NULL: unknown again */
+void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c); /* taken over */
+
+#endif
