@@ -144,7 +144,8 @@ enum bl_status bl_chat_open(struct bl_chat **out, const char *folder, struct bl_
 		compile(c, inside, strlen(inside), where.s, err);
 		bl_str_free(&where);
 	} else {
-		bl_fail(err, BL_INVALID, "%s: the checkpoint has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)" INSTEAD, folder);
+		bl_fail(err, BL_INVALID, "%s: the checkpoint has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)" INSTEAD,
+				folder);
 	}
 done:
 	if (err->status)
@@ -168,7 +169,8 @@ static struct jj_value message_value(struct jj_run *r, const struct bl_message *
 	return v;
 }
 
-enum bl_status bl_chat_render(const struct bl_chat *c, const struct bl_message *messages, size_t n, bool generation, struct bl_str *out, struct bl_err *err)
+enum bl_status bl_chat_render(const struct bl_chat *c, const struct bl_message *messages, size_t n, bool generation, struct bl_str *out,
+			struct bl_err *err)
 {
 	struct bl_err inner = BL_ERR_INIT;
 	struct jj_frame top = {0};

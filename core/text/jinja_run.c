@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Walks the tree of a template. A loop's pass and a macro's call have variables of their own; what they set is gone behind them, except in namespaces. */
+ * Walks the tree of a template. A loop's pass and a macro's call have variables of their own; what they set is gone behind them, except in
+ * namespaces. */
 #include "core/text/jinja.h"
 
 #include <string.h>

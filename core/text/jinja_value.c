@@ -115,7 +115,8 @@ void jj_frame_set(struct jj_run *r, struct jj_frame *f, const char *name, struct
 
 const char *jj_type_name(struct jj_value v)
 {
-	static const char *const names[] = {"undefined", "none", "a boolean", "an integer", "a float", "a string", "a list", "a mapping", "a namespace", "a macro",
+	static const char *const names[] = {"undefined", "none", "a boolean", "an integer", "a float", "a string", "a list", "a mapping", "a namespace",
+			"a macro",
 					    "a function", "the loop"};
 	return names[v.type];
 }
