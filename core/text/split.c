@@ -14,7 +14,7 @@
 #define HEAP_KIB    65536
 #define STACK_BYTES (8u << 20)
 #define PATTERN_BYTES 16384
-#define GRACE_NS    5000000000u /* after this a text must go on with SLOWEST bytes per second */
+#define GRACE_NS    2000000000u /* after this a text must go on with SLOWEST bytes per second */
 #define SLOWEST     20000
 
 enum bl_status bl_step_compile(struct bl_step *s, const char *pattern, size_t n, const char *where, struct bl_err *err)
@@ -36,7 +36,8 @@ enum bl_status bl_step_compile(struct bl_step *s, const char *pattern, size_t n,
 		pcre2_set_parens_nest_limit(c, 100);
 		pcre2_set_max_pattern_length(c, 16 * PATTERN_BYTES);
 	}
-	s->code = pcre2_compile((PCRE2_SPTR)bl_str_c(&translated), translated.len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, c);
+	s->code = pcre2_compile((PCRE2_SPTR)bl_str_c(&translated), translated.len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+			&code, &at, c);
 	pcre2_compile_context_free(c);
 	bl_str_free(&translated);
 	if (!s->code) {

@@ -21,7 +21,7 @@ keys Enter
 keys a
 type_text 'data/prose.txt'
 keys Enter
-see '13 rows'
+see '12 rows'
 keys j Space
 type_text '12'
 keys Enter
@@ -33,12 +33,12 @@ see 'preview'
 see '[|user|]'
 keys p
 see 'window 1 of'
-keys Escape
+keys q
 keys v
 see 'dropped'
-keys Escape
+keys q
 keys Enter
-see 'calibrate: done'
+see 'calibrate 12×64: done'
 see ' err dB'
 gone 'w-err dB'
 see 'xout'
@@ -68,7 +68,7 @@ keys q
 keys :
 type_text 'evaluate ppl=data/prose.txt kl=data/prose.txt mcq=data/choices.jsonl seqlen=64 windows=4'
 keys Enter
-see 'evaluate: done'
+see '(e shows the result)'
 keys e
 see 'perplexity'
 see 'KL to base'
@@ -90,14 +90,15 @@ see 'plan saved as'
 keys Q
 see 'left-0'
 
-# what is stored is taken up, and the form remembers its values
+# what is stored is taken up at the next start, with its numbers, and the form remembers its values
 run "'$BL_BIN' tiny-exaone4; echo left-\$?"
 see '8 blocks, 32 units'
+see ' err dB'
+see 'xout'
 keys c
 see 'data/prose.txt'
 see 'stored already'
-keys Enter
-see ' err dB'
-gone 'w-err dB'
+keys q
+gone 'stored already'
 keys Q
 see 'left-0'

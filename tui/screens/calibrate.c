@@ -136,7 +136,7 @@ static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct b
 		bl_str_addf(&line, "same data: blocks before %d are stored, it goes on there", p->reuse_from_block);
 	else
 		bl_str_add(&line, "nothing stored for these data yet");
-	if (p->batch_tokens)
+	if (p->batch_tokens && !p->complete)
 		bl_str_addf(&line, " · batch %lld tokens", (long long)p->batch_tokens);
 	bl_str_addf(&line, "%s%s", p->streams_weights ? " · weights stream" : "", p->offloads_hidden ? " · states offloaded" : "");
 	if (v.rows > 1) {

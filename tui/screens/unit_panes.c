@@ -166,7 +166,7 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
 	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
 	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s (%s switches)", log ? "logarithmic" : "linear",
-		      tokens ? "each token's |x|max, eight bars per power of two" : "|x| per power of two", text);
+		      tokens ? "tokens by their |x|max, 8 bars per octave" : "|x| per octave", text);
 }
 
 /* How much a channel can contribute: the largest input times the largest weight that it meets. */
