@@ -30,6 +30,8 @@ struct bk_run {
 	size_t n_hosts, cap_hosts;
 	void *scratch;         /* of one operation at a time; grows */
 	size_t scratch_bytes;
+	float *parts;          /* of run_cuda_syrk.cu, NULL: not on this device */
+	unsigned *flags, epoch;
 	struct bk_transfer *transfer;
 	struct bk_blas *blas;
 };
@@ -55,6 +57,9 @@ int bk_run_gemm(struct bk_run *r, const struct bk_mat *c, const struct bk_mat *a
 int bk_run_gemm_codes(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw,
 		      const void *bias);
 int bk_run_hessian(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x);
+/* run_cuda_syrk.cu */
+int bk_syrk(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x, int64_t slab, bool *done);
+size_t bk_syrk_part_bytes(const struct bk_run *r);
 /* run_cuda_gemm_any.cu: any types, any shapes, slower */
 int bk_gemm_any(struct bk_run *r, const struct bk_mat *c, const struct bk_mat *a, int ta, const struct bk_mat *b, int tb, float alpha, float beta,
 		const void *bias, int bias_dtype);

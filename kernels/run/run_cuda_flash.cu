@@ -85,7 +85,7 @@ template <int HDP, int WARPS, int MT, int BC> struct flash_shape {
 	enum { BR = WARPS * MT * 16, THREADS = WARPS * 32, TILE = BC * HDP * 2, SMEM = BR * HDP * 2 + 4 * TILE };
 };
 
-template <int HDP, int WARPS, int MT, int BC> static __global__ void __launch_bounds__(WARPS * 32) flash_tiles(const struct flash f)
+template <int HDP, int WARPS, int MT, int BC, int MINB> static __global__ void __launch_bounds__(WARPS * 32, MINB) flash_tiles(const struct flash f)
 {
 #if __CUDA_ARCH__ >= 800
 	typedef flash_shape<HDP, WARPS, MT, BC> shape;
@@ -253,10 +253,10 @@ template <int HDP, int WARPS, int MT, int BC> static __global__ void __launch_bo
 #endif
 }
 
-template <int HDP, int WARPS, int MT, int BC> static int flash_launch(struct bk_run *r, struct flash f, const struct bk_attention *a)
+template <int HDP, int WARPS, int MT, int BC, int MINB = 1> static int flash_launch(struct bk_run *r, struct flash f, const struct bk_attention *a)
 {
 	typedef flash_shape<HDP, WARPS, MT, BC> shape;
-	int e = (int)cudaFuncSetAttribute(flash_tiles<HDP, WARPS, MT, BC>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::SMEM);
+	int e = (int)cudaFuncSetAttribute(flash_tiles<HDP, WARPS, MT, BC, MINB>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::SMEM);
 
 	if (e) {
 		(void)cudaGetLastError();
@@ -265,7 +265,7 @@ template <int HDP, int WARPS, int MT, int BC> static int flash_launch(struct bk_
 	for (int at = 0; at < a->seq.n; at += 65535) {
 		f.q_start = a->seq.q_start + at;
 		f.kv_start = a->seq.kv_start + at;
-		flash_tiles<HDP, WARPS, MT, BC>
+		flash_tiles<HDP, WARPS, MT, BC, MINB>
 			<<<dim3(bk_ceil(a->seq.max_q, shape::BR), (unsigned)a->heads, (unsigned)(a->seq.n - at < 65535 ? a->seq.n - at : 65535)), shape::THREADS,
 			   shape::SMEM, r->stream>>>(f);
 	}
@@ -282,19 +282,21 @@ static int tuned(struct bk_run *r, const struct flash *f, const struct bk_attent
 	*done = true;
 	if (a->head_dim == 64)
 		switch (which) {
-		case 1: return flash_launch<64, 4, 1, 64>(r, *f, a);
-		case 2: return flash_launch<64, 8, 1, 64>(r, *f, a);
-		case 3: return flash_launch<64, 4, 2, 32>(r, *f, a);
-		case 4: return flash_launch<64, 4, 1, 128>(r, *f, a);
-		case 5: return flash_launch<64, 8, 1, 128>(r, *f, a);
+		case 1: return flash_launch<64, 4, 1, 64, 3>(r, *f, a);
+		case 2: return flash_launch<64, 8, 1, 64, 2>(r, *f, a);
+		case 3: return flash_launch<64, 4, 2, 32, 2>(r, *f, a);
+		case 4: return flash_launch<64, 4, 1, 64, 4>(r, *f, a);
+		case 5: return flash_launch<64, 8, 1, 128, 1>(r, *f, a);
+		case 6: return flash_launch<64, 4, 2, 64, 2>(r, *f, a);
 		}
 	if (a->head_dim == 128)
 		switch (which) {
-		case 1: return flash_launch<128, 4, 1, 64>(r, *f, a);
-		case 2: return flash_launch<128, 4, 2, 32>(r, *f, a);
-		case 3: return flash_launch<128, 4, 2, 64>(r, *f, a);
-		case 4: return flash_launch<128, 8, 1, 32>(r, *f, a);
-		case 5: return flash_launch<128, 4, 1, 32>(r, *f, a);
+		case 1: return flash_launch<128, 4, 1, 64, 2>(r, *f, a);
+		case 2: return flash_launch<128, 4, 2, 32, 2>(r, *f, a);
+		case 3: return flash_launch<128, 8, 1, 64, 1>(r, *f, a);
+		case 4: return flash_launch<128, 8, 1, 32, 2>(r, *f, a);
+		case 5: return flash_launch<128, 4, 1, 32, 3>(r, *f, a);
+		case 6: return flash_launch<128, 4, 1, 64, 3>(r, *f, a);
 		}
 	*done = false;
 	return 0;

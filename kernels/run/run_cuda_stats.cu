@@ -8,7 +8,10 @@
 #define WARPS    8  /* of a block, each with rows of its own */
 #define COLS     256 /* of a block: 32 lanes of 8 */
 #define RUN      16 /* rows whose sums stay in float32 */
-#define COPIES   4  /* of the histogram, by lane, so that equal values do not queue at one word */
+#define AHEAD    4  /* rows loaded before the first is used */
+/* Magnitudes of 2^-24 .. 2^8 have counters per lane, in the lane's own bank, so that equal values do not queue at one word; the others are rare. */
+#define NEAR_LO  ((127 - 24) << 3)
+#define NEAR_N   256
 
 struct stats {
 	struct bk_mat x;
@@ -22,10 +25,23 @@ struct stats {
 
 static __device__ __forceinline__ uint32_t bin_of(float a) { return bk_to_bf16(a) >> 4 & (BK_INPUT_BINS - 1); }
 
+/* of the 32 lanes */
+static __device__ __forceinline__ uint32_t most_of_warp(float v)
+{
+#if __CUDA_ARCH__ >= 800
+	return __reduce_max_sync(0xffffffffu, bk_f32_bits(v)); /* not negative: bits sort as values do */
+#else
+#pragma unroll
+	for (int d = 16; d; d >>= 1)
+		v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
+	return bk_f32_bits(v);
+#endif
+}
+
 template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_chunks(const struct stats s)
 {
 	extern __shared__ unsigned char shared[];
-	uint32_t *bins = (uint32_t *)shared; /* [BK_INPUT_BINS][COPIES], then the columns' partial results */
+	uint32_t *bins = (uint32_t *)shared, *near = bins + BK_INPUT_BINS; /* near [NEAR_N][32]; then the columns' partial results */
 	const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, size = (int)sizeof(typename bk_elem<DTYPE>::type);
 	const int64_t cols = s.x.cols, col = (int64_t)blockIdx.x * COLS + lane * 8, first = (int64_t)blockIdx.y * s.chunk;
 	const int64_t end = first + s.chunk < s.x.rows ? first + s.chunk : s.x.rows;
@@ -33,42 +49,55 @@ template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_
 	double d1[8] = {}, d2[8] = {};
 	unsigned bad = 0;
 
-	for (int i = threadIdx.x; i < BK_INPUT_BINS * COPIES; i += blockDim.x)
+	for (int i = threadIdx.x; i < BK_INPUT_BINS + NEAR_N * 32; i += blockDim.x)
 		bins[i] = 0;
 	__syncthreads();
 	for (int64_t run = first + warp; run < end; run += RUN * WARPS) {
 #pragma unroll
 		for (int e = 0; e < 8; e++)
 			f1[e] = f2[e] = 0;
-#pragma unroll 4
-		for (int k = 0; k < RUN; k++) {
-			const int64_t i = run + (int64_t)k * WARPS;
-			float v[8], row = 0;
+		for (int k = 0; k < RUN; k += AHEAD) {
+			float v[AHEAD][8];
 
-			if (i >= end)
-				break;
-			bk_load8<DTYPE>(v, bk_row(s.x, i, size), col, cols, s.by8);
 #pragma unroll
-			for (int e = 0; e < 8; e++) {
-				const float a = fabsf(v[e]);
+			for (int u = 0; u < AHEAD; u++) {
+				const int64_t i = run + (int64_t)(k + u) * WARPS;
 
-				if (col + e >= cols)
-					continue;
-				if (!(a < INFINITY)) {
-					bad++;
-					continue;
-				}
-				atomicAdd(&bins[bin_of(a) * COPIES + (lane & (COPIES - 1))], 1u);
-				f1[e] += v[e];
-				f2[e] = fmaf(v[e], v[e], f2[e]);
-				most[e] = fmaxf(most[e], a);
-				row = fmaxf(row, a);
+				if (i < end)
+					bk_load8<DTYPE>(v[u], bk_row(s.x, i, size), col, cols, s.by8);
 			}
 #pragma unroll
-			for (int d = 16; d; d >>= 1)
-				row = fmaxf(row, __shfl_xor_sync(0xffffffffu, row, d));
-			if (lane == 0)
-				atomicMax(&s.row_max[i], bk_f32_bits(row));
+			for (int u = 0; u < AHEAD; u++) {
+				const int64_t i = run + (int64_t)(k + u) * WARPS;
+				float row = 0;
+				uint32_t top;
+
+				if (i >= end)
+					break;
+#pragma unroll
+				for (int e = 0; e < 8; e++) {
+					const float x = v[u][e], a = fabsf(x);
+					const uint32_t bin = DTYPE == BK_BF16 ? bk_f32_bits(a) >> 20 : bin_of(a);
+
+					if (col + e >= cols)
+						continue;
+					if (!(a < INFINITY)) {
+						bad++;
+						continue;
+					}
+					if (bin - NEAR_LO < NEAR_N)
+						atomicAdd(&near[(bin - NEAR_LO) * 32 + lane], 1u);
+					else
+						atomicAdd(&bins[bin], 1u);
+					f1[e] += x;
+					f2[e] = fmaf(x, x, f2[e]);
+					most[e] = fmaxf(most[e], a);
+					row = fmaxf(row, a);
+				}
+				top = most_of_warp(row);
+				if (lane == 0)
+					atomicMax(&s.row_max[i], top);
+			}
 		}
 #pragma unroll
 		for (int e = 0; e < 8; e++)
@@ -76,10 +105,11 @@ template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_
 	}
 	__syncthreads();
 	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x) {
-		uint32_t n = 0;
+		uint32_t n = bins[i];
 
-		for (int c = 0; c < COPIES; c++)
-			n += bins[i * COPIES + c];
+		if (i - NEAR_LO >= 0 && i - NEAR_LO < NEAR_N)
+			for (int c = 0; c < 32; c++) /* each thread begins in a bank of its own */
+				n += near[(i - NEAR_LO) * 32 + ((c + lane) & 31)];
 		if (n)
 			atomicAdd(&s.bins[i], (unsigned long long)n);
 	}
@@ -140,7 +170,7 @@ static size_t up256(size_t n) { return (n + 255) / 256 * 256; }
 
 int bk_run_input_stats(struct bk_run *r, const struct bk_input_acc *acc, const struct bk_mat *x)
 {
-	const size_t shared = BK_INPUT_BINS * COPIES * 4;
+	const size_t shared = (BK_INPUT_BINS + NEAR_N * 32) * 4;
 	int64_t chunks, col_blocks;
 	struct stats s;
 	char *p;
