@@ -200,7 +200,7 @@ void bl_bpe_word(const struct bl_vocab *v, struct bl_bpe_work *w, const uint8_t 
 	}
 	size_t from = out->n;
 	merge_word(v, w, p, n, out);
-	if (out->n - from <= BL_CACHE_IDS) {
+	if (out->n > from && out->n - from <= BL_CACHE_IDS) {
 		c->n_key = (uint8_t)n;
 		c->n_ids = (uint8_t)(out->n - from);
 		memcpy(c->key, p, n);

@@ -31,6 +31,7 @@ struct loader {
 	size_t cap_rows, cap_drops;
 	char *file;             /* base name of the current one */
 	int64_t line, used_here, read_here;
+	int nul;                /* which character stands for NUL in the current row; 0: none */
 	struct bl_str rendered;
 	struct bl_str kept;     /* what was tokenized of the current row */
 	struct bl_err why;      /* of the current row */
@@ -169,6 +170,42 @@ static enum bl_status input_ids(struct loader *l, const cJSON *list)
 	return BL_OK;
 }
 
+/* Strings end at NUL here, yet a text may hold one: in the row a character that it does not have stood in for it. */
+static enum bl_status text_with_nuls(struct loader *l, char *s)
+{
+	size_t n = strlen(s);
+	char mark[4] = {'\xef', '\xb7', (char)(0x90 + l->nul), 0};
+
+	for (char *at = s; l->nul && (at = strstr(at, mark)); n -= 2, at++) {
+		*at = '\0';
+		memmove(at + 1, at + 3, n - (size_t)(at - s) - 2);
+	}
+	return encode(l, s, n, l->o->special);
+}
+
+/* Puts U+FDD0 + l->nul, which stands nowhere in the line, for each \\u0000 of it. */
+static void hide_nuls(struct loader *l, char *line, size_t n)
+{
+	char *end = line + n;
+
+	l->nul = 0;
+	if (!memmem(line, n, "\\u0000", 6))
+		return;
+	for (int k = 1; k < 16 && !l->nul; k++) {
+		char raw[4] = {'\xef', '\xb7', (char)(0x90 + k), 0}, low[8], high[8];
+		snprintf(low, sizeof low, "\\ufdd%x", (unsigned)k);
+		snprintf(high, sizeof high, "\\uFDD%X", (unsigned)k);
+		if (!memmem(line, n, raw, 3) && !memmem(line, n, low, 6) && !memmem(line, n, high, 6))
+			l->nul = k;
+	}
+	for (char *p = line; l->nul && p < end; p += *p == '\\' ? 2 : 1) {
+		char mark[8];
+		snprintf(mark, sizeof mark, "\\ufdd%x", (unsigned)l->nul);
+		if (end - p >= 6 && !memcmp(p, "\\u0000", 6))
+			memcpy(p, mark, 6);
+	}
+}
+
 static enum bl_status row_ids(struct loader *l, const cJSON *row, const char **layout)
 {
 	static const char *const names[] = {"text", "messages", "conversations", "prompt", "input_ids"};
@@ -181,7 +218,9 @@ static enum bl_status row_ids(struct loader *l, const cJSON *row, const char **l
 		return drop(l, BL_INVALID, "has none of text, messages, conversations, prompt, input_ids");
 	*layout = names[i];
 	if (i == 0)
-		return cJSON_IsString(v) ? encode(l, v->valuestring, strlen(v->valuestring), l->o->special) : drop(l, BL_INVALID, "text is not a text");
+		return cJSON_IsString(v) ? text_with_nuls(l, v->valuestring) : drop(l, BL_INVALID, "text is not a text");
+	if (l->nul)
+		return drop(l, BL_UNSUPPORTED, "holds a NUL character outside of text");
 	if (i == 1 || i == 2)
 		return conversation(l, v, NULL, l->o->generation);
 	return i == 3 ? prompt(l, row, v) : input_ids(l, v);
@@ -224,7 +263,7 @@ static void finish_row(struct loader *l, size_t first, const char *layout)
 	l->used_here++;
 }
 
-static void json_row(struct loader *l, const char *text, size_t n)
+static void json_row(struct loader *l, char *text, size_t n)
 {
 	size_t first = l->d->ids.n, space = 0;
 	const char *layout = "";
@@ -234,6 +273,7 @@ static void json_row(struct loader *l, const char *text, size_t n)
 		space++;
 	if (space == n)
 		return; /* an empty line is no row */
+	hide_nuls(l, text, n);
 	if (bl_json_parse(&row, text, n, ROW_VALUES, "JSON", &l->why) == BL_OK)
 		row_ids(l, row, &layout);
 	cJSON_Delete(row);
@@ -280,7 +320,7 @@ static enum bl_status json_lines(struct loader *l, int fd, const char *path, str
 				drop(l, BL_INVALID, "the row has more than 64 MiB");
 				finish_row(l, l->d->ids.n, "");
 			} else {
-				json_row(l, bl_str_c(&line), line.len);
+				json_row(l, line.len ? line.s : (char[]){0}, line.len);
 			}
 			bl_str_clear(&line);
 			too_long = false;
@@ -290,7 +330,7 @@ static enum bl_status json_lines(struct loader *l, int fd, const char *path, str
 		drop(l, BL_INVALID, "the row has more than 64 MiB");
 		finish_row(l, l->d->ids.n, "");
 	} else if (!err->status && !enough(l)) {
-		json_row(l, bl_str_c(&line), line.len);
+		json_row(l, line.len ? line.s : (char[]){0}, line.len);
 	}
 	bl_str_free(&line);
 	bl_free(chunk);

@@ -17,7 +17,7 @@
 #define JJ_CALLS_MAX  64          /* macros in macros */
 #define JJ_NEST_MAX   1000        /* values and statements in each other while it runs */
 #define JJ_CHAIN_MAX  300         /* a + b + c … */
-#define JJ_STEPS_MAX  20000000
+#define JJ_STEPS_MAX  5000000
 #define JJ_MEMORY_MAX (256 << 20)
 #define JJ_OUTPUT_MAX (64 << 20)
 

@@ -14,7 +14,7 @@
 #define HEAP_KIB    65536
 #define STACK_BYTES (8u << 20)
 #define PATTERN_BYTES 16384
-#define GRACE_NS    5000000000u /* after this a text must go on with SLOWEST bytes per second */
+#define GRACE_NS    2000000000u /* after this a text must go on with SLOWEST bytes per second */
 #define SLOWEST     20000
 
 enum bl_status bl_step_compile(struct bl_step *s, const char *pattern, size_t n, const char *where, struct bl_err *err)

@@ -53,5 +53,12 @@ for model in tiny-exaone4 hybrid-exaone4; do
 	one $model mixed 0.02 "$old" "--decompress" --preset W8A8 --set 're:.*(gate|up)_proj$=W4A16' --set first=BF16
 	one $model same-format 0.001 "$old" "" --preset W8A16 --set down=W4A16_g64 --set last.qkv=BF16
 done
+# text: the ids of the `tokenizers` that came with the newer client, the templates of its Jinja2
+for python in "$new/bin/python" "$old/bin/python"; do
+	"$python" -c 'import tokenizers, jinja2' 2>/dev/null || continue
+	"$python" "$top/tests/tools/tokenizer_cases.py" compare "$bin" && passed=$((passed + 1)) || fails=$((fails + 1))
+	"$python" -W ignore "$top/tests/tools/chat_cases.py" check && passed=$((passed + 1)) || fails=$((fails + 1))
+	break
+done
 echo "$passed passed, $fails failed, $skipped skipped"
 [ $fails = 0 ]
