@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One block over one batch. The order of norms and sums is the family's; what is stored between steps is in the storage type, as in the runtimes that
  * results are compared with. */
+#include <math.h>
+
 #include "core/forward/private.h"
 
 /* --- workspace --- */
@@ -108,7 +110,7 @@ static enum bl_status linear(struct run *r, enum bl_unit_kind kind, const struct
 
 static struct bk_norm norm_at(const struct run *r, enum fw_norm_at at)
 {
-	return (struct bk_norm){ r->f->blocks[r->block].norm[at], (enum bk_dtype)r->f->dtype, r->f->c->rms_eps, 0 };
+	return (struct bk_norm){ r->f->blocks[r->block].norm[at], (enum bk_dtype)r->f->dtype, r->f->c->rms_eps, r->f->a->norm_plus_one };
 }
 
 static bool slides(const struct run *r) { return r->f->c->sliding_window > 0 && r->f->c->sliding[r->block]; }
@@ -117,9 +119,15 @@ static enum bl_status turn_heads(struct run *r, const struct bk_mat *x, int64_t 
 {
 	struct bl_forward *f = r->f;
 	struct bk_norm n = norm_at(r, at);
-	struct bk_rope rope = { f->rope.cos, f->rope.sin, r->s->position, f->rope.n };
+	const struct fw_rope *table = f->c->has_rope_local && slides(r) ? &f->rope_local : &f->rope;
+	struct bk_rope rope = { table->cos, table->sin, r->s->position, table->n };
 	bool turned = !(f->a->rope_only_sliding && f->hybrid) || slides(r);
 
+	if (n.weight && f->a->qk_norm_whole) {
+		if (FW_OP(f, r->err, "a norm", rmsnorm(FW_RUN(f), x, x, &n)))
+			return r->err->status;
+		n.weight = NULL;
+	}
 	return FW_OP(f, r->err, "heads", head_norm_rope(FW_RUN(f), x, (int)heads, (int)f->c->head_dim, n.weight ? &n : NULL, turned ? &rope : NULL));
 }
 
@@ -129,7 +137,8 @@ static enum bl_status attend(struct run *r, const struct bk_mat *out, const stru
 	struct bl_forward *f = r->f;
 	struct bk_mat q = fw_cols(qkv, 0, f->q_cols), k = fw_cols(qkv, f->q_cols, f->kv_cols), v = fw_cols(qkv, f->q_cols + f->kv_cols, f->kv_cols);
 	struct bk_attention a = { .heads = (int)f->c->heads, .kv_heads = (int)f->c->kv_heads, .head_dim = (int)f->c->head_dim,
-				  .scale = 1 / __builtin_sqrt((double)f->c->head_dim), .window = slides(r) ? f->c->sliding_window : 0, .seq = r->s->seq };
+				  .scale = 1 / sqrt(f->c->attn_scalar > 0 ? f->c->attn_scalar : (double)f->c->head_dim), .softcap = f->c->attn_cap,
+				  .window = slides(r) ? f->c->sliding_window : 0, .seq = r->s->seq };
 
 	if (turn_heads(r, &q, f->c->heads, FW_Q) || turn_heads(r, &k, f->c->kv_heads, FW_K))
 		return r->err->status;
@@ -162,7 +171,7 @@ static enum bl_status mlp_part(struct run *r, const struct bk_mat *y, const stru
 	struct bk_mat both = fw_mat(f->work.wide, x->rows, 2 * f->c->ffn, f->dtype), act = fw_mat(f->work.out, x->rows, f->c->ffn, f->dtype);
 	struct bk_mat g = fw_cols(&both, 0, f->c->ffn), u = fw_cols(&both, f->c->ffn, f->c->ffn);
 
-	if (linear(r, BL_UNIT_GATE_UP, &both, x) || FW_OP(f, r->err, "the gate", gate(FW_RUN(f), &act, &g, &u, BK_GATE_SILU)))
+	if (linear(r, BL_UNIT_GATE_UP, &both, x) || FW_OP(f, r->err, "the gate", gate(FW_RUN(f), &act, &g, &u, f->a->gelu ? BK_GATE_GELU_TANH : BK_GATE_SILU)))
 		return r->err->status;
 	return linear(r, BL_UNIT_DOWN, y, &act);
 }

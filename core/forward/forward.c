@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A model on an engine: opened, closed, and what it will need. */
+#include <math.h>
+
+#include "core/base/half.h"
 #include "core/forward/private.h"
 
 static enum bl_status open_all(struct bl_forward *f, struct bl_err *err)
@@ -33,6 +36,9 @@ enum bl_status bl_forward_new(struct bl_forward **out, const struct bl_model *m,
 	f->elem = f->o.fp32 ? 4 : 2;
 	f->q_cols = f->c->heads * f->c->head_dim;
 	f->kv_cols = f->c->kv_heads * f->c->head_dim;
+	f->embed_scale = f->a->embed_scaled ? (float)sqrt((double)f->c->hidden) : 1;
+	if (!f->o.fp32)
+		f->embed_scale = bl_round_bf16(f->embed_scale);
 	if (open_all(f, err)) {
 		bl_forward_free(f);
 		return err->status;
@@ -48,6 +54,7 @@ void bl_forward_free(struct bl_forward *f)
 	fw_weights_close(f);
 	bl_engine_release(f->e, f->small);
 	bl_engine_release(f->e, f->rope.cos);
+	bl_engine_release(f->e, f->rope_local.cos);
 	bl_engine_release(f->e, f->work.base);
 	bl_free(f->blocks);
 	bl_free(f);

@@ -10,7 +10,7 @@
 
 enum bl_status fw_final_norm(struct bl_forward *f, const struct bk_mat *y, const struct bk_mat *x, struct bl_err *err)
 {
-	struct bk_norm n = { f->final_norm, (enum bk_dtype)f->dtype, f->c->rms_eps, 0 };
+	struct bk_norm n = { f->final_norm, (enum bk_dtype)f->dtype, f->c->rms_eps, f->a->norm_plus_one };
 
 	return FW_OP(f, err, "the final norm", rmsnorm(FW_RUN(f), y, x, &n));
 }
@@ -41,9 +41,13 @@ static enum bl_status head_in_slabs(struct bl_forward *f, const struct bk_mat *l
 
 enum bl_status fw_head(struct bl_forward *f, const struct bk_mat *logits, const struct bk_mat *x, struct bl_err *err)
 {
-	if (!f->head.p)
-		return head_in_slabs(f, logits, x, err);
-	return FW_OP(f, err, "the head", gemm(FW_RUN(f), logits, x, 0, &f->head, 1, 1, 0, NULL));
+	if (f->head.p)
+		FW_OP(f, err, "the head", gemm(FW_RUN(f), logits, x, 0, &f->head, 1, 1, 0, NULL));
+	else
+		head_in_slabs(f, logits, x, err);
+	if (err->status || !(f->c->final_cap > 0))
+		return err->status;
+	return FW_OP(f, err, "the head", softcap(FW_RUN(f), logits, f->c->final_cap));
 }
 
 /* --- embedding --- */
@@ -62,7 +66,7 @@ static enum bl_status host_rows(void *ctx, struct bl_err *err)
 		const char *src = (const char *)t->data + (size_t)w->ids[i] * (size_t)h * from;
 		char *dst = w->host + (size_t)i * row;
 
-		if (fw_dtype_of(t->dtype) == w->f->dtype) {
+		if (fw_dtype_of(t->dtype) == w->f->dtype && w->f->embed_scale == 1) {
 			memcpy(dst, src, row);
 			continue;
 		}
@@ -76,6 +80,7 @@ static enum bl_status host_rows(void *ctx, struct bl_err *err)
 				memcpy(&half, src + 2 * j, 2);
 				v = t->dtype == BL_BF16 ? bl_bf16_f32(half) : bl_f16_f32(half);
 			}
+			v *= w->f->embed_scale;
 			half = bl_f32_bf16(v);
 			memcpy(dst + (size_t)j * w->f->elem, w->f->elem == 4 ? (void *)&v : (void *)&half, w->f->elem);
 		}
@@ -90,11 +95,11 @@ enum bl_status fw_embed(struct bl_forward *f, const struct bk_mat *y, const int3
 	int32_t *list = NULL;
 
 	if (f->embed.p && f->e->ops->unified)
-		return FW_OP(f, err, "the embedding", gather(FW_RUN(f), y, &f->embed, ids, 1));
+		return FW_OP(f, err, "the embedding", gather(FW_RUN(f), y, &f->embed, ids, f->embed_scale));
 	if (f->embed.p) {
 		if (bl_engine_alloc(f->e, (void **)&list, (size_t)y->rows * sizeof(*list), "token numbers", err) == BL_OK &&
 		    FW_OP(f, err, "the embedding", put(FW_RUN(f), list, ids, (size_t)y->rows * sizeof(*list))) == BL_OK)
-			FW_OP(f, err, "the embedding", gather(FW_RUN(f), y, &f->embed, list, 1));
+			FW_OP(f, err, "the embedding", gather(FW_RUN(f), y, &f->embed, list, f->embed_scale));
 		bl_engine_release(f->e, list);
 		return err->status;
 	}

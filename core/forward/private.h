@@ -56,7 +56,8 @@ struct bl_forward {
 	char *small;               /* norms and biases of all blocks */
 	struct fw_block *blocks;
 	const void *final_norm;
-	struct fw_rope rope;
+	struct fw_rope rope, rope_local;
+	float embed_scale;
 	struct fw_work work;
 
 	/* weights.c */
@@ -106,7 +107,7 @@ enum bl_status fw_small_open(struct bl_forward *f, struct bl_err *err);
 
 /* rope.c */
 enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_err *err);
-void fw_rope_frequencies(const struct bl_config *c, float *inv_freq); /* [head_dim / 2] */
+void fw_rope_frequencies(const struct bl_rope *r, int64_t head_dim, float *inv_freq); /* [head_dim / 2] */
 
 /* block.c */
 struct fw_span { /* rows that go through a block together */

@@ -19,37 +19,30 @@ static float llama3(const struct bl_rope *r, float f)
 	return (1 - smooth) * f / factor + smooth * f;
 }
 
-void fw_rope_frequencies(const struct bl_config *c, float *inv_freq)
+void fw_rope_frequencies(const struct bl_rope *r, int64_t head_dim, float *inv_freq)
 {
-	for (int64_t i = 0; i < c->head_dim / 2; i++) {
-		float exponent = (float)(2 * i) / (float)c->head_dim;
-		float f = 1.0f / (float)pow((double)(float)c->rope.theta, (double)exponent);
+	for (int64_t i = 0; i < head_dim / 2; i++) {
+		float exponent = (float)(2 * i) / (float)head_dim;
+		float f = 1.0f / (float)pow((double)(float)r->theta, (double)exponent);
 
-		if (c->rope.kind == BL_ROPE_LINEAR)
-			f = f / (float)c->rope.factor;
-		else if (c->rope.kind == BL_ROPE_LLAMA3)
-			f = llama3(&c->rope, f);
+		if (r->kind == BL_ROPE_LINEAR)
+			f = f / (float)r->factor;
+		else if (r->kind == BL_ROPE_LLAMA3)
+			f = llama3(r, f);
 		inv_freq[i] = f;
 	}
 }
 
-enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_err *err)
+static enum bl_status make(struct bl_forward *f, struct fw_rope *t, const struct bl_rope *r, int64_t n, struct bl_err *err)
 {
-	int64_t half = f->c->head_dim / 2, n = 256;
+	int64_t half = f->c->head_dim / 2;
+	size_t bytes = (size_t)(n * half) * sizeof(float);
 	float *inv, *table = NULL;
-	size_t bytes;
 
-	if (positions <= f->rope.n)
-		return BL_OK;
-	while (n < positions)
-		n *= 2;
-	if (f->c->head_dim % 2)
-		return bl_fail(err, BL_UNSUPPORTED, "head_dim %lld: must be even", (long long)f->c->head_dim);
-	bytes = (size_t)(n * half) * sizeof(float);
 	if (bl_try_alloc(&table, 2 * (size_t)(n * half), sizeof(float), "positions", err))
 		return err->status;
 	inv = bl_xalloc((size_t)half, sizeof(*inv));
-	fw_rope_frequencies(f->c, inv);
+	fw_rope_frequencies(r, f->c->head_dim, inv);
 	for (int64_t i = 0; f->o.bf16_frequencies && i < half; i++)
 		inv[i] = bl_round_bf16(inv[i]);
 	for (int64_t p = 0; p < n; p++)
@@ -59,14 +52,29 @@ enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_e
 			table[p * half + i] = (float)cos((double)angle);
 			table[n * half + p * half + i] = (float)sin((double)angle);
 		}
-	bl_engine_release(f->e, f->rope.cos);
-	f->rope = (struct fw_rope){ 0 };
-	if (bl_engine_alloc(f->e, (void **)&f->rope.cos, 2 * bytes, "positions", err) == BL_OK &&
-	    FW_OP(f, err, "positions", put(FW_RUN(f), f->rope.cos, table, 2 * bytes)) == BL_OK) {
-		f->rope.sin = f->rope.cos + n * half;
-		f->rope.n = n;
+	bl_engine_release(f->e, t->cos);
+	*t = (struct fw_rope){ 0 };
+	if (bl_engine_alloc(f->e, (void **)&t->cos, 2 * bytes, "positions", err) == BL_OK &&
+	    FW_OP(f, err, "positions", put(FW_RUN(f), t->cos, table, 2 * bytes)) == BL_OK) {
+		t->sin = t->cos + n * half;
+		t->n = n;
 	}
 	bl_free(inv);
 	bl_free(table);
 	return err->status;
+}
+
+enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_err *err)
+{
+	int64_t n = 256;
+
+	if (positions <= f->rope.n && (!f->c->has_rope_local || positions <= f->rope_local.n))
+		return BL_OK;
+	while (n < positions)
+		n *= 2;
+	if (f->c->head_dim % 2)
+		return bl_fail(err, BL_UNSUPPORTED, "head_dim %lld: must be even", (long long)f->c->head_dim);
+	if (make(f, &f->rope, &f->c->rope, n, err))
+		return err->status;
+	return f->c->has_rope_local ? make(f, &f->rope_local, &f->c->rope_local, n, err) : BL_OK;
 }

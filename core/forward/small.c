@@ -76,7 +76,9 @@ static enum bl_status add_vector(struct filling *w, const void **out, const char
 
 static int64_t norm_size(const struct bl_forward *f, int at)
 {
-	return at == FW_Q || at == FW_K ? f->c->head_dim : f->c->hidden;
+	if (at == FW_Q || at == FW_K)
+		return !f->a->qk_norm_whole ? f->c->head_dim : at == FW_Q ? f->q_cols : f->kv_cols;
+	return f->c->hidden;
 }
 
 static enum bl_status one_block(struct filling *w, int block)

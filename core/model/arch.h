@@ -18,7 +18,9 @@ enum bl_window_rule {
 	BL_WINDOW_NEVER,
 	BL_WINDOW_ALWAYS,  /* Mistral: all, when there is a window */
 	BL_WINDOW_PATTERN, /* EXAONE-4: sliding_window_pattern */
-	BL_WINDOW_UPPER    /* Qwen: from max_window_layers on, and only if use_sliding_window */
+	BL_WINDOW_UPPER,   /* Qwen: from max_window_layers on, and only if use_sliding_window */
+	BL_WINDOW_ODD,     /* Gemma 2: the first, third … */
+	BL_WINDOW_EVERY    /* Gemma 3: all but every sixth (sliding_window_pattern) */
 };
 
 /* What the family's library assumes for keys that are not in the file. 0: see the comment. */
@@ -28,6 +30,10 @@ struct bl_arch_missing {
 	int64_t kv_heads; /* 0: as many as heads */
 	int64_t head_dim; /* 0: hidden / heads */
 	int64_t window;   /* 0: none */
+	bool tied;
+	double rope_theta; /* 0: 10000 */
+	double rope_local; /* base of layers with a window; 0: as the others */
+	double attn_scalar, attn_cap, final_cap; /* query_pre_attn_scalar, attn_logit_softcapping, final_logit_softcapping; 0: the family has none */
 };
 
 #define BL_MEMBERS_MAX 3
@@ -45,6 +51,10 @@ struct bl_arch {
 	const char *refused;                 /* not NULL: known, not supported; the sentence to say */
 	enum bl_norm_place norms;
 	bool qk_norm;                        /* q_norm/k_norm over head_dim before RoPE */
+	bool qk_norm_whole;                  /* … over the whole row, before it is cut into heads (OLMo-2) */
+	bool norm_plus_one;                  /* norms multiply by 1 + w (Gemma) */
+	bool embed_scaled;                   /* the embedding is multiplied by the root of hidden (Gemma) */
+	bool gelu;                           /* hidden_activation is tanh-GELU, instead of hidden_act silu (Gemma) */
 	bool rope_only_sliding;              /* hybrid EXAONE-4: global layers have no RoPE */
 	bool qkv_bias;                       /* Qwen2 */
 	bool writes_layer_types;             /* config needs layer_types spelled out */

@@ -9,9 +9,12 @@
 #define O {BL_UNIT_O, "self_attn.o_proj", {"self_attn.o_proj"}, {false}}
 #define GATE_UP {BL_UNIT_GATE_UP, "mlp.gate_up_proj", {"mlp.gate_proj", "mlp.up_proj"}, {false, false}}
 #define DOWN {BL_UNIT_DOWN, "mlp.down_proj", {"mlp.down_proj"}, {false}}
+#define FUSED_QKV {BL_UNIT_QKV, "self_attn.qkv_proj", {"self_attn.qkv_proj"}, {false}}
+#define FUSED_GATE_UP {BL_UNIT_GATE_UP, "mlp.gate_up_proj", {"mlp.gate_up_proj"}, {false}}
 #define REFUSED(type, why) {.model_type = type, .refused = why}
 
 #define PRE_NORMS "input_layernorm.weight", "post_attention_layernorm.weight"
+#define FOUR_NORMS PRE_NORMS, "pre_feedforward_layernorm.weight", "post_feedforward_layernorm.weight"
 #define HEAD_NORMS "self_attn.q_norm.weight", "self_attn.k_norm.weight"
 
 static const struct bl_arch families[] = {
@@ -35,11 +38,22 @@ static const struct bl_arch families[] = {
 	 .missing = {.rms_eps = 1e-6, .max_positions = 131072, .kv_heads = 8, .window = 4096},
 	 .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	REFUSED("gemma", "Gemma needs scaled embeddings and (1+w) norms"),
-	REFUSED("gemma2", "Gemma 2 needs four norms per block and soft caps"),
+	{.model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .norms = BL_NORM_BOTH, .norm_plus_one = true, .embed_scaled = true, .gelu = true,
+	 .reads_attention_bias = true, .windows = BL_WINDOW_ODD,
+	 .missing = {.rms_eps = 1e-6, .max_positions = 8192, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .attn_scalar = 256, .attn_cap = 50,
+		     .final_cap = 30},
+	 .block_tensors = {FOUR_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .norms = BL_NORM_BOTH, .qk_norm = true, .norm_plus_one = true, .embed_scaled = true,
+	 .gelu = true, .reads_attention_bias = true, .windows = BL_WINDOW_EVERY,
+	 .missing = {.rms_eps = 1e-6, .max_positions = 131072, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .rope_theta = 1e6,
+		     .rope_local = 1e4, .attn_scalar = 256},
+	 .block_tensors = {FOUR_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	{.model_type = "phi3", .architecture = "Phi3ForCausalLM", .norms = BL_NORM_PRE, .windows = BL_WINDOW_ALWAYS,
+	 .missing = {.rms_eps = 1e-5, .max_positions = 4096}, .block_tensors = {PRE_NORMS}, .units = {FUSED_QKV, O, FUSED_GATE_UP, DOWN}},
+	{.model_type = "olmo2", .architecture = "Olmo2ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true, .qk_norm_whole = true,
+	 .reads_attention_bias = true, .missing = {.rms_eps = 1e-5, .max_positions = 2048},
+	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	REFUSED("gemma3", "Gemma 3 checkpoints with vision are not decoders alone"),
-	REFUSED("gemma3_text", "Gemma 3 needs four norms per block and two RoPE bases"),
-	REFUSED("phi3", "Phi-3 stores qkv and gate_up already fused"),
-	REFUSED("olmo2", "OLMo-2 normalises whole q and k rows"),
 	REFUSED("exaone", "EXAONE 3.x has other tensor names"),
 	REFUSED("exaone_moe", "mixture-of-experts blocks"),
 	REFUSED("mixtral", "mixture-of-experts blocks"),
@@ -77,7 +91,7 @@ enum bl_status bl_arch_family(const struct bl_arch **out, const char *model_type
 	const struct bl_arch *row = bl_arch_row_of(model_type);
 
 	if (!row)
-		return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not known (exaone4, llama, qwen2, qwen3, mistral are)",
+		return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not known (exaone4, llama, qwen2, qwen3, mistral, gemma2, gemma3_text, phi3, olmo2 are)",
 			       model_type);
 	if (row->refused)
 		return bl_fail(err, BL_UNSUPPORTED, "model_type %s is not supported yet: %s", model_type, row->refused);
@@ -91,9 +105,9 @@ enum bl_status bl_arch_find(const struct bl_arch **out, const struct bl_config *
 
 	if (bl_arch_family(&row, c->model_type, err))
 		return err->status;
-	if (strcmp(c->activation, "silu"))
-		return bl_fail(err, BL_UNSUPPORTED, "hidden_act: %s is not supported for %s (silu is)", c->activation,
-			       c->model_type);
+	if (strcmp(c->activation, row->gelu ? "gelu_pytorch_tanh" : "silu"))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: %s is not supported for %s (%s is)", row->gelu ? "hidden_activation" : "hidden_act", c->activation,
+			       c->model_type, row->gelu ? "gelu_pytorch_tanh" : "silu");
 	*out = row;
 	return BL_OK;
 }

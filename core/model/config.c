@@ -88,6 +88,7 @@ static enum bl_status read_sizes(struct bl_config *c, const struct reader *r)
 		return bl_fail(r->err, BL_INVALID, "%s: head_dim: missing, and hidden_size %lld / num_attention_heads %lld is not one", r->label,
 			       (long long)c->hidden, (long long)c->heads);
 	c->rms_eps = d->rms_eps;
+	c->tied = d->tied;
 	if (bl_json_num(r->root, "rms_norm_eps", 0, 1, false, &c->rms_eps, r->label, r->err) ||
 	    bl_json_bool(r->root, "tie_word_embeddings", false, &c->tied, r->label, r->err) ||
 	    bl_json_bool(r->root, "attention_bias", false, &c->attention_bias, r->label, r->err) ||
@@ -95,34 +96,37 @@ static enum bl_status read_sizes(struct bl_config *c, const struct reader *r)
 		return r->err->status;
 	c->attention_bias = c->attention_bias && r->family->reads_attention_bias;
 	c->mlp_bias = c->mlp_bias && r->family->reads_mlp_bias;
-	snprintf(c->activation, sizeof c->activation, "silu");
+	snprintf(c->activation, sizeof c->activation, r->family->gelu ? "gelu_pytorch_tanh" : "silu");
 	c->bos = c->pad = -1;
-	if (text_field(r, "hidden_act", false, c->activation, sizeof c->activation) ||
+	if (text_field(r, r->family->gelu ? "hidden_activation" : "hidden_act", false, c->activation, sizeof c->activation) ||
 	    bl_json_int(r->root, "bos_token_id", 0, c->vocab, false, &c->bos, r->label, r->err) ||
 	    bl_json_int(r->root, "pad_token_id", -1, c->vocab, false, &c->pad, r->label, r->err))
 		return r->err->status;
 	return BL_OK;
 }
 
-static enum bl_status read_rope(struct bl_config *c, const struct reader *r)
+/* A number that is missing, or null for none. */
+static enum bl_status optional(const struct reader *r, const char *key, double missing, double *out)
 {
-	const cJSON *params = cJSON_GetObjectItemCaseSensitive(r->root, "rope_parameters");
-	const cJSON *o = c->v5_spelling ? params : cJSON_GetObjectItemCaseSensitive(r->root, "rope_scaling");
-	const char *key = c->v5_spelling ? "rope_parameters" : "rope_scaling", *type = NULL;
-	struct bl_rope *rope = &c->rope;
+	*out = absent(r, key) ? missing : 0;
+	return bl_json_num(r->root, key, 1e-6, 1e9, false, out, r->label, r->err);
+}
 
-	*rope = (struct bl_rope){.kind = BL_ROPE_DEFAULT, .theta = 10000, .factor = 1, .low_freq_factor = 1, .high_freq_factor = 4};
-	double turned = 1; /* the part of a head that RoPE turns */
-	if (bl_json_num(r->root, "rope_theta", 1e-3, 1e15, false, &rope->theta, r->label, r->err) ||
-	    bl_json_num(r->root, "partial_rotary_factor", 0, 1, false, &turned, r->label, r->err) ||
-	    (cJSON_IsObject(o) && c->v5_spelling &&
-	     (bl_json_num(o, "rope_theta", 1e-3, 1e15, false, &rope->theta, r->label, r->err) ||
-	      bl_json_num(o, "partial_rotary_factor", 0, 1, false, &turned, r->label, r->err))))
-		return r->err->status;
-	if (turned != 1)
-		return bl_fail(r->err, BL_UNSUPPORTED, "%s: partial_rotary_factor: %g is not supported (1 is)", r->label, turned);
-	if (!o || cJSON_IsNull(o))
+static enum bl_status read_caps(struct bl_config *c, const struct reader *r)
+{
+	const struct bl_arch_missing *d = &r->family->missing;
+
+	if (!d->attn_scalar) /* these keys mean nothing here */
 		return BL_OK;
+	if (optional(r, "query_pre_attn_scalar", d->attn_scalar, &c->attn_scalar) || optional(r, "attn_logit_softcapping", d->attn_cap, &c->attn_cap))
+		return r->err->status;
+	return optional(r, "final_logit_softcapping", d->final_cap, &c->final_cap);
+}
+
+static enum bl_status read_rope_object(struct bl_rope *rope, const struct reader *r, const char *key, const cJSON *o)
+{
+	const char *type = NULL;
+
 	if (!cJSON_IsObject(o))
 		return bl_fail(r->err, BL_INVALID, "%s: %s: must be an object or null", r->label, key);
 	if (bl_json_str(o, "rope_type", 40, false, &type, r->label, r->err) || (!type && bl_json_str(o, "type", 40, false, &type, r->label, r->err)))
@@ -143,6 +147,45 @@ static enum bl_status read_rope(struct bl_config *c, const struct reader *r)
 		return bl_fail(r->err, BL_INVALID, "%s: %s: high_freq_factor %g must be above low_freq_factor %g", r->label, key,
 			       rope->high_freq_factor, rope->low_freq_factor);
 	return BL_OK;
+}
+
+/* Two bases: one object per type of layer in the newer spelling, rope_local_base_freq in the older. */
+static enum bl_status read_rope_local(struct bl_config *c, const struct reader *r, const cJSON *params)
+{
+	const cJSON *local = cJSON_GetObjectItemCaseSensitive(params, "sliding_attention");
+
+	c->has_rope_local = true;
+	c->rope_local = (struct bl_rope){.kind = BL_ROPE_DEFAULT, .theta = r->family->missing.rope_local, .factor = 1, .low_freq_factor = 1, .high_freq_factor = 4};
+	if (bl_json_num(r->root, "rope_local_base_freq", 1e-3, 1e15, false, &c->rope_local.theta, r->label, r->err))
+		return r->err->status;
+	if (!c->v5_spelling || !local)
+		return BL_OK;
+	if (bl_json_num(local, "rope_theta", 1e-3, 1e15, false, &c->rope_local.theta, r->label, r->err))
+		return r->err->status;
+	return read_rope_object(&c->rope_local, r, "rope_parameters.sliding_attention", local);
+}
+
+static enum bl_status read_rope(struct bl_config *c, const struct reader *r)
+{
+	const cJSON *params = cJSON_GetObjectItemCaseSensitive(r->root, "rope_parameters");
+	const cJSON *full = cJSON_GetObjectItemCaseSensitive(params, "full_attention");
+	const cJSON *o = !c->v5_spelling ? cJSON_GetObjectItemCaseSensitive(r->root, "rope_scaling") : r->family->missing.rope_local && full ? full : params;
+	const char *key = !c->v5_spelling ? "rope_scaling" : o == full ? "rope_parameters.full_attention" : "rope_parameters";
+	const double base = r->family->missing.rope_theta;
+	double turned = 1; /* the part of a head that RoPE turns */
+
+	c->rope = (struct bl_rope){.kind = BL_ROPE_DEFAULT, .theta = base ? base : 10000, .factor = 1, .low_freq_factor = 1, .high_freq_factor = 4};
+	if (bl_json_num(r->root, "rope_theta", 1e-3, 1e15, false, &c->rope.theta, r->label, r->err) ||
+	    bl_json_num(r->root, "partial_rotary_factor", 0, 1, false, &turned, r->label, r->err) ||
+	    (cJSON_IsObject(o) && c->v5_spelling &&
+	     (bl_json_num(o, "rope_theta", 1e-3, 1e15, false, &c->rope.theta, r->label, r->err) ||
+	      bl_json_num(o, "partial_rotary_factor", 0, 1, false, &turned, r->label, r->err))))
+		return r->err->status;
+	if (turned != 1)
+		return bl_fail(r->err, BL_UNSUPPORTED, "%s: partial_rotary_factor: %g is not supported (1 is)", r->label, turned);
+	if (r->family->missing.rope_local && read_rope_local(c, r, params))
+		return r->err->status;
+	return !o || cJSON_IsNull(o) ? BL_OK : read_rope_object(&c->rope, r, key, o);
 }
 
 static enum bl_status read_layer_types(struct bl_config *c, const struct reader *r, const cJSON *types)
@@ -187,7 +230,7 @@ static enum bl_status read_windows(struct bl_config *c, const struct reader *r)
 {
 	const cJSON *types = cJSON_GetObjectItemCaseSensitive(r->root, "layer_types");
 	bool use = r->family->windows != BL_WINDOW_UPPER;
-	int64_t upper = 28;
+	int64_t upper = 28, every = 6;
 
 	c->sliding_window = absent(r, "sliding_window") ? r->family->missing.window : 0;
 	if (size_field(r, "sliding_window", (int64_t)1 << 40, false, &c->sliding_window) ||
@@ -202,8 +245,12 @@ static enum bl_status read_windows(struct bl_config *c, const struct reader *r)
 		return BL_OK;
 	if (r->family->windows == BL_WINDOW_PATTERN)
 		return read_pattern(c, r);
+	if (r->family->windows == BL_WINDOW_EVERY && (bl_json_int(r->root, "sliding_window_pattern", 1, BL_LAYERS_MAX, false, &every, r->label, r->err) ||
+						      bl_json_int(r->root, "_sliding_window_pattern", 1, BL_LAYERS_MAX, false, &every, r->label, r->err)))
+		return r->err->status;
 	for (int64_t i = 0; i < c->layers; i++)
-		c->sliding[i] = r->family->windows == BL_WINDOW_ALWAYS || (r->family->windows == BL_WINDOW_UPPER && i >= upper);
+		c->sliding[i] = r->family->windows == BL_WINDOW_ALWAYS || (r->family->windows == BL_WINDOW_UPPER && i >= upper) ||
+				(r->family->windows == BL_WINDOW_ODD && i % 2 == 0) || (r->family->windows == BL_WINDOW_EVERY && (i + 1) % every);
 	return BL_OK;
 }
 
@@ -218,7 +265,7 @@ enum bl_status bl_config_parse(struct bl_config *c, const char *text, size_t n, 
 		goto fail;
 	if (bl_arch_row_of(made.model_type))
 		r.family = bl_arch_row_of(made.model_type);
-	if (read_sizes(&made, &r) || read_rope(&made, &r) || read_windows(&made, &r)) {
+	if (read_sizes(&made, &r) || read_caps(&made, &r) || read_rope(&made, &r) || read_windows(&made, &r)) {
 		/* a family that is refused anyway has other keys: the reason to tell is the family */
 		struct bl_err refusal = BL_ERR_INIT;
 		const struct bl_arch *row = NULL;
@@ -266,6 +313,14 @@ static void rope_v457(cJSON *o, const struct bl_config *c, struct bl_str *edits)
 		cJSON_DeleteItemFromObjectCaseSensitive(o, "rope_parameters");
 		bl_str_add(edits, "rope_parameters -> (removed): rope_scaling is there too and is what counts\n");
 		return;
+	}
+	const cJSON *local = cJSON_GetObjectItemCaseSensitive(params, "sliding_attention");
+	if (c->has_rope_local && local) {
+		const cJSON *base = cJSON_GetObjectItemCaseSensitive(local, "rope_theta");
+		put(o, "rope_local_base_freq", cJSON_IsNumber(base) ? cJSON_Duplicate(base, true) : cJSON_CreateNumber(c->rope_local.theta));
+		params = cJSON_GetObjectItemCaseSensitive(params, "full_attention");
+		if (!cJSON_IsObject(params))
+			params = cJSON_AddObjectToObject(o, "rope_scaling");
 	}
 	cJSON *scaling = must(cJSON_Duplicate(params, true));
 	cJSON *theta = cJSON_DetachItemFromObjectCaseSensitive(scaling, "rope_theta");

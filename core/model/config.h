@@ -29,6 +29,10 @@ struct bl_config {
 	char activation[32];          /* hidden_act */
 	char dtype[16];               /* "bfloat16" as declared */
 	struct bl_rope rope;
+	struct bl_rope rope_local;    /* of layers with a window, where the family has two bases (has_rope_local) */
+	bool has_rope_local;
+	double attn_scalar;           /* scores are multiplied by its -1/2 power; 0: head_dim's */
+	double attn_cap, final_cap;   /* soft caps of scores and logits; 0: none */
 	int64_t sliding_window;       /* 0: none */
 	uint8_t sliding[BL_LAYERS_MAX]; /* 1: that layer attends through the window */
 	int64_t bos, pad;             /* -1: none */

@@ -123,11 +123,11 @@ static enum bl_status expect(const struct bl_model *m, const struct bl_tensor **
 
 /* ---- units ---- */
 
-static void member_shape(const struct bl_config *c, enum bl_unit_kind kind, int j, int64_t *rows, int64_t *cols)
+static void member_shape(const struct bl_config *c, enum bl_unit_kind kind, int j, bool alone, int64_t *rows, int64_t *cols)
 {
 	int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
 
-	*rows = kind == BL_UNIT_QKV ? (j == 0 ? q : kv) : kind == BL_UNIT_GATE_UP ? c->ffn : c->hidden;
+	*rows = kind == BL_UNIT_QKV ? (alone ? q + 2 * kv : j == 0 ? q : kv) : kind == BL_UNIT_GATE_UP ? (alone ? 2 : 1) * c->ffn : c->hidden;
 	*cols = kind == BL_UNIT_O ? q : kind == BL_UNIT_DOWN ? c->ffn : c->hidden;
 }
 
@@ -136,7 +136,7 @@ static enum bl_status build_member(struct bl_model *m, struct bl_unit *u, const 
 	struct bl_member *mem = &u->members[j];
 	char name[256];
 
-	member_shape(&m->config, u->kind, j, &mem->rows, &mem->cols);
+	member_shape(&m->config, u->kind, j, !row->member[1], &mem->rows, &mem->cols);
 	snprintf(name, sizeof name, "model.layers.%d.%s", u->block, row->member[j]);
 	mem->name = bl_xstrdup(name);
 	snprintf(name, sizeof name, "%s.weight", mem->name);
@@ -203,7 +203,8 @@ static enum bl_status check_rest(struct bl_model *m, struct bl_err *err)
 		for (int i = 0; i < 8 && m->arch->block_tensors[i]; i++) {
 			bool per_head = strstr(m->arch->block_tensors[i], "_norm.weight") && !strstr(m->arch->block_tensors[i], "layernorm");
 			snprintf(name, sizeof name, "model.layers.%d.%s", b, m->arch->block_tensors[i]);
-			if (expect(m, &t, name, per_head ? c->head_dim : c->hidden, 0, true, err))
+			int64_t heads = !m->arch->qk_norm_whole ? 1 : strstr(m->arch->block_tensors[i], "q_norm") ? c->heads : c->kv_heads;
+			if (expect(m, &t, name, per_head ? heads * c->head_dim : c->hidden, 0, true, err))
 				return err->status;
 		}
 	return BL_OK;

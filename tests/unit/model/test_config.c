@@ -156,7 +156,7 @@ static void defaults(void **state)
 /* A family that is not supported is refused by its name and a reason, also when its config has none of the usual keys. */
 static void refusals(void **state)
 {
-	static const char *const names[] = {"gemma", "gemma2", "gemma3", "gemma3_text", "phi3", "olmo2", "mixtral", "qwen2_moe", "qwen3_moe", "exaone",
+	static const char *const names[] = {"gemma", "gemma3", "mixtral", "qwen2_moe", "qwen3_moe", "exaone",
 		"exaone_moe", "glm4", "internlm2", "granite"};
 
 	(void)state;
@@ -196,6 +196,12 @@ static void rewriting(void **state)
 		{"{" GOOD ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},\"rope_parameters\":{\"rope_theta\":7}}",
 		 "{\"hidden_size\":64,\"intermediate_size\":128,\"model_type\":\"llama\",\"num_attention_heads\":4,\"num_hidden_layers\":2,"
 		 "\"rope_scaling\":{\"factor\":2,\"type\":\"linear\"},\"vocab_size\":32}", "rope_parameters"},
+		{"{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":2,\"hidden_size\":64,\"intermediate_size\":8,\"num_attention_heads\":4,\"vocab_size\":9,"
+		 "\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1000000.0,\"rope_type\":\"linear\",\"factor\":8.0},"
+		 "\"sliding_attention\":{\"rope_theta\":10000.0,\"rope_type\":\"default\"}}}",
+		 "{\"hidden_size\":64,\"intermediate_size\":8,\"model_type\":\"gemma3_text\",\"num_attention_heads\":4,\"num_hidden_layers\":2,"
+		 "\"rope_local_base_freq\":10000.0,\"rope_scaling\":{\"factor\":8.0,\"rope_type\":\"linear\"},\"rope_theta\":1000000.0,\"vocab_size\":9}",
+		 "rope_parameters"},
 	};
 
 	(void)state;
