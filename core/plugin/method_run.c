@@ -39,8 +39,6 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 	n.method = bl_registry_method(r, method);
 	if (!n.method)
 		return no_such_method(r, method, err);
-	if (bl_method_whole(r, n.method))
-		return bl_fail(err, BL_UNSUPPORTED, "%s needs what flows into the unit: calibrate first (c, or `bitlathe calibrate`)", method);
 	n.grid = bl_grid_of(scheme);
 	st = bl_params_parse(&n.params, n.method->params, n.method->n_params, params, n.method->name, err);
 	if (st != BL_OK)
@@ -105,6 +103,8 @@ static enum bl_status check(struct work *k, bool decoded, struct bl_err *err)
 	const char *why;
 	enum bl_status st;
 
+	if (!k->s->method->solve_rows)
+		return bl_fail(err, BL_UNSUPPORTED, "%s needs what flows into the unit: calibrate first (c, or `bitlathe calibrate`)", k->s->method->name);
 	if (!t)
 		return bl_fail(err, BL_INVALID, "%s: there is no full-precision weight to quantize", k->m->name);
 	if (t->dtype != BL_BF16 && t->dtype != BL_F16 && t->dtype != BL_F32)

@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/str.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 #include "core/session/run.h"
 
 struct export_job {
@@ -62,6 +62,14 @@ static void end_watch(struct export_job *e, pthread_t watcher)
 	pthread_join(watcher, NULL);
 }
 
+static const struct bl_solved *solved(void *ctx, int unit, const struct bl_choice *c)
+{
+	struct bl_solved **all = ctx;
+
+	(void)c;
+	return all[unit];
+}
+
 static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct export_job *e = ctx;
@@ -70,14 +78,23 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 				       .overwrite = e->overwrite, .ignore_rules = e->ignore_rules, .pool = s->pool, .progress = &e->progress, .seed = s->seed,
 				       .input_absmax = e->input_absmax};
 	struct bl_export_result *r = bl_xalloc(1, sizeof *r);
+	struct bl_solved **all = bl_live_solved_plan(s->priv->live, e->plan, j, err);
 	pthread_t watcher;
 
+	if (err->status) {
+		bl_live_solved_plan_free(all, s->model->n_units);
+		bl_free(r);
+		return err->status;
+	}
+	rq.solved = solved;
+	rq.solved_ctx = all;
 	e->job = j;
 	e->progress.cancel_from = bl_job_cancel_flag(j); /* heard at once, not when the watcher looks next */
 	bool watched = pthread_create(&watcher, NULL, watch, e) == 0;
 	enum bl_status status = bl_export_run(r, &rq, err);
 	if (watched)
 		end_watch(e, watcher);
+	bl_live_solved_plan_free(all, s->model->n_units);
 	if (status) {
 		bl_free(r);
 		return status;

@@ -8,6 +8,7 @@
 
 #include "core/session/private.h"
 #include "core/session/run.h"
+#include "core/solve/solve.h"
 
 /* --- shared values: immutable, counted --- */
 struct bl_live_calib { /* a finished calibration */
@@ -166,6 +167,12 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 /* bl_session_unit_weights for a given policy; any thread. */
 enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 void bl_live_weights_free(struct bl_live *l);
+/* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
+enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
+enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
+/* All such units of a plan, [n_units], NULL where there is none. */
+struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *p, struct bl_job *j, struct bl_err *err);
+void bl_live_solved_plan_free(struct bl_solved **all, int n);
 uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full precision */
 
 /* Layer errors of requests of one block that need the same (layer_error.c). Sets value, with_activations; state and why are the caller's on failure. */

@@ -98,6 +98,16 @@ struct bl_eval_result {
 uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request *r);
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
 
+/* --- units whose method sees them whole (needs a calibration with Hessians) --- */
+bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
+/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. Job id; 0: there are none. */
+uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected);
+/* All such units of the plan from the cache, [n_units], NULL where there is none (bl_session_solved_free); NULL with err when one is not solved. */
+struct bl_solved **bl_session_solved(struct bl_session *s, struct bl_err *err);
+void bl_session_solved_free(struct bl_session *s, struct bl_solved **all); /* NULL is fine */
+/* Error, seconds and report of one that is solved; false when it is not. report: at most cap bytes. */
+bool bl_session_solved_look(struct bl_session *s, int unit, double *rel, double *seconds, char *report, size_t cap);
+
 /* Quantized weights of the plan's choice for a unit, solved now (any thread); NULL weights for BF16. */
 enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err);
 

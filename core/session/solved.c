@@ -73,9 +73,21 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 		float absmax = bl_session_unit_absmax(l->s, unit);
 		hash ^= bl_hash64(&absmax, sizeof absmax) | 1;
 	}
+	if (bl_session_choice_whole(l->s, c)) { /* and so are the Hessians */
+		struct bl_live_calib *calib = bl_live_get_calib(l);
+		if (calib)
+			hash ^= bl_hash64(bl_calib_key_of(calib->c), 64) | 1;
+		bl_live_calib_unref(calib);
+	}
 	if (w->of[unit].hash != hash) {
 		struct bl_unit_weights *made = NULL;
 		forget(w, unit);
+		if (bl_session_choice_whole(l->s, c)) { /* into the cache first */
+			struct bl_solved *u = NULL;
+			if (bl_live_solved_unit(l, unit, c, zero, NULL, &u, err))
+				return err->status;
+			bl_solved_free(u);
+		}
 		if (bl_live_unit_weights(l->s, unit, c, zero, &made, err))
 			return err->status;
 		if (!made)

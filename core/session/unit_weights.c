@@ -2,6 +2,7 @@
  * What the server would multiply with for a choice of scheme and method: codes and scales where activations are quantized too, else the decoded
  * weights, rounded to bfloat16 as its kernels do. */
 #include <math.h>
+#include <string.h>
 
 #include "core/base/half.h"
 #include "core/base/mem.h"
@@ -78,6 +79,37 @@ static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
 	return err->status;
 }
 
+/* From the codes of a solved unit. */
+static enum bl_status from_solved(struct bl_session *s, int unit, const struct bl_choice *c, const struct bl_solved *u, bool codes, struct bl_unit_weights **out,
+				  struct bl_err *err)
+{
+	const struct bl_grid g = bl_grid_of(&c->scheme);
+	struct bl_unit_weights *w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, u->rows, u->cols);
+	const int64_t rows = 1 + ITEM_ELEMS / u->cols;
+	float *f = NULL;
+
+	if (!w)
+		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the quantized weights of %s", (double)(u->rows * u->cols) / (1 << 19),
+			       s->model->units[unit].name);
+	*out = w;
+	if (codes) {
+		memcpy(w->codes, u->codes, (size_t)(u->rows * u->cols));
+		memcpy(w->scales, u->scales, (size_t)u->rows * sizeof *w->scales);
+		return BL_OK;
+	}
+	if (bl_try_alloc(&f, (size_t)(rows * u->cols), sizeof *f, "decoded rows", err))
+		return err->status;
+	for (int64_t at = 0; at < u->rows; at += rows) {
+		const int64_t n = u->rows - at < rows ? u->rows - at : rows;
+
+		s->registry.host.decode(f, u->codes + at * u->cols, u->scales + at * u->spr, u->zeros ? u->zeros + at * u->spr : NULL, n, u->cols, &g);
+		for (int64_t i = 0; i < n * u->cols; i++)
+			w->dense[at * u->cols + i] = bl_f32_bf16(f[i]);
+	}
+	bl_free(f);
+	return BL_OK;
+}
+
 enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err)
 {
 	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
@@ -94,6 +126,24 @@ enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct
 	if (!isfinite(absmax))
 		return bl_fail(err, BL_INVALID, "%s: %s rounds its inputs with one scale, and no calibration has their range: calibrate first, or choose %s", k.unit->name,
 			       bl_scheme_name(name, &c->scheme), bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
+	if (bl_session_choice_whole(s, c)) {
+		struct bl_solved *u = NULL;
+		if (bl_live_stored_unit(s->priv->live, unit, c, zero, &u, err)) {
+			if (err->status == BL_NOT_FOUND)
+				bl_err_prefix(err, "%s is not solved yet (`bitlathe quantize` does it)", c->method);
+			return err->status;
+		}
+		if (!from_solved(s, unit, c, u, codes, &k.w, err) && codes)
+			k.w->act = acts[c->scheme.act];
+		if (k.w && fixed)
+			k.w->input_scale = bl_act_input_scale(c->scheme.act, absmax);
+		bl_solved_free(u);
+		if (err->status)
+			bl_unit_weights_unref(k.w);
+		else
+			*out = k.w;
+		return err->status;
+	}
 	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, zero, err))
 		return err->status;
 	k.w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);

@@ -103,6 +103,14 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 	}
 }
 
+static const struct bl_solved *solved(void *ctx, int unit, const struct bl_choice *ch)
+{
+	struct bl_solved **all = ctx;
+
+	(void)ch;
+	return all[unit];
+}
+
 enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_session *s;
@@ -116,16 +124,24 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err) || bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
 	float *absmax = bl_session_input_absmax(s);
+	struct bl_solved **units = NULL;
 	bool taken = !dry && (bl_is_file(c->o.value[BL_OPT_OUT]) || bl_is_dir(c->o.value[BL_OPT_OUT]));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, c->o.value[BL_OPT_OUT]), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
 					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
 					  .input_absmax = absmax};
+	if (!dry) {
+		if (bl_cli_solve(c, s, NULL, err) || !(units = bl_session_solved(s, err)))
+			goto done;
+		w.rq.solved = solved;
+		w.rq.solved_ctx = units;
+	}
 	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
 		goto done;
 	export_report(c, &w, dry);
 	bl_export_result_free(&w.result);
 done:
+	bl_session_solved_free(s, units);
 	bl_free(absmax);
 	bl_session_close(s);
 	return err->status;

@@ -128,7 +128,7 @@ static void stranger_works(void **state)
 	assert_int_equal(bl_registry_n_methods(&r), 3);
 	assert_string_equal(bl_registry_method_at(&r, 0)->name, "halves");
 	assert_null(bl_registry_method_at(&r, 3));
-	assert_null(bl_registry_method(&r, "gptq"));
+	assert_null(bl_registry_method(&r, "awq"));
 	assert_null(bl_registry_exporter(&r, "halves"));
 	OK(bl_scheme_parse(&sc, "W4A16_ASYM_g32", &err));
 	OK(bl_solver_init(&ours, &r, &sc, "rtn", NULL, false, &err));
