@@ -32,5 +32,6 @@ int bk_cuda_encode(int8_t *d_codes, const void *d_w, enum bk_dtype dtype, const 
 int bk_cuda_moments(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
 size_t bk_cuda_moments_work_bytes(void);
 const struct bk_run_ops *bk_run_cuda(void);
+const struct bk_solve_ops *bk_solve_cuda(void);
 
 #endif

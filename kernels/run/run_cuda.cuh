@@ -36,6 +36,8 @@ struct bk_run {
 	struct bk_blas *blas;
 };
 
+static inline cudaStream_t bk_run_stream(const struct bk_run *r) { return r->stream; }
+
 /* run_cuda.cu */
 int bk_run_scratch(struct bk_run *r, void **out, size_t bytes); /* valid until the next call */
 int bk_run_join(struct bk_run *r);                               /* what was issued later waits for every copy so far */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,11 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/run/twin_check.h"
+#include "kernels/solve/solve.h"
 
 static void *handle;
-static struct bk_side cpu, gpu;
+static struct bk_side cpu, ref, gpu;
+static const struct bk_solve_ops *solve;
 
 static const struct bk_cuda_ops *open_module(void)
 {
@@ -57,6 +60,7 @@ static const struct bk_run_ops *cuda_run(void)
 	assert_int_equal(ops->version, BK_CUDA_VERSION);
 	assert_int_equal(ops->size, sizeof(*ops));
 	assert_non_null(ops->run);
+	solve = ops->solve;
 	assert_int_equal(ops->run->version, BK_RUN_VERSION);
 	assert_int_equal(ops->run->size, sizeof(*ops->run));
 	for (size_t at = offsetof(struct bk_run_ops, error_text); at < sizeof(*ops->run); at += sizeof(void *)) {
@@ -81,6 +85,7 @@ static int open_both(void **state)
 	(void)state;
 	gpu.ops = cuda_run();
 	cpu.ops = bk_run_cpu();
+	ref.ops = bk_run_ref();
 	if (!gpu.ops)
 		return 0;
 	e = gpu.ops->open(&gpu.run, &o);
@@ -88,7 +93,7 @@ static int open_both(void **state)
 		print_message("the CUDA run cannot be opened: %s\n", gpu.ops->error_text(e));
 		return gpu.ops->is_lost(e) ? -1 : 0;
 	}
-	return cpu.ops->open(&cpu.run, &o);
+	return cpu.ops->open(&cpu.run, &o) || ref.ops->open(&ref.run, &o);
 }
 
 static int close_both(void **state)
@@ -98,6 +103,8 @@ static int close_both(void **state)
 		gpu.ops->close(gpu.run);
 	if (cpu.run)
 		cpu.ops->close(cpu.run);
+	if (ref.run)
+		ref.ops->close(ref.run);
 	return 0;
 }
 
@@ -118,13 +125,30 @@ static void agrees_with_cpu(void **state)
 
 			if (getenv("BL_TEST_ONLY") && !strstr(getenv("BL_TEST_ONLY"), parts[k]))
 				continue;
-			if (bk_run_twin_check(&cpu, &gpu, &c, !small && seed % 2 == 0, parts[k])) {
+			/* small shapes beside the obvious loops, large ones beside the CPU, which is checked with those loops */
+			if (bk_run_twin_check(seed % 2 ? &ref : &cpu, &gpu, &c, !small && seed % 2 == 0, parts[k])) {
 				print_message("seed %d %s: %s\n", seed, parts[k], c.why);
 				bad++;
 			}
 		}
 	}
 	assert_int_equal(bad, 0);
+}
+
+static void solvers(void **state)
+{
+	const struct bk_solve s = { .ops = gpu.ops, .run = gpu.run };
+	const int n = getenv("BL_TEST_SMALL") ? 1 : 6;
+
+	(void)state;
+	if (!gpu.run || !solve)
+		skip();
+	for (int seed = 1; seed <= n; seed++) {
+		struct bk_check c = { .state = (uint64_t)seed };
+
+		if (bk_solve_check(&s, solve, &c))
+			fail_msg("seed %d: %s", seed, c.why);
+	}
 }
 
 /* The same call on the same shapes gives the same bits: a forward-sized product, statistics and a Hessian, three times. */
@@ -167,6 +191,55 @@ static void same_bits(void **state)
 	ops->release(gpu.run, h);
 	ops->release(gpu.run, sums);
 	free(first), free(again), free(raw);
+}
+
+/* Several slabs of tokens and more tiles than multiprocessors, beside the library's whole square. */
+static void large_hessian(void **state)
+{
+	enum { T = 9001, K = 2712 };
+	const struct bk_run_ops *ops = gpu.ops;
+	const size_t bytes = (size_t)K * K * 4;
+	struct bk_check c = { .state = 11 };
+	uint16_t *raw;
+	float *got, *want;
+	void *x, *h, *g;
+	double worst = 0, square = 0;
+
+	(void)state;
+	if (!gpu.run || getenv("BL_TEST_SMALL"))
+		skip();
+	raw = malloc((size_t)T * K * 2);
+	got = malloc(bytes);
+	want = malloc(bytes);
+	for (size_t i = 0; i < (size_t)T * K; i++)
+		raw[i] = (uint16_t)(0x3d80 + (bk_check_bits(&c) & 0x81ff));
+	assert_int_equal(ops->alloc(gpu.run, &x, (size_t)T * K * 2), 0);
+	assert_int_equal(ops->alloc(gpu.run, &h, bytes), 0);
+	assert_int_equal(ops->alloc(gpu.run, &g, bytes), 0);
+	assert_int_equal(ops->put(gpu.run, x, raw, (size_t)T * K * 2), 0);
+	{
+		const struct bk_mat mx = { x, T, K, K, BK_BF16 }, mh = { h, K, K, K, BK_F32 }, mg = { g, K, K, K, BK_F32 };
+
+		assert_int_equal(ops->zero(gpu.run, h, bytes), 0);
+		assert_int_equal(ops->hessian(gpu.run, &mh, &mx), 0);
+		assert_int_equal(ops->gemm(gpu.run, &mg, &mx, 1, &mx, 0, 1, 0, NULL), 0);
+		assert_int_equal(ops->get(gpu.run, got, h, bytes), 0);
+		assert_int_equal(ops->get(gpu.run, want, g, bytes), 0);
+	}
+	for (int64_t i = 0; i < K; i++)
+		for (int64_t j = 0; j <= i; j++) {
+			const double d = fabs((double)got[i * K + j] - (double)want[i * K + j]);
+
+			worst = d > worst || d != d ? d : worst;
+			square += (double)want[i * K + j] * (double)want[i * K + j];
+		}
+	square = sqrt(square / ((double)K * (K + 1) / 2));
+	if (!(worst < 1e-4 * square))
+		fail_msg("worst %g, rms %g", worst, square);
+	ops->release(gpu.run, x);
+	ops->release(gpu.run, h);
+	ops->release(gpu.run, g);
+	free(raw), free(got), free(want);
 }
 
 static int unreadable(void *dst, const void *src, size_t bytes)
@@ -214,7 +287,7 @@ static void limits_and_refusals(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(same_bits), cmocka_unit_test(limits_and_refusals) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(solvers), cmocka_unit_test(same_bits), cmocka_unit_test(large_hessian), cmocka_unit_test(limits_and_refusals) };
 
 	return cmocka_run_group_tests(tests, open_both, close_both);
 }
