@@ -142,30 +142,47 @@ static void amount(char *dst, size_t cap, double v, const char *unit)
 		snprintf(dst, cap, "%.0f", v);
 }
 
-int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap)
+/* What it does now: "write 1.2 GB of 1.9 GB", "block 21/30"; of tokens the bar says enough. */
+static size_t doing(const struct bl_job_view *j, char *dst, size_t cap)
 {
-	char done[24], total[24], rate[24], left[24];
+	char done[24], total[24];
+	bool bytes = !strcmp(j->unit, "bytes"), tokens = !strcmp(j->unit, "tokens");
 	size_t used = 0;
 
-	if (j->state == BL_JOB_PAUSED || j->pausing) {
-		used += (size_t)snprintf(dst, cap, "%s (P goes on)  ", j->pausing ? "pausing" : "paused");
-		used = used < cap ? used : cap;
+	if (j->note[0] || tokens) {
+		bool said = bl_starts_with(j->name, j->phase); /* the name says it */
+
+		used = (size_t)snprintf(dst, cap, "%s%s%s", said ? "" : j->phase, !said && j->phase[0] && j->note[0] ? " " : "", j->note);
+	} else {
+		amount(done, sizeof done, j->done, j->unit);
+		amount(total, sizeof total, j->total, j->unit);
+		used = (size_t)snprintf(dst, cap, "%s", j->phase);
+		if (j->total > 0 && used < cap)
+			used += (size_t)snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total, bytes ? "" : " ",
+						 bytes ? "" : j->unit);
 	}
-	amount(done, sizeof done, j->done, j->unit);
-	amount(total, sizeof total, j->total, j->unit);
-	amount(rate, sizeof rate, j->rate, j->unit);
-	used += (size_t)snprintf(dst + used, cap - used, "%s", j->phase);
-	if (j->total > 0 && used < cap)
-		used += (size_t)snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total,
-					 strcmp(j->unit, "bytes") ? " " : "", strcmp(j->unit, "bytes") ? j->unit : "");
+	return used < cap ? used : cap - 1;
+}
+
+int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap)
+{
+	char rate[24], left[24];
+	size_t used = 0;
+
+	(void)app;
+	if (j->state == BL_JOB_PAUSED || j->pausing)
+		used = (size_t)snprintf(dst, cap, "%s (P goes on)  ", j->pausing ? "pausing" : "paused");
+	used += doing(j, dst + used, cap - used);
 	if (j->state == BL_JOB_PAUSED)
 		return (int)used;
-	if (j->rate > 0 && used < cap)
+	if (j->rate > 0 && !strcmp(j->unit, "tokens") && j->rate >= 1e4)
+		used += (size_t)snprintf(dst + used, cap - used, "  %.0fk tok/s", j->rate / 1000);
+	else if (j->rate > 0) {
+		amount(rate, sizeof rate, j->rate, j->unit);
 		used += (size_t)snprintf(dst + used, cap - used, "  %s%s/s", rate, !strcmp(j->unit, "tokens") ? " tok" : "");
+	}
 	if (j->seconds_left >= 0 && j->total > 0 && used < cap)
-		used += (size_t)snprintf(dst + used, cap - used, "  %s left",
-					 bl_human_secs(left, sizeof left, j->seconds_left));
-	(void)app;
+		used += (size_t)snprintf(dst + used, cap - used, "  %s left", bl_human_secs(left, sizeof left, j->seconds_left));
 	return (int)used;
 }
 

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "tui/app_private.h"
 
@@ -90,43 +89,18 @@ static void with_spread(const struct bl_app *app, char *dst, size_t cap, const s
 	snprintf(dst, cap, "%s%s%s", text, bl_app_glyph(app, "±", "+-"), spread[0] == '0' ? spread + 1 : spread);
 }
 
-/* What is known of the plan's effect: the live one; without it what was evaluated. Performance and score follow from it. */
-static void quality(struct bl_app *app, struct bl_plan_estimate *e, struct bl_effect *effect)
-{
-	bool stale = false;
-	const struct bl_eval_result *r = bl_session_evaluation(app->session, &stale);
-	struct bl_quality q = { .kl = BL_QUANTITY_UNKNOWN("nat") };
-
-	bl_session_effect(app->session, effect);
-	if (effect->kl.origin == BL_UNKNOWN && r && r->has_kl && r->has_plan) {
-		effect->kl = (struct bl_quantity){ .value = r->kl.mean, .spread = r->kl.stderr_, .origin = BL_MEASURED, .unit = "nat", .from = "" };
-		effect->top1 = (struct bl_quantity){ .value = r->kl.top1, .origin = BL_MEASURED, .unit = "share", .from = "" };
-		effect->stale = stale;
-		effect->age_s = (double)(bl_wall_s() - r->wall_s);
-	}
-	q.kl = effect->kl;
-	if (r && !stale && r->has_mcq && r->has_plan) {
-		q.has_mcq = true;
-		q.base_acc = r->base_mcq.acc;
-		q.plan_acc = r->plan_mcq.acc;
-		q.flips = r->plan_mcq.flips;
-		q.n = r->plan_mcq.n;
-	}
-	if (e->perf_ratio.origin == BL_UNKNOWN)
-		bl_estimate_quality(e, &q);
-}
-
 void bl_app_draw_totals(struct bl_app *app, int row)
 {
 	struct bl_grid_s *g = &app->grid;
-	struct bl_plan_estimate estimate = *bl_session_estimate(app->session), *e = &estimate;
+	struct bl_plan_estimate estimate, *e = &estimate;
 	struct bl_effect effect;
 	char bytes[16], n[64], old[16];
 	enum bl_mark mark;
-	double percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
+	double percent;
 	int x;
 
-	quality(app, e, &effect);
+	bl_session_quality(app->session, e, &effect);
+	percent = e->base_bytes ? ((double)e->bytes / (double)e->base_bytes - 1) * 100 : 0;
 	mark = effect.computing ? BL_MARK_COMPUTING : effect.stale ? BL_MARK_STALE : BL_MARK_NONE;
 	const struct {
 		const char *name, *unit;

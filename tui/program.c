@@ -106,7 +106,7 @@ static unsigned do_snapshot(struct bl_app *app, const char *arg)
 {
 	struct bl_err err = BL_ERR_INIT;
 
-	if (bl_plan_snapshot_save(app->session->plan, arg, "", &err)) {
+	if (bl_session_snapshot(app->session, arg, "", &err)) {
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
 	}

@@ -116,7 +116,7 @@ static bool job_to_pause(const struct bl_app *app, bool paused, struct bl_job_vi
 
 	for (int i = (n < JOBS_SHOWN ? n : JOBS_SHOWN) - 1; i >= 0; i--) {
 		bool is = paused ? jobs[i].state == BL_JOB_PAUSED || jobs[i].pausing
-				 : (jobs[i].state == BL_JOB_RUNNING && jobs[i].pausable) || jobs[i].state == BL_JOB_QUEUED;
+				 : jobs[i].pausable && jobs[i].state < BL_JOB_PAUSED; /* others on the list of jobs, while they wait */
 
 		if (is && !jobs[i].quiet && (found < 0 || jobs[i].state > jobs[found].state))
 			found = i;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The tokenizer on one thread: rows of a data file, or of a text that is made up here (English, Korean, code, numbers, signs), so that everybody times
+ * The tokenizer on one thread: rows of a data file, or of a text that is made up here (English, Korean, code, numbers, signs), so that everybody
+ * times
  * the same. */
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,8 @@ struct rows { struct { const char *s; size_t n; } *r; size_t n; struct bl_str te
 /* Words with an ending that varies, so that not all of them are seen before. */
 static void make_row(struct bl_str *b, struct bl_rng *rng, size_t until)
 {
-	static const char *const words[] = {"the", "of", "and", "measure", "layer", "weight", "Paris", "said", "quietly", "it's", "we'll", "however,", "return", "if (x > 0)", "{\n\t",
+	static const char *const words[] = {"the", "of", "and", "measure", "layer", "weight", "Paris", "said", "quietly", "it's", "we'll", "however,",
+			"return", "if (x > 0)", "{\n\t",
 					    "}\n", "int i = 0;", "for", "3.14159", "2026-11-22", "$1,234.56", "하루가", "또", "가네요.", "안녕하세요,", "모델은", "가중치를", "양자화한다.",
 					    "숫자", "…", "“quoted”", "naïve", "(see below)", "\n\n", "[link]", "a_b_c", "HTTP/1.1", "\xf0\x9f\x91\x8d", "漢字"};
 	static const char *const ends[] = {"", "", "", "s", "ing", "ed", ".", ",", "은", "에서", "42", "!"};
@@ -50,7 +52,8 @@ static void make_rows(struct rows *w)
 	bl_free(from);
 }
 
-static enum bl_status load_rows(struct rows *w, const char *file, const struct bl_tokenizer *t, const struct bl_progress *progress, struct bl_err *err)
+static enum bl_status load_rows(struct rows *w, const char *file, const struct bl_tokenizer *t, const struct bl_progress *progress,
+			struct bl_err *err)
 {
 	struct bl_dataset_options o = {.cancel = &progress->cancel, .keep_text = true};
 
@@ -65,7 +68,8 @@ static enum bl_status load_rows(struct rows *w, const char *file, const struct b
 	return w->n ? BL_OK : bl_fail(err, BL_INVALID, "%s: holds no text", file);
 }
 
-enum bl_status bl_bench_tokenizer(struct bl_bench_row *r, const char *folder, const char *file, int runs, struct bl_progress *progress, struct bl_err *err)
+enum bl_status bl_bench_tokenizer(struct bl_bench_row *r, const char *folder, const char *file, int runs, struct bl_progress *progress,
+			struct bl_err *err)
 {
 	struct bl_tokenizer *t = NULL;
 	struct rows w = {0};

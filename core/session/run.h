@@ -84,6 +84,11 @@ struct bl_quantity bl_session_unit_kl(struct bl_session *s, int unit, const stru
 bool bl_session_unit_kl_computing(struct bl_session *s, int unit, const struct bl_choice *c);
 void bl_session_wait_live(struct bl_session *s); /* blocks (command line): all requested errors and the plan's KL are known */
 
+/* The estimate with performance and score from all that is known of the plan, and its effect: the live one, without a calibration the evaluated one. */
+void bl_session_quality(struct bl_session *s, struct bl_plan_estimate *e, struct bl_effect *effect);
+/* A snapshot that carries the numbers that are known now. */
+enum bl_status bl_session_snapshot(struct bl_session *s, const char *name, const char *note, struct bl_err *err);
+
 /* --- evaluation --- */
 struct bl_eval_request { char *ppl, *kl, *mcq; int64_t windows, seqlen, items; uint64_t memory_limit; }; /* files, NULL: not asked; windows 0: all */
 struct bl_eval_result {

@@ -39,7 +39,7 @@ void bl_chat_free(struct bl_chat *c)
 const char *bl_chat_name(const struct bl_chat *c) { return c->name; }
 const char *bl_chat_digest(const struct bl_chat *c) { return c->digest; }
 
-static const char *family(const char *text)
+static const char *family(const char *text, size_t n)
 {
 	static const struct { const char *mark, *also, *name; } known[] = {
 		{"[|endofturn|]", "think>", "exaone4"}, {"[|endofturn|]", "[|tool|]", "exaone4"}, {"[|endofturn|]", "", "exaone"},
@@ -48,7 +48,7 @@ static const char *family(const char *text)
 	};
 
 	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (strstr(text, known[i].mark) && strstr(text, known[i].also))
+		if (memmem(text, n, known[i].mark, strlen(known[i].mark)) && memmem(text, n, known[i].also, strlen(known[i].also)))
 			return known[i].name;
 	return "custom";
 }
@@ -83,7 +83,7 @@ static const char *template_in(const cJSON *config)
 static enum bl_status compile(struct bl_chat *c, const char *text, size_t n, const char *where, struct bl_err *err)
 {
 	c->where = bl_xstrdup(where);
-	c->name = family(text);
+	c->name = family(text, n);
 	bl_sha256_of(text, n, c->digest);
 	if (jj_parse(&c->t, text, n, err) == BL_OK)
 		return BL_OK;
@@ -144,7 +144,8 @@ enum bl_status bl_chat_open(struct bl_chat **out, const char *folder, struct bl_
 		compile(c, inside, strlen(inside), where.s, err);
 		bl_str_free(&where);
 	} else {
-		bl_fail(err, BL_INVALID, "%s: the checkpoint has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)" INSTEAD, folder);
+		bl_fail(err, BL_INVALID, "%s: the checkpoint has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)" INSTEAD,
+				folder);
 	}
 done:
 	if (err->status)
@@ -168,7 +169,8 @@ static struct jj_value message_value(struct jj_run *r, const struct bl_message *
 	return v;
 }
 
-enum bl_status bl_chat_render(const struct bl_chat *c, const struct bl_message *messages, size_t n, bool generation, struct bl_str *out, struct bl_err *err)
+enum bl_status bl_chat_render(const struct bl_chat *c, const struct bl_message *messages, size_t n, bool generation, struct bl_str *out,
+			struct bl_err *err)
 {
 	struct bl_err inner = BL_ERR_INIT;
 	struct jj_frame top = {0};

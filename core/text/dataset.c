@@ -89,7 +89,8 @@ static const char *string_of(const cJSON *o, const char *key)
 
 static const char *role_of(const char *from)
 {
-	static const struct { const char *from, *role; } names[] = {{"human", "user"}, {"gpt", "assistant"}, {"bot", "assistant"}, {"chatgpt", "assistant"}, {"model", "assistant"}};
+	static const struct { const char *from, *role; } names[] = {{"human", "user"}, {"gpt", "assistant"}, {"bot", "assistant"},
+						    {"chatgpt", "assistant"}, {"model", "assistant"}};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (!strcmp(names[i].from, from))
@@ -380,7 +381,8 @@ static enum bl_status load_file(struct loader *l, const char *path, struct bl_er
 	}
 	if (!err->status && !l->used_here && !enough(l)) {
 		const struct bl_dataset_drop *first = d->n_drops > drops ? &d->drops[drops] : NULL;
-		bl_fail(err, BL_INVALID, "%s: no row can be used (of %lld)%s%s", path, (long long)l->read_here, first ? "; the first one: " : "", first ? first->why : "");
+		bl_fail(err, BL_INVALID, "%s: no row can be used (of %lld)%s%s", path, (long long)l->read_here, first ? "; the first one: " : "",
+				first ? first->why : "");
 	}
 	return err->status;
 }
@@ -398,8 +400,8 @@ static void digest(struct bl_dataset *d)
 	bl_sha256_hex(&h, d->digest);
 }
 
-enum bl_status bl_dataset_load(struct bl_dataset **out, const char *const *files, size_t n_files, const struct bl_tokenizer *t, const struct bl_chat *chat,
-			       const char *chat_why, const struct bl_dataset_options *o, struct bl_err *err)
+enum bl_status bl_dataset_load(struct bl_dataset **out, const char *const *files, size_t n_files, const struct bl_tokenizer *t,
+			       const struct bl_chat *chat, const char *chat_why, const struct bl_dataset_options *o, struct bl_err *err)
 {
 	struct loader l = {.d = bl_xalloc(1, sizeof *l.d), .t = t, .chat = chat, .chat_why = chat_why, .o = o};
 

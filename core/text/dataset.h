@@ -38,12 +38,14 @@ struct bl_dataset_options {
 };
 
 /* chat may be NULL: rows of messages are then dropped with the reason `chat_why` (may be NULL); a plain `prompt` is then
- * text, else a user's turn, with `response` or `completion` as the assistant's. t may be NULL: then only input_ids can be used. A file that cannot be read or has no usable row is an error. */
+ * text, else a user's turn, with `response` or `completion` as the assistant's. t may be NULL: then only input_ids can be used. A file that cannot
+ * be read or has no usable row is an error. */
 enum bl_status bl_dataset_load(struct bl_dataset **out, const char *const *files, size_t n_files, const struct bl_tokenizer *t,
 			       const struct bl_chat *chat, const char *chat_why, const struct bl_dataset_options *o, struct bl_err *err);
 void bl_dataset_free(struct bl_dataset *d);
 
-/* Rows joined without separators and cut into windows of `len` ids, the tail dropped: [n, len] ids inside d->ids (borrowed). Packing without padding. */
+/* Rows joined without separators and cut into windows of `len` ids, the tail dropped: [n, len] ids inside d->ids (borrowed). Packing without
+ * padding. */
 struct bl_windows { const int32_t *ids; int64_t n, len; };
 void bl_dataset_windows(struct bl_windows *w, const struct bl_dataset *d, int64_t len, int64_t max_windows /* 0: all */);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The part of Jinja2 that chat templates are written in, as transformers sets it up (trim_blocks, lstrip_blocks, immutable values, tojson without ASCII).
+ * The part of Jinja2 that chat templates are written in, as transformers sets it up (trim_blocks, lstrip_blocks, immutable values, tojson without
+ * ASCII).
  * jinja_lex.c and jinja_parse.c make a tree of the text, jinja_run.c walks it, jinja_value.c and jinja_filter.c know the values. What is not known is
  * refused with its line while parsing where that is possible. Steps, memory, depth and output of a run are bounded. */
 #ifndef BL_TEXT_JINJA_H

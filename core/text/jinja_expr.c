@@ -315,7 +315,8 @@ static node *test(struct parser *p, node *of)
 		return list_until(p, t, tail, ")", true);
 	const struct jj_token *k = jp_now(p);
 	bool starts = k->kind == JJ_STRING || k->kind == JJ_INT || k->kind == JJ_FLOAT || jp_is_op(p, "[") || jp_is_op(p, "{") ||
-		      (k->kind == JJ_NAME && !jp_is_name(p, "else") && !jp_is_name(p, "or") && !jp_is_name(p, "and") && !jp_is_name(p, "is") && !jp_is_name(p, "if") && !jp_is_name(p, "in") && !jp_is_name(p, "not"));
+		      (k->kind == JJ_NAME && !jp_is_name(p, "else") && !jp_is_name(p, "or") && !jp_is_name(p, "and") && !jp_is_name(p, "is") &&
+		       !jp_is_name(p, "if") && !jp_is_name(p, "in") && !jp_is_name(p, "not"));
 	if (starts)
 		jp_child(t, &tail, postfix(p, primary(p)));
 	return p->err->status ? NULL : t;

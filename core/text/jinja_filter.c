@@ -8,9 +8,11 @@
 
 #include "core/text/private.h"
 
-static const char *const filters[] = {"trim", "strip", "tojson", "length", "count", "default", "d", "join", "first", "last", "upper", "lower", "capitalize", "replace",
+static const char *const filters[] = {"trim", "strip", "tojson", "length", "count", "default", "d", "join", "first", "last", "upper", "lower",
+			"capitalize", "replace",
 				      "string", "int", "list", "items", "reverse", "selectattr", "rejectattr", "map", "safe", "select", "reject", "indent"};
-static const char *const tests[] = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "integer", "float", "boolean", "true",
+static const char *const tests[] = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "integer", "float",
+			"boolean", "true",
 				    "false", "odd", "even", "eq", "equalto", "ne", "lt", "gt", "le", "ge", "in", "divisibleby", "sameas"};
 
 static bool among(const char *const *list, size_t n, const char *name)
@@ -283,7 +285,8 @@ static void json(struct jj_run *r, struct bl_str *out, struct jj_value v, int64_
 	bool list = v.type == JT_LIST;
 	size_t n = list ? v.list->n : v.type == JT_DICT ? v.dict->n : 0;
 
-	if (!jj_spend(r, v.type == JT_STRING ? v.n : (size_t)(depth * (indent > 0 ? indent : 0))) || depth > JJ_DEPTH_MAX || out->len > (size_t)JJ_OUTPUT_MAX) {
+	if (!jj_spend(r, v.type == JT_STRING ? v.n : (size_t)(depth * (indent > 0 ? indent : 0))) || depth > JJ_DEPTH_MAX ||
+			out->len > (size_t)JJ_OUTPUT_MAX) {
 		jj_fail(r, BL_INVALID, "a value that is too large for tojson");
 		return;
 	}
@@ -365,7 +368,8 @@ static struct jj_value map(struct jj_run *r, struct jj_list *l, const struct jj_
 	const struct jj_value *attribute = a->n ? NULL : jj_arg(a, 1, "attribute");
 	struct jj_args rest = {.v = a->n > 1 ? a->v + 1 : NULL, .n = a->n > 1 ? a->n - 1 : 0};
 
-	if (attribute ? attribute->type != JT_STRING || a->n_named > 1 || strchr(attribute->s, '.') : !a->n || a->n_named || a->v[0].type != JT_STRING || !jj_known_filter(a->v[0].s))
+	if (attribute ? attribute->type != JT_STRING || a->n_named > 1 || strchr(attribute->s, '.') : !a->n || a->n_named || a->v[0].type != JT_STRING ||
+			!jj_known_filter(a->v[0].s))
 		return jj_fail(r, BL_UNSUPPORTED, "map with these arguments is not supported");
 	struct jj_list *out = jj_list_new(r, l->n);
 	if (++r->calls > JJ_CALLS_MAX)
@@ -508,7 +512,7 @@ static bool compared(struct jj_run *r, const char *name, struct jj_value v, cons
 	if (!strcmp(name, "ne"))
 		return !jj_equal(r, v, *o);
 	if (!strcmp(name, "in"))
-		return jj_in(r, v, *o).b;
+		return jj_true(jj_in(r, v, *o));
 	if (!strcmp(name, "sameas"))
 		return v.type == o->type && (v.type == JT_BOOL || v.type == JT_NONE) && jj_equal(r, v, *o);
 	int c = jj_compare(r, v, *o);
@@ -540,7 +544,8 @@ bool jj_test(struct jj_run *r, const char *name, struct jj_value v, const struct
 		return v.type == JT_BOOL && v.b == (*name == 't');
 	if (!strcmp(name, "odd") || !strcmp(name, "even") || !strcmp(name, "divisibleby")) {
 		struct jj_value by = *name == 'd' && o ? *o : JJ_INT(2);
-		struct jj_value rest = v.type == JT_FLOAT || by.type == JT_FLOAT ? jj_fail(r, BL_UNSUPPORTED, "this test on floats is not supported") : jj_binary(r, '%', v, by);
+		struct jj_value rest = v.type == JT_FLOAT || by.type == JT_FLOAT ? jj_fail(r, BL_UNSUPPORTED, "this test on floats is not supported") :
+				jj_binary(r, '%', v, by);
 		return !r->err->status && (rest.i != 0) == (*name == 'o');
 	}
 	return compared(r, name, v, o);
@@ -577,7 +582,8 @@ struct jj_value jj_function(struct jj_run *r, const char *name, const struct jj_
 	if (!strcmp(name, "range"))
 		return range(r, a);
 	if (!strcmp(name, "raise_exception"))
-		return jj_fail(r, BL_INVALID, "the template refuses this conversation: %.200s", a->n && a->v[0].type == JT_STRING ? jj_string(r, a->v[0].s, a->v[0].n).s : "");
+		return jj_fail(r, BL_INVALID, "the template refuses this conversation: %.200s",
+			       a->n && a->v[0].type == JT_STRING ? jj_string(r, a->v[0].s, a->v[0].n).s : "");
 	if (!strcmp(name, "strftime_now"))
 		return jj_fail(r, BL_UNSUPPORTED, "strftime_now puts today's date into the text, so that the same data would not give the same tokens tomorrow: "
 			       "write a fixed date into the template");

@@ -194,7 +194,8 @@ static enum bl_status number(struct lexer *l)
 		for (l->p++; l->p < l->end && *l->p >= '0' && *l->p <= '9'; l->p++)
 			;
 	}
-	if (l->p - from > 18 || (l->p < l->end && (*l->p == '_' || (*l->p | 0x20) == 'e' || (*l->p | 0x20) == 'x' || (*l->p | 0x20) == 'b' || (*l->p | 0x20) == 'o')))
+	if (l->p - from > 18 || (l->p < l->end && (*l->p == '_' || (*l->p | 0x20) == 'e' || (*l->p | 0x20) == 'x' || (*l->p | 0x20) == 'b' ||
+			(*l->p | 0x20) == 'o')))
 		return bl_fail(l->err, BL_UNSUPPORTED, "line %d: this spelling of a number is not supported", l->line);
 	memcpy(text, from, (size_t)(l->p - from));
 	text[l->p - from] = '\0';

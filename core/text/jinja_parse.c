@@ -7,7 +7,8 @@
 
 static node *body(struct parser *p, const char *const *ends, int n_ends);
 
-static const char *const end_if[] = {"elif", "else", "endif"}, *const end_else[] = {"endif"}, *const end_for[] = {"else", "endfor"}, *const end_for_else[] = {"endfor"},
+static const char *const end_if[] = {"elif", "else", "endif"}, *const end_else[] = {"endif"}, *const end_for[] = {"else", "endfor"},
+			*const end_for_else[] = {"endfor"},
 			 *const end_set[] = {"endset"}, *const end_macro[] = {"endmacro"};
 
 /* The name of the tag that ended a body. */
@@ -216,8 +217,9 @@ enum bl_status jj_parse(struct jj_template *t, const char *source, size_t n, str
 	char *text;
 
 	*t = (struct jj_template){.arena = {.max = 64u << 20}};
-	if (n > JJ_SOURCE_MAX || memchr(source, '\0', n) || !bl_utf8_valid(source, n))
-		return bl_fail(err, BL_INVALID, n > JJ_SOURCE_MAX ? "has %zu bytes, at most %u are allowed" : "is not UTF-8 text (%zu bytes, %u at most)", n, JJ_SOURCE_MAX);
+	if (n > JJ_SOURCE_MAX || (n && memchr(source, '\0', n)) || !bl_utf8_valid(source, n))
+		return bl_fail(err, BL_INVALID, n > JJ_SOURCE_MAX ? "has %zu bytes, at most %u are allowed" : "is not UTF-8 text (%zu bytes, %u at most)", n,
+				JJ_SOURCE_MAX);
 	text = jj_alloc(&t->arena, n + 1, 1);
 	for (size_t i = 0; text && i < n; i++) /* newlines become one character, and the last one goes */
 		if (source[i] != '\r')

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Walks the tree of a template. A loop's pass and a macro's call have variables of their own; what they set is gone behind them, except in namespaces. */
+ * Walks the tree of a template. A loop's pass and a macro's call have variables of their own; what they set is gone behind them, except in
+ * namespaces. */
 #include "core/text/jinja.h"
 
 #include <string.h>
@@ -128,7 +129,7 @@ static struct jj_value compare(struct jj_run *r, const node *n)
 		case '>': holds = jj_compare(r, left, right) > 0; break;
 		case 'l': holds = jj_compare(r, left, right) <= 0; break;
 		case 'g': holds = jj_compare(r, left, right) >= 0; break;
-		default: holds = jj_in(r, left, right).b == (k->op == 'i');
+		default: holds = jj_true(jj_in(r, left, right)) == (k->op == 'i');
 		}
 		left = right;
 	}

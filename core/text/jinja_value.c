@@ -86,7 +86,8 @@ void jj_dict_set(struct jj_run *r, struct jj_dict *d, struct jj_value key, struc
 		struct jj_pair *p = get(r, d->cap ? 2 * d->cap : 4, sizeof *p);
 		if (!p)
 			return;
-		memcpy(p, d->p, d->n * sizeof *p);
+		if (d->n)
+			memcpy(p, d->p, d->n * sizeof *p);
 		d->cap = d->cap ? 2 * d->cap : 4;
 		d->p = p;
 	}
@@ -104,7 +105,8 @@ void jj_frame_set(struct jj_run *r, struct jj_frame *f, const char *name, struct
 		struct jj_var *vars = get(r, f->cap ? 2 * f->cap : 8, sizeof *vars);
 		if (!vars)
 			return;
-		memcpy(vars, f->vars, f->n * sizeof *vars);
+		if (f->n)
+			memcpy(vars, f->vars, f->n * sizeof *vars);
 		f->cap = f->cap ? 2 * f->cap : 8;
 		f->vars = vars;
 	}
@@ -113,7 +115,8 @@ void jj_frame_set(struct jj_run *r, struct jj_frame *f, const char *name, struct
 
 const char *jj_type_name(struct jj_value v)
 {
-	static const char *const names[] = {"undefined", "none", "a boolean", "an integer", "a float", "a string", "a list", "a mapping", "a namespace", "a macro",
+	static const char *const names[] = {"undefined", "none", "a boolean", "an integer", "a float", "a string", "a list", "a mapping", "a namespace",
+			"a macro",
 					    "a function", "the loop"};
 	return names[v.type];
 }

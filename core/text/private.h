@@ -12,7 +12,8 @@
 #define BL_STEPS_MAX  16         /* split steps, normalizers, post-processors */
 
 /* ---- characters (unicode.c) ---- */
-/* Bytes of the character at p (n > 0 left), its code point in *cp; what is not UTF-8 gives 0xfffd and the bytes that one U+FFFD stands for, negated. */
+/* Bytes of the character at p (n > 0 left), its code point in *cp; what is not UTF-8 gives 0xfffd and the bytes that one U+FFFD stands for,
+ * negated. */
 int bl_utf8_next(const uint8_t *p, size_t n, uint32_t *cp);
 void bl_utf8_add(struct bl_str *b, uint32_t cp);
 bool bl_is_space(uint32_t cp); /* White_Space */

@@ -36,7 +36,8 @@ enum bl_status bl_step_compile(struct bl_step *s, const char *pattern, size_t n,
 		pcre2_set_parens_nest_limit(c, 100);
 		pcre2_set_max_pattern_length(c, 16 * PATTERN_BYTES);
 	}
-	s->code = pcre2_compile((PCRE2_SPTR)bl_str_c(&translated), translated.len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, c);
+	s->code = pcre2_compile((PCRE2_SPTR)bl_str_c(&translated), translated.len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+			&code, &at, c);
 	pcre2_compile_context_free(c);
 	bl_str_free(&translated);
 	if (!s->code) {

@@ -184,7 +184,8 @@ static bool known(const struct bl_tokenizer *t, int32_t id)
 	return id >= 0 && id < t->vocab.size && t->vocab.t[id].present;
 }
 
-enum bl_status bl_tokenizer_decode(const struct bl_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct bl_str *out, struct bl_err *err)
+enum bl_status bl_tokenizer_decode(const struct bl_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct bl_str *out,
+			struct bl_err *err)
 {
 	for (size_t i = 0; i < n; i++)
 		if (!known(t, ids[i]))

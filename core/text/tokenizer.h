@@ -28,7 +28,8 @@ const char *bl_tokenizer_digest(const struct bl_tokenizer *t); /* SHA-256 of the
  * Bytes that are not UTF-8 become U+FFFD first, as Python does with errors="replace". */
 enum bl_status bl_tokenizer_encode(const struct bl_tokenizer *t, const char *text, size_t n, bool special, struct bl_ids *out, struct bl_err *err);
 /* Appends the bytes of the ids; unknown ids are BL_INVALID. skip_special: special added tokens are left out. */
-enum bl_status bl_tokenizer_decode(const struct bl_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct bl_str *out, struct bl_err *err);
+enum bl_status bl_tokenizer_decode(const struct bl_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct bl_str *out,
+			struct bl_err *err);
 /* Appends the token as a person reads it: "[BOS]", " the", "⏎" for a newline, "\x00" for bytes that are not text. */
 void bl_tokenizer_piece(const struct bl_tokenizer *t, int32_t id, struct bl_str *out);
 int32_t bl_tokenizer_id(const struct bl_tokenizer *t, const char *token); /* of an added or plain token by its exact text; -1: none */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tokenizer.json. model.vocab and model.merges are most of it: they are read straight from the (checked) text, and only what is left becomes a tree. */
+ * tokenizer.json. model.vocab and model.merges are most of it: they are read straight from the (checked) text, and only what is left becomes a
+ * tree. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,7 +256,8 @@ static enum bl_status read_model(struct bl_tokenizer *t, const cJSON *root, stru
 /* The parts of a Sequence, or the one part; each goes through fn with its field's name. */
 typedef enum bl_status part_fn(struct bl_tokenizer *t, const cJSON *part, const char *type, const char *where, struct bl_err *err);
 
-static enum bl_status each_part(struct bl_tokenizer *t, const cJSON *o, const char *list, const char *where, int depth, part_fn *fn, struct bl_err *err)
+static enum bl_status each_part(struct bl_tokenizer *t, const cJSON *o, const char *list, const char *where, int depth, part_fn *fn,
+			struct bl_err *err)
 {
 	const char *type = NULL;
 	char inner[96];
@@ -384,7 +386,8 @@ static enum bl_status put_id(struct bl_tokenizer *t, bool after, double id, cons
 static void wrap(struct bl_tokenizer *t, int32_t *before, size_t n_before)
 {
 	t->before = bl_xrealloc(t->before, t->n_before + n_before + 1, sizeof *t->before);
-	memcpy(t->before + t->n_before, before, n_before * sizeof *before);
+	for (size_t i = 0; i < n_before; i++)
+		t->before[t->n_before + i] = before[i];
 	t->n_before += n_before;
 	bl_free(before);
 }
@@ -532,7 +535,8 @@ static enum bl_status read_added(struct bl_tokenizer *t, const cJSON *root, stru
 
 static enum bl_status read_rest(struct bl_tokenizer *t, const cJSON *root, struct bl_err *err)
 {
-	if (read_model(t, root, err) || each_part(t, cJSON_GetObjectItemCaseSensitive(root, "normalizer"), "normalizers", "normalizer", 0, one_normalizer, err) ||
+	if (read_model(t, root, err) ||
+	    each_part(t, cJSON_GetObjectItemCaseSensitive(root, "normalizer"), "normalizers", "normalizer", 0, one_normalizer, err) ||
 	    each_part(t, cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), "pretokenizers", "pre_tokenizer", 0, one_splitter, err))
 		return err->status;
 	if (!t->byte_level)
@@ -555,11 +559,13 @@ enum bl_status bl_tokenizer_read(struct bl_tokenizer *t, const char *text, size_
 	}
 	if (bl_json_scan(text, n, VALUES_MAX, &reals, file, err))
 		return err->status;
-	const char *model = member(skip_space(text), "model"), *vocab = model ? member(model, "vocab") : NULL, *merges = model ? member(model, "merges") : NULL;
+	const char *model = member(skip_space(text), "model");
+	const char *vocab = model ? member(model, "vocab") : NULL, *merges = model ? member(model, "merges") : NULL;
 	if (!model || *model != '{') {
 		bl_fail(err, BL_INVALID, "model: must be an object");
 	} else if (read_vocab(&t->vocab, vocab, err) == BL_OK && read_merges(&t->vocab, merges, err) == BL_OK) {
-		const char *first = vocab < merges ? vocab : merges, *second = vocab < merges ? merges : vocab, *between = skip_value(first), *end = skip_value(second);
+		const char *first = vocab < merges ? vocab : merges, *second = vocab < merges ? merges : vocab, *between = skip_value(first),
+				*end = skip_value(second);
 		bl_str_addn(&rest, text, (size_t)(first - text));
 		bl_str_add(&rest, "null");
 		bl_str_addn(&rest, between, (size_t)(second - between));

@@ -179,7 +179,8 @@ static void normalize_run(enum bl_form form, struct chars *v, struct bl_str *out
 		uint32_t cp;
 		at += (size_t)bl_utf8_next(p + at, n - at, &cp);
 		bl_xgrow(&v->c, &v->cap, v->n + 32);
-		utf8proc_ssize_t got = is_newer(cp) ? -1 : utf8proc_decompose_char((utf8proc_int32_t)cp, v->c + v->n, (utf8proc_ssize_t)(v->cap - v->n), options, &boundary);
+		utf8proc_ssize_t got = is_newer(cp) ? -1 : utf8proc_decompose_char((utf8proc_int32_t)cp, v->c + v->n, (utf8proc_ssize_t)(v->cap - v->n),
+				options, &boundary);
 		if (got < 0 || (size_t)got > v->cap - v->n) { /* it stands for itself */
 			v->c[v->n] = (int32_t)cp;
 			got = 1;

@@ -5,8 +5,6 @@
 
 #include "kernels/cuda/launch.cuh"
 
-const struct bk_solve_ops *bk_solve_cuda(void); /* kernels/solve/solve.cu */
-
 static const char *error_text(int error)
 {
 	return error == BK_CUDA_REFUSED ? "arguments outside the kernel's contract" : cudaGetErrorString((cudaError_t)error);

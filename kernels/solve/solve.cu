@@ -21,7 +21,6 @@ struct view { /* what a kernel needs of a bk_mat of float32 */
 	int64_t ld;
 };
 
-static cudaStream_t bk_run_stream(const struct bk_run *r) { return r->stream; }
 static struct view view_of(const struct bk_mat *m) { return { (float *)m->p, m->ld }; }
 static unsigned blocks_of(int64_t n, int64_t per) { return (unsigned)((n + per - 1) / per); }
 static struct bk_mat part(const struct bk_mat *m, int64_t row, int64_t col, int64_t rows, int64_t cols)
@@ -720,5 +719,4 @@ static const struct bk_solve_ops ops = {
 	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss,
 };
 
-const struct bk_solve_ops *bk_solve_cuda(void);
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

@@ -190,7 +190,8 @@ static void as_json(struct tokenize *w)
 
 enum bl_status bl_cmd_tokenize(struct bl_cli *c, struct bl_err *err)
 {
-	struct tokenize w = {.c = c, .o = {.special = bl_given(&c->o, BL_OPT_SPECIAL), .generation = bl_given(&c->o, BL_OPT_GENERATION), .keep_text = c->json != NULL}};
+	struct tokenize w = {.c = c, .o = {.special = bl_given(&c->o, BL_OPT_SPECIAL), .generation = bl_given(&c->o, BL_OPT_GENERATION),
+			.keep_text = c->json != NULL}};
 	struct bl_place place = {0};
 	bool chat = bl_given(&c->o, BL_OPT_CHAT);
 

@@ -61,7 +61,7 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 		out->role = states[j->state].role;
 		break;
 	case COL_SHARE:
-		if (j->total > 0)
+		if (j->total > 0 && j->state != BL_JOB_FAILED && j->state != BL_JOB_CANCELLED)
 			snprintf(out->text, sizeof out->text, "%.0f%%",
 				 100 * (j->done < j->total ? j->done / j->total : 1));
 		break;

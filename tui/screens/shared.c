@@ -8,7 +8,7 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/spark.h"
 
-#define CHEAP_FLOP      1e11 /* about a second of two cores */
+#define CHEAP_FLOP      4e11 /* a few seconds of two cores */
 #define BINS_PER_OCTAVE 8    /* of an input's histogram: 3 bits below the exponent */
 #define OCTAVES         12 /* of a sparkline: down to a four thousandth of the largest */
 
@@ -107,9 +107,12 @@ char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c,
 
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals)
 {
-	if (snprintf(dst, cap, "%.*f", decimals, v) > width || (v != 0 && fabs(v) < 0.5 * pow(10, -decimals)))
-		if (snprintf(dst, cap, "%.1e", v) > width)
-			snprintf(dst, cap, "%.0e", v);
+	if (snprintf(dst, cap, "%.*f", decimals, v) <= width && (v == 0 || fabs(v) >= 0.5 * pow(10, -decimals)))
+		return dst;
+	if (fabs(v) >= 100 && snprintf(dst, cap, "%.0f", v) <= width)
+		return dst;
+	if (snprintf(dst, cap, "%.1e", v) > width)
+		snprintf(dst, cap, "%.0e", v);
 	return dst;
 }
 

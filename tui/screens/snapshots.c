@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Snapshots: the list above, below it what differs between the marked one (or the plan) and the one under the cursor. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,29 +66,54 @@ static const char *name_of(const struct bl_app *app, int snapshot)
 	return snapshot < 0 ? "plan" : bl_plan_snapshot(app->session->plan, snapshot)->name;
 }
 
+/* A number that the snapshot carries, under a heading that ends at column `end`. */
+static void number(const struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y, int end, double value, int decimals)
+{
+	char text[32];
+
+	if (isfinite(value))
+		snprintf(text, sizeof text, "%.*f", decimals, value);
+	else
+		snprintf(text, sizeof text, "%s", bl_app_glyph(app, "·", "."));
+	bl_grid_text_right(g, y, v.col + end, 9, isfinite(value) ? BL_ROLE_TEXT : BL_ROLE_UNKNOWN, 0, text);
+}
+
+static void draw_snapshot(struct bl_app *app, struct snapshots_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int i)
+{
+	const struct bl_snapshot *s = bl_plan_snapshot(app->session->plan, i);
+	const struct bl_snapshot_results *r = s->results;
+	char hhmm[6], line[256], name[80], note[120];
+	int differs = n_differing(app, -1, i);
+
+	bl_wall_hhmm(s->wall_s, hhmm);
+	bl_printable(name, sizeof name, s->name);
+	bl_printable(note, sizeof note, s->note ? s->note : "");
+	snprintf(line, sizeof line, " %s%-18.18s %-5s %4d unit%s", i == st->marked ? "*" : " ", name, hhmm, differs, differs == 1 ? "" : "s");
+	bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
+	number(app, g, v, y, 48, linear_mb(app, i), 1);
+	number(app, g, v, y, 57, r ? r->kl : NAN, 4);
+	number(app, g, v, y, 64, r ? r->score : NAN, 3);
+	bl_grid_text(g, y, v.col + 66, v.cols - 66, BL_ROLE_TEXT, 0, note);
+	if (v.cols >= 100) {
+		number(app, g, v, y, v.cols - 11, r ? r->ppl : NAN, 3);
+		number(app, g, v, y, v.cols - 1, r ? r->mcq : NAN, 4);
+	}
+	if (i != st->list.row)
+		return;
+	bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, st->in_diff ? 0 : BL_ATTR_REVERSE);
+	bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
+}
+
 static void draw_list(struct bl_app *app, struct snapshots_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
-	const struct bl_plan *p = app->session->plan;
-	int n = bl_plan_n_snapshots(p);
+	int n = bl_plan_n_snapshots(app->session->plan);
 
-	bl_grid_text(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "   name                 when   differs    linears MB  note");
+	bl_grid_text(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "   name               when   differs  linears MB       KL  score  note");
+	if (v.cols >= 100)
+		bl_grid_text_right(g, v.row, v.col + v.cols - 1, 20, BL_ROLE_HEADING, 0, "ppl     choices");
 	bl_list_fit(&st->list, n, v.rows - 1);
-	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++) {
-		const struct bl_snapshot *s = bl_plan_snapshot(p, i);
-		char hhmm[6], line[256], name[80], note[120];
-		int differs = n_differing(app, -1, i);
-
-		bl_wall_hhmm(s->wall_s, hhmm);
-		bl_printable(name, sizeof name, s->name);
-		bl_printable(note, sizeof note, s->note ? s->note : "");
-		snprintf(line, sizeof line, " %s%-20.20s %-5s  %4d unit%s %12.1f  %.60s", i == st->marked ? "*" : " ", name, hhmm,
-			 differs, differs == 1 ? " " : "s", linear_mb(app, i), note);
-		bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
-		if (i == st->list.row)
-			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, st->in_diff ? 0 : BL_ATTR_REVERSE);
-		if (i == st->list.row)
-			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
-	}
+	for (int i = st->list.top, y = v.row + 1; i < n && y < v.row + v.rows; i++, y++)
+		draw_snapshot(app, st, g, v, y, i);
 }
 
 static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_grid_s *g, struct bl_grid_view v)
@@ -98,8 +124,9 @@ static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s", name_of(app, a),
 		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? " differs" : "s differ");
-	bl_grid_text(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
-		     "  blk unit     here         there             d MB   weight-error dB here  there");
+	bl_grid_textf(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
+		      "  blk unit     here         there             d MB   %s-error dB here  there",
+		      bl_screen_errors_are_true(app) ? " layer" : "weight");
 	bl_list_fit(&st->diff, n, v.rows - 2);
 	for (int k = st->diff.top, y = v.row + 2; y < v.row + v.rows; k++, y++) {
 		int u = differing(app, a, b, k);

@@ -10,14 +10,14 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_ROUNDS, P_SWEEPS, P_FULL, P_COUNT };
-enum { ORDER_NONE, ORDER_STATIC };
+enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_ROUNDS, P_SWEEPS, P_FULL, P_BLOCK, P_COUNT };
+enum { ORDER_STATIC, ORDER_NONE };
 enum { OBSERVER_HESSIAN, OBSERVER_MSE, OBSERVER_MINMAX };
 
 static const struct bl_param params[P_COUNT] = {
-	[P_DAMPING] = { .name = "damping", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 1,
+	[P_DAMPING] = { .name = "dampening_frac", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 1,
 			.sentence = "Part of the mean of the Hessian's diagonal that is added to it." },
-	[P_ORDER] = { .name = "order", .type = BL_PARAM_CHOICE, .fallback = "static", .choices = "none|static",
+	[P_ORDER] = { .name = "actorder", .type = BL_PARAM_CHOICE, .fallback = "static", .choices = "static|none",
 		      .sentence = "static: columns that see the most input are rounded first; groups stay as they are." },
 	[P_OBSERVER] = { .name = "observer", .type = BL_PARAM_CHOICE, .fallback = "hessian", .choices = "hessian|mse|minmax",
 			 .sentence = "How scales are found: least error weighted by the input's energy, least error, or the whole range." },
@@ -31,6 +31,8 @@ static const struct bl_param params[P_COUNT] = {
 		       .sentence = "Sweeps of coordinate descent in each round." },
 	[P_FULL] = { .name = "full_range", .type = BL_PARAM_BOOL, .fallback = "false",
 		     .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative)." },
+	[P_BLOCK] = { .name = "block_size", .type = BL_PARAM_INT, .fallback = "128", .min = 1, .max = 65536,
+		      .sentence = "Known from recipes: columns between two matrix products; it changes no result and is not used." },
 };
 
 static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)

@@ -108,7 +108,7 @@ static struct bl_solved *solve(struct fixture *f, int unit, const char *scheme, 
 /* damping 1 and no order is close to plain rounding; each step beyond it must pay */
 static void every_step_pays(void **state)
 {
-	static const char *const steps[] = { "damping=1,order=none,observer=minmax", "order=none,observer=minmax", "observer=minmax", "", "rounds=2" };
+	static const char *const steps[] = { "dampening_frac=1,actorder=none,observer=minmax", "actorder=none,observer=minmax", "observer=minmax", "", "rounds=2" };
 	static const char *const schemes[] = { "W4A16", "W4A16_channel", "W3A16", "W4A16_ASYM" };
 
 	for (size_t k = 0; k < sizeof schemes / sizeof schemes[0]; k++) {
@@ -176,7 +176,7 @@ static void threads_change_nothing(void **state)
 static void stored_and_read_back(void **state)
 {
 	struct fixture *f = *state;
-	struct bl_solve_request rq = request(f, 0, "W4A16_ASYM", ""), other = request(f, 0, "W4A16_ASYM", "damping=0.02");
+	struct bl_solve_request rq = request(f, 0, "W4A16_ASYM", ""), other = request(f, 0, "W4A16_ASYM", "dampening_frac=0.02");
 	struct bl_solved *s = solve(f, 0, "W4A16_ASYM", ""), *back = NULL;
 	struct bl_err err = BL_ERR_INIT;
 	char key[65], key2[65], path[256];
@@ -219,7 +219,7 @@ static void stored_and_read_back(void **state)
 static void hessians_that_are_no_good(void **state)
 {
 	struct fixture *f = *state;
-	struct bl_solve_request rq = request(f, 0, "W4A16", "damping=0");
+	struct bl_solve_request rq = request(f, 0, "W4A16", "dampening_frac=0");
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_solved *s = NULL;
 	float *h = bl_xalloc(256 * 256, sizeof *h);
@@ -264,7 +264,7 @@ static void hessians_that_are_no_good(void **state)
 static void refusals(void **state)
 {
 	struct fixture *f = *state;
-	struct bl_solve_request rq = request(f, 0, "W4A16", "damping=7");
+	struct bl_solve_request rq = request(f, 0, "W4A16", "dampening_frac=7");
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_solved *s = NULL;
 

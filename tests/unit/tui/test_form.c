@@ -278,7 +278,7 @@ static void pause_and_resume(void **state)
 	bl_app_key(app, "P");
 	assert_true(shows(app, "nothing runs that can be paused"));
 	uint64_t id = bl_jobs_add(app->session->jobs, &ops, &end, "calibrate 4x64");
-	assert_true(comes(app, "tokens"));
+	assert_true(comes(app, "tok/s"));
 	bl_app_key(app, "c"); /* a second one is not begun */
 	assert_true(shows(app, "calibrate 4x64 is running"));
 	bl_app_key(app, "<Esc>");
