@@ -58,7 +58,8 @@ static void digest_of(struct bl_live_plan *p)
 		if (!p->hash[i])
 			continue;
 		bl_sha256_add(&h, &i, sizeof i);
-		bl_sha256_add(&h, bl_scheme_name(scheme, &c->scheme), strlen(scheme) + 1);
+		bl_scheme_name(scheme, &c->scheme);
+		bl_sha256_add(&h, scheme, strlen(scheme) + 1);
 		bl_sha256_add(&h, c->method, strlen(c->method) + 1);
 		bl_sha256_add(&h, c->params, strlen(c->params) + 1);
 	}
