@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/backend/engine.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/bench/device.h"
@@ -58,7 +59,7 @@ static int run_codes(struct bench *b, const struct row *r)
 
 static int run_quant(struct bench *b, const struct row *r)
 {
-	const struct bk_mat x = mat(b->slot[SLOT_A], r->m, r->k, BK_BF16), q = mat(b->slot[SLOT_B], r->m, r->k, BK_I8);
+	const struct bk_mat x = mat(b->slot[SLOT_A], T, r->k, BK_BF16), q = mat(b->slot[SLOT_B], T, r->k, BK_I8);
 
 	return b->e->ops->quant_tokens(b->e->run, &q, b->acc, &x, BK_TOKEN_INT8);
 }
@@ -293,32 +294,44 @@ static enum bl_status check(struct bl_engine *e, struct bl_err *err)
 	return err->status;
 }
 
-enum bl_status bl_bench_device(struct bl_engine *e, const char *only, int runs, bl_bench_device_fn *row, void *ctx, struct bl_progress *progress, struct bl_err *err)
+static void time_rows(struct bench *b, const struct bl_bench_device *d, struct bl_progress *progress, struct bl_err *err)
 {
-	struct bench b = { .e = e };
-
-	if (check(e, err) || device_open(&b, err))
-		goto done;
 	for (int i = 0; i < N_ROWS && !err->status; i++) {
 		const struct row *r = &rows[i];
 		struct bl_bench_device_row out = { .name = r->name, .bytes = r->bytes, .flops = r->flops };
 		double by_bytes, by_flops;
 
-		if (i > 1 && only && !strstr(r->name, only))
+		if (i > 1 && d->only && !strstr(r->name, d->only))
 			continue;
-		if (time_row(&b, r, runs, &out.times, progress, err))
+		if (time_row(b, r, d->runs, &out.times, progress, err))
 			break;
 		if (i == 0)
-			b.copy_rate = r->bytes / bl_bench_median(&out.times);
+			b->copy_rate = r->bytes / bl_bench_median(&out.times);
 		if (i == 1)
-			b.flop_rate = r->flops / bl_bench_median(&out.times);
-		by_bytes = r->bytes / b.copy_rate;
-		by_flops = b.flop_rate > 0 ? r->flops / b.flop_rate / (r->peak > 0 ? r->peak : 1) : 0;
+			b->flop_rate = r->flops / bl_bench_median(&out.times);
+		by_bytes = r->bytes / b->copy_rate;
+		by_flops = b->flop_rate > 0 ? r->flops / b->flop_rate / (r->peak > 0 ? r->peak : 1) : 0;
 		out.floor = by_bytes > by_flops ? by_bytes : by_flops;
 		out.of_flops = by_flops >= by_bytes;
-		row(ctx, &out);
+		d->row(d->ctx, &out);
 	}
-done:
-	device_close(&b);
+}
+
+enum bl_status bl_bench_device(const struct bl_bench_device *d, struct bl_progress *progress, struct bl_err *err)
+{
+	struct bl_backend backend;
+	struct bl_engine e = { 0 };
+	struct bench b = { .e = &e };
+
+	bl_backend_open(&backend, d->program_dir);
+	if (bl_engine_open(&e, &backend, d->device ? d->device : "cuda", NULL, 0, err) == BL_OK) {
+		if (d->named)
+			d->named(d->ctx, e.name);
+		if (check(&e, err) == BL_OK && device_open(&b, err) == BL_OK)
+			time_rows(&b, d, progress, err);
+		device_close(&b);
+	}
+	bl_engine_close(&e);
+	bl_backend_close(&backend);
 	return err->status;
 }

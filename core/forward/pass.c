@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define CPU_BATCH  4096
-#define GPU_BATCH  16384
+#define GPU_BATCH  32768
 #define LEAST_BATCH 256
 
 static size_t row_bytes(const struct bl_forward *f) { return (size_t)f->c->hidden * f->elem; }

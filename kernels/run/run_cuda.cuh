@@ -30,8 +30,6 @@ struct bk_run {
 	size_t n_hosts, cap_hosts;
 	void *scratch;         /* of one operation at a time; grows */
 	size_t scratch_bytes;
-	float *parts;          /* of run_cuda_syrk.cu, NULL: not on this device */
-	unsigned *flags, epoch;
 	struct bk_transfer *transfer;
 	struct bk_blas *blas;
 };
@@ -59,9 +57,6 @@ int bk_run_gemm(struct bk_run *r, const struct bk_mat *c, const struct bk_mat *a
 int bk_run_gemm_codes(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw,
 		      const void *bias);
 int bk_run_hessian(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x);
-/* run_cuda_syrk.cu */
-int bk_syrk(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x, int64_t slab, bool *done);
-size_t bk_syrk_part_bytes(const struct bk_run *r);
 /* run_cuda_gemm_any.cu: any types, any shapes, slower */
 int bk_gemm_any(struct bk_run *r, const struct bk_mat *c, const struct bk_mat *a, int ta, const struct bk_mat *b, int tb, float alpha, float beta,
 		const void *bias, int bias_dtype);
@@ -224,6 +219,23 @@ template <int DTYPE> static __device__ __forceinline__ void bk_store8(void *row,
 	for (int k = 0; k < 8; k++)
 		if (i + k < n)
 			bk_store_any(row, i + k, DTYPE, v[k]);
+}
+
+/* The same where a row is whole vectors at such addresses: FULL, else as above. */
+template <int DTYPE, bool FULL> static __device__ __forceinline__ void bk_take8(float (&v)[8], const void *row, int64_t i, int64_t n, bool by8)
+{
+	if (FULL)
+		bk_load8<DTYPE>(v, row, i, i + 8, true);
+	else
+		bk_load8<DTYPE>(v, row, i, n, by8);
+}
+
+template <int DTYPE, bool FULL> static __device__ __forceinline__ void bk_give8(void *row, int64_t i, int64_t n, bool by8, const float (&v)[8])
+{
+	if (FULL)
+		bk_store8<DTYPE>(row, i, i + 8, true, v);
+	else
+		bk_store8<DTYPE>(row, i, n, by8, v);
 }
 
 struct bk_sum { static __device__ __forceinline__ float of(float a, float b) { return a + b; } };

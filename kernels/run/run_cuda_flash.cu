@@ -331,6 +331,6 @@ int bk_flash(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q,
 	if (a->head_dim <= 64)
 		return flash_launch<64, 4, 2, 64>(r, f, a);
 	if (a->head_dim <= 128)
-		return flash_launch<128, 8, 1, 64>(r, f, a);
+		return flash_launch<128, 4, 2, 32, 2>(r, f, a);
 	return flash_launch<256, 4, 1, 32>(r, f, a);
 }

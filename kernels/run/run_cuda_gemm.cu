@@ -14,7 +14,6 @@
 
 #define WORKSPACE ((size_t)48 << 20)
 #define PANEL     ((size_t)32 << 20) /* bytes of one intermediate of gemm_codes, so that it stays in the L2 cache of large devices */
-#define SLAB      ((size_t)32 << 20) /* bytes of tokens that one launch of the triangle's kernel reads again and again */
 #define PLANS     512                /* shapes kept; a power of two */
 
 #define LT_LIST(F)                                                                                                                                   \
@@ -143,8 +142,6 @@ void bk_blas_close(struct bk_run *r)
 		(void)lt.p_cublasLtDestroy(r->blas->handle);
 	if (r->blas->workspace)
 		(void)cudaFree(r->blas->workspace);
-	if (r->parts)
-		(void)cudaFree(r->parts);
 	free(r->blas);
 	r->blas = NULL;
 }
@@ -390,56 +387,25 @@ int bk_run_gemm_codes(struct bk_run *r, const struct bk_mat *y, const struct bk_
 /* Strips of rows, each up to its last diagonal element: a strip's product is one call, (strips + 1) / (2 strips) of the whole square is computed. */
 static int64_t strip_rows(int64_t k)
 {
-	const char *tune = getenv("BK_HESSIAN_STRIPS");
-	const int64_t strips = tune ? atoi(tune) : k >= 4096 ? 8 : k >= 1024 ? 4 : 1;
+#ifdef BK_TUNE
+	const int64_t strips = getenv("BK_HESSIAN_STRIPS") ? atoi(getenv("BK_HESSIAN_STRIPS")) : k >= 4096 ? 8 : k >= 1024 ? 4 : 1;
+#else
+	const int64_t strips = k >= 4096 ? 8 : k >= 1024 ? 4 : 1;
+#endif
 	const int64_t rows = (k + strips - 1) / strips;
 
 	return (rows + 127) / 128 * 128;
 }
 
-/* The kernel made for it, where there is one; its workspace comes with the first use. */
-static int symmetric(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x, bool *done)
-{
-	int64_t slab = (int64_t)(SLAB / 2) / x->cols / 64 * 64;
-	int e = 0;
-
-	*done = false;
-	if (r->capability != 90 || x->cols < 256 || x->rows < 256)
-		return 0;
-#ifdef BK_TUNE
-	if (getenv("BK_SYRK") && !atoi(getenv("BK_SYRK")))
-		return 0;
-	if (getenv("BK_SYRK"))
-		slab = ((int64_t)atoi(getenv("BK_SYRK")) << 19) / x->cols / 64 * 64;
-#endif
-	if (!r->parts) {
-		const size_t bytes = bk_syrk_part_bytes(r), flags = (size_t)r->n_sm * sizeof(*r->flags);
-
-		e = (int)cudaMalloc((void **)&r->parts, bytes + flags);
-		r->flags = e ? NULL : (unsigned *)((char *)r->parts + bytes);
-		if (!e)
-			e = (int)cudaMemsetAsync(r->flags, 0, flags, r->stream);
-		if (e) {
-			(void)cudaGetLastError();
-			return e == cudaErrorMemoryAllocation ? 0 : e; /* then the other way */
-		}
-	}
-	return bk_syrk(r, h, x, slab < 256 ? 256 : slab, done);
-}
-
 int bk_run_hessian(struct bk_run *r, const struct bk_mat *h, const struct bk_mat *x)
 {
 	int64_t step;
-	bool done;
-	int e;
+	int e = 0;
 
 	if (!bk_mat_ok(h) || !bk_mat_ok(x) || h->dtype != BK_F32 || h->rows != h->cols || h->rows != x->cols || !bk_is_io(x->dtype))
 		return BK_RUN_REFUSED;
 	if (!x->rows || !x->cols)
 		return 0;
-	e = symmetric(r, h, x, &done);
-	if (e || done)
-		return e;
 	step = strip_rows(h->rows);
 	for (int64_t at = 0; at < h->rows && !e; at += step) {
 		const int64_t n = h->rows - at < step ? h->rows - at : step;

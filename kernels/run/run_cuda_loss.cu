@@ -71,10 +71,10 @@ static __device__ __forceinline__ struct part part_block(struct part a, struct p
 	return a;
 }
 
-template <int DTYPE> static __device__ __forceinline__ void logits8(float (&v)[8], const void *row, int64_t j, int64_t cols, bool by8)
+template <int DTYPE, bool FULL> static __device__ __forceinline__ void logits8(float (&v)[8], const void *row, int64_t j, int64_t cols, bool by8)
 {
-	bk_load8<DTYPE>(v, row, j, cols, by8);
-	if (j + 8 > cols)
+	bk_take8<DTYPE, FULL>(v, row, j, cols, by8);
+	if (!FULL && j + 8 > cols)
 #pragma unroll
 		for (int e = 0; e < 8; e++)
 			if (j + e >= cols)
@@ -83,7 +83,7 @@ template <int DTYPE> static __device__ __forceinline__ void logits8(float (&v)[8
 
 static __device__ __forceinline__ double lse(const struct part &a) { return (double)a.max + log((double)a.sum); }
 
-template <int DTYPE> static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
+template <int DTYPE, bool FULL> static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
 {
 	__shared__ struct part sh[THREADS / 32];
 	const int64_t i = blockIdx.x, cols = x.cols;
@@ -95,7 +95,7 @@ template <int DTYPE> static __global__ void __launch_bounds__(THREADS) loss_rows
 	for (int64_t j = threadIdx.x * 8; j < cols; j += THREADS * 8) {
 		float v[8];
 
-		logits8<DTYPE>(v, row, j, cols, by8);
+		logits8<DTYPE, FULL>(v, row, j, cols, by8);
 		part_add(a, v, none, j);
 	}
 	a = part_block(a, sh);
@@ -109,7 +109,7 @@ template <int DTYPE> static __global__ void __launch_bounds__(THREADS) loss_rows
 	}
 }
 
-template <int DTYPE>
+template <int DTYPE, bool FULL>
 static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl out, const struct bk_mat p, const struct bk_mat q, const int32_t *targets, bool by8)
 {
 	__shared__ struct part sh[THREADS / 32];
@@ -123,11 +123,11 @@ static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl
 	for (int64_t j = threadIdx.x * 8; j < cols; j += THREADS * 8) {
 		float v[8], w[8], d[8];
 
-		logits8<DTYPE>(v, row_p, j, cols, by8);
-		logits8<DTYPE>(w, row_q, j, cols, by8);
+		logits8<DTYPE, FULL>(v, row_p, j, cols, by8);
+		logits8<DTYPE, FULL>(w, row_q, j, cols, by8);
 #pragma unroll
 		for (int e = 0; e < 8; e++)
-			d[e] = j + e < cols ? v[e] - w[e] : 0;
+			d[e] = FULL || j + e < cols ? v[e] - w[e] : 0;
 		part_add(a, v, d, j);
 		part_add(b, w, none, j);
 	}
@@ -153,10 +153,12 @@ int bk_run_row_loss(struct bk_run *r, const struct bk_row_loss *out, const struc
 		return BK_RUN_REFUSED;
 	if (!logits->rows || !logits->cols)
 		return 0;
-	if (logits->dtype == BK_BF16)
-		loss_rows<BK_BF16><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
+	if (logits->dtype == BK_BF16 && bk_by8(logits) && logits->cols % 8 == 0)
+		loss_rows<BK_BF16, true><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, true);
+	else if (logits->dtype == BK_BF16)
+		loss_rows<BK_BF16, false><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
 	else
-		loss_rows<BK_F32><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
+		loss_rows<BK_F32, false><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
 	return bk_launched();
 }
 
@@ -169,9 +171,11 @@ int bk_run_row_kl(struct bk_run *r, const struct bk_row_kl *out, const struct bk
 	if (!p->rows || !p->cols)
 		return 0;
 	by8 = bk_by8(p) && bk_by8(q);
-	if (p->dtype == BK_BF16)
-		kl_rows<BK_BF16><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
+	if (p->dtype == BK_BF16 && by8 && p->cols % 8 == 0)
+		kl_rows<BK_BF16, true><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, true);
+	else if (p->dtype == BK_BF16)
+		kl_rows<BK_BF16, false><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
 	else
-		kl_rows<BK_F32><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
+		kl_rows<BK_F32, false><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
 	return bk_launched();
 }

@@ -3,18 +3,21 @@
  * activations. A row stays in registers between its one read and its one write: a warp takes rows up to 2048 elements, a block longer ones. */
 #include "kernels/run/run_cuda.cuh"
 
-#define VECTORS 8 /* of 8 elements, per thread */
-#define ROW_MAX (512 * VECTORS * 8)
+#define ROW_MAX (512 * 8 * 8)
 
-/* fn(warp per row?) with the number of threads that suits the row */
-#define WITH_THREADS(cols, DO)            \
-	do {                              \
-		if ((cols) <= 32 * 64)    \
-			DO(32);           \
-		else if ((cols) <= 256 * 64) \
-			DO(256);          \
-		else                      \
-			DO(512);          \
+/* DO(threads per row, vectors of 8 per thread, whole vectors at aligned addresses?) with what suits the row */
+#define WITH_SHAPE(cols, full, DO)                    \
+	do {                                          \
+		if ((full) && (cols) <= 32 * 64)      \
+			DO(32, 8, true);              \
+		else if ((full) && (cols) <= 128 * 40) \
+			DO(128, 5, true);             \
+		else if ((full) && (cols) <= 256 * 64) \
+			DO(256, 8, true);             \
+		else if ((cols) <= 32 * 64)           \
+			DO(32, 8, false);             \
+		else                                  \
+			DO(512, 8, false);            \
 	} while (0)
 
 /* Threads per block and rows per block: warps share a block of 4. */
@@ -41,7 +44,7 @@ static __device__ __forceinline__ void weight8(float (&w)[8], const struct norm 
 }
 
 /* NORM: y = norm(x). ADD_NORM: x += a, y = norm(x). NORM_ADD: x += norm(a). */
-template <int DTYPE, int THREADS, int WHAT> static __global__ void __launch_bounds__(shape<THREADS>::block) norm_rows(const struct norm n)
+template <int DTYPE, int THREADS, int VECTORS, bool FULL, int WHAT> static __global__ void __launch_bounds__(shape<THREADS>::block) norm_rows(const struct norm n)
 {
 	__shared__ float sh[33];
 	const int t = THREADS == 32 ? threadIdx.x & 31 : threadIdx.x, size = (int)sizeof(typename bk_elem<DTYPE>::type);
@@ -56,7 +59,7 @@ template <int DTYPE, int THREADS, int WHAT> static __global__ void __launch_boun
 		const int64_t j = (int64_t)(k * THREADS + t) * 8;
 
 		if (j < cols)
-			bk_load8<DTYPE>(v[k], bk_row(from, i, size), j, cols, n.by8);
+			bk_take8<DTYPE, FULL>(v[k], bk_row(from, i, size), j, cols, n.by8);
 	}
 	if (WHAT == ADD_NORM) {
 #pragma unroll
@@ -66,11 +69,11 @@ template <int DTYPE, int THREADS, int WHAT> static __global__ void __launch_boun
 
 			if (j >= cols)
 				continue;
-			bk_load8<DTYPE>(a, bk_row(n.a, i, size), j, cols, n.by8);
+			bk_take8<DTYPE, FULL>(a, bk_row(n.a, i, size), j, cols, n.by8);
 #pragma unroll
 			for (int e = 0; e < 8; e++)
 				v[k][e] = bk_rounded<DTYPE>(v[k][e] + a[e]);
-			bk_store8<DTYPE>(bk_row_out(n.x, i, size), j, cols, n.by8, v[k]);
+			bk_give8<DTYPE, FULL>(bk_row_out(n.x, i, size), j, cols, n.by8, v[k]);
 		}
 	}
 #pragma unroll
@@ -93,12 +96,12 @@ template <int DTYPE, int THREADS, int WHAT> static __global__ void __launch_boun
 		for (int e = 0; e < 8; e++)
 			v[k][e] = n.plus_one ? v[k][e] * inverse * (1 + w[e]) : bk_rounded<DTYPE>(v[k][e] * inverse) * w[e];
 		if (WHAT == NORM_ADD) {
-			bk_load8<DTYPE>(w, bk_row(n.x, i, size), j, cols, n.by8);
+			bk_take8<DTYPE, FULL>(w, bk_row(n.x, i, size), j, cols, n.by8);
 #pragma unroll
 			for (int e = 0; e < 8; e++)
 				v[k][e] = w[e] + bk_rounded<DTYPE>(v[k][e]);
 		}
-		bk_store8<DTYPE>(bk_row_out(WHAT == NORM_ADD ? n.x : n.y, i, size), j, cols, n.by8, v[k]);
+		bk_give8<DTYPE, FULL>(bk_row_out(WHAT == NORM_ADD ? n.x : n.y, i, size), j, cols, n.by8, v[k]);
 	}
 }
 
@@ -114,12 +117,12 @@ template <int WHAT> static int norm_launch(struct bk_run *r, const struct bk_mat
 	n.weight = m->weight, n.weight_dtype = m->dtype, n.plus_one = m->plus_one, n.eps = (float)m->eps;
 	n.by8 = bk_by8(y) && bk_by8(x) && bk_by8(a);
 	n.weight_by8 = (uintptr_t)m->weight % 16 == 0;
-#define DO(T)                                                                                                          \
-	if (x->dtype == BK_BF16)                                                                                       \
-		norm_rows<BK_BF16, T, WHAT><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(n);               \
-	else                                                                                                           \
-		norm_rows<BK_F32, T, WHAT><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(n)
-	WITH_THREADS(x->cols, DO);
+#define DO(T, V, F)                                                                                              \
+	if (x->dtype == BK_BF16)                                                                                 \
+		norm_rows<BK_BF16, T, V, F, WHAT><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(n);    \
+	else                                                                                                     \
+		norm_rows<BK_F32, T, V, F, WHAT><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(n)
+	WITH_SHAPE(x->cols, n.by8 && x->cols % 8 == 0, DO);
 #undef DO
 	return bk_launched();
 }
@@ -289,7 +292,7 @@ static __device__ __forceinline__ uint32_t code_of(float v, float by, bool e4m3)
 }
 
 /* fixed 0: a scale per row from its absmax */
-template <int DTYPE, int THREADS> static __global__ void __launch_bounds__(shape<THREADS>::block) quant_rows(const struct quant q)
+template <int DTYPE, int THREADS, int VECTORS, bool FULL> static __global__ void __launch_bounds__(shape<THREADS>::block) quant_rows(const struct quant q)
 {
 	__shared__ float sh[33];
 	const int t = THREADS == 32 ? threadIdx.x & 31 : threadIdx.x, size = (int)sizeof(typename bk_elem<DTYPE>::type);
@@ -303,7 +306,7 @@ template <int DTYPE, int THREADS> static __global__ void __launch_bounds__(shape
 		const int64_t j = (int64_t)(k * THREADS + t) * 8;
 
 		if (j < cols)
-			bk_load8<DTYPE>(v[k], bk_row(q.x, i, size), j, cols, q.by8);
+			bk_take8<DTYPE, FULL>(v[k], bk_row(q.x, i, size), j, cols, q.by8);
 	}
 	if (!q.fixed) {
 #pragma unroll
@@ -332,7 +335,7 @@ template <int DTYPE, int THREADS> static __global__ void __launch_bounds__(shape
 
 			w[e / 4] |= code_of(z, scale, q.e4m3) << (8 * (e & 3));
 		}
-		if (q.by8 && j + 8 <= cols)
+		if (FULL || (q.by8 && j + 8 <= cols))
 			*(uint2 *)to = make_uint2(w[0], w[1]);
 		else
 			for (int e = 0; e < 8 && j + e < cols; e++)
@@ -350,12 +353,12 @@ static int quant_launch(struct bk_run *r, const struct bk_mat *codes, float *sca
 	if (!x->rows || !x->cols)
 		return 0;
 	q = (struct quant){ *codes, *x, scales, kind == BK_TOKEN_E4M3, fixed, bk_by8(codes) && bk_by8(x) };
-#define DO(T)                                                                                                 \
-	if (x->dtype == BK_BF16)                                                                              \
-		quant_rows<BK_BF16, T><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(q);           \
-	else                                                                                                  \
-		quant_rows<BK_F32, T><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(q)
-	WITH_THREADS(x->cols, DO);
+#define DO(T, V, F)                                                                                       \
+	if (x->dtype == BK_BF16)                                                                          \
+		quant_rows<BK_BF16, T, V, F><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(q);  \
+	else                                                                                              \
+		quant_rows<BK_F32, T, V, F><<<grid_of<T>(x->rows), shape<T>::block, 0, r->stream>>>(q)
+	WITH_SHAPE(x->cols, q.by8 && x->cols % 8 == 0, DO);
 #undef DO
 	return bk_launched();
 }

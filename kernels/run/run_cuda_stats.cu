@@ -5,13 +5,14 @@
 
 /* ---- input_stats ---- */
 
-#define WARPS    8  /* of a block, each with rows of its own */
-#define COLS     256 /* of a block: 32 lanes of 8 */
-#define RUN      16 /* rows whose sums stay in float32 */
-#define AHEAD    4  /* rows loaded before the first is used */
-/* Magnitudes of 2^-24 .. 2^8 have counters per lane, in the lane's own bank, so that equal values do not queue at one word; the others are rare. */
-#define NEAR_LO  ((127 - 24) << 3)
-#define NEAR_N   256
+#define WARPS   4   /* of a block, each with rows of its own */
+#define COLS    256 /* of a block: 32 lanes of 8 */
+#define RUN     16  /* rows whose sums stay in float32 */
+#define AHEAD   4   /* rows loaded before the first is used */
+/* Magnitudes of 2^-24 .. 2^8 have a byte per bin, lane and warp, in words of the lane's own bank, so that no two threads meet at a counter; the others,
+ * which are rare, go to the block's histogram at once. A byte holds what one run can bring. */
+#define NEAR_LO ((127 - 24) << 3)
+#define NEAR_N  256
 
 struct stats {
 	struct bk_mat x;
@@ -38,24 +39,78 @@ static __device__ __forceinline__ uint32_t most_of_warp(float v)
 #endif
 }
 
-template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_chunks(const struct stats s)
-{
-	extern __shared__ unsigned char shared[];
-	uint32_t *bins = (uint32_t *)shared, *near = bins + BK_INPUT_BINS; /* near [NEAR_N][32]; then the columns' partial results */
-	const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, size = (int)sizeof(typename bk_elem<DTYPE>::type);
-	const int64_t cols = s.x.cols, col = (int64_t)blockIdx.x * COLS + lane * 8, first = (int64_t)blockIdx.y * s.chunk;
-	const int64_t end = first + s.chunk < s.x.rows ? first + s.chunk : s.x.rows;
-	float most[8] = {}, f1[8], f2[8];
-	double d1[8] = {}, d2[8] = {};
-	unsigned bad = 0;
+/* What one lane keeps of its 8 columns. */
+struct lane { float most[8], f1[8], f2[8]; double d1[8], d2[8]; unsigned bad; };
 
-	for (int i = threadIdx.x; i < BK_INPUT_BINS + NEAR_N * 32; i += blockDim.x)
-		bins[i] = 0;
-	__syncthreads();
-	for (int64_t run = first + warp; run < end; run += RUN * WARPS) {
+/* One row's 8 values; n of them exist. Returns the largest magnitude. */
+template <int DTYPE, bool FULL>
+static __device__ __forceinline__ float take_row(struct lane &l, const float (&v)[8], int n, uint8_t *near, uint32_t *bins)
+{
+	float row = 0;
+
+#pragma unroll
+	for (int e = 0; e < 8; e++) {
+		float x = v[e], a = fabsf(x);
+		const uint32_t bin = DTYPE == BK_BF16 ? bk_f32_bits(a) >> 20 : bin_of(a), k = bin - NEAR_LO;
+
+		if (!FULL && e >= n)
+			continue;
+		if (k < NEAR_N) {
+			near[(k >> 2) * 128 + (k & 3)]++;
+		} else if (a < INFINITY) {
+			atomicAdd(&bins[bin], 1u);
+		} else {
+			l.bad++;
+			x = a = 0;
+		}
+		l.f1[e] += x;
+		l.f2[e] = fmaf(x, x, l.f2[e]);
+		l.most[e] = fmaxf(l.most[e], a);
+		row = fmaxf(row, a);
+	}
+	return row;
+}
+
+/* The warp's bytes go to the block's histogram and become zeros: a lane adds up 4 bins at a time over all lanes, as two pairs of 16 bits. */
+static __device__ __forceinline__ void pour(uint32_t *words, uint32_t *bins, int lane)
+{
+	__syncwarp();
+#pragma unroll
+	for (int half = 0; half < NEAR_N / 4 / 32; half++) {
+		const int row = half * 32 + lane;
+		uint32_t even = 0, odd = 0;
+
+		for (int c = 0; c < 32; c++) { /* each lane begins in a bank of its own */
+			const uint32_t w = words[row * 32 + ((c + lane) & 31)];
+
+			even += w & 0x00ff00ffu;
+			odd += w >> 8 & 0x00ff00ffu;
+		}
+		if (even & 0xffff)
+			atomicAdd(&bins[NEAR_LO + 4 * row], even & 0xffff);
+		if (odd & 0xffff)
+			atomicAdd(&bins[NEAR_LO + 4 * row + 1], odd & 0xffff);
+		if (even >> 16)
+			atomicAdd(&bins[NEAR_LO + 4 * row + 2], even >> 16);
+		if (odd >> 16)
+			atomicAdd(&bins[NEAR_LO + 4 * row + 3], odd >> 16);
+	}
+	__syncwarp();
+	for (int i = 0; i < NEAR_N / 4; i++)
+		words[i * 32 + lane] = 0;
+}
+
+/* Rows first, first + WARPS, ... of the block's part, for one warp. */
+template <int DTYPE, bool FULL>
+static __device__ __forceinline__ void take_rows(struct lane &l, const struct stats &s, int64_t first, int64_t end, int64_t col, int n, uint32_t *words, uint32_t *bins)
+{
+	const int lane = threadIdx.x & 31, size = (int)sizeof(typename bk_elem<DTYPE>::type);
+	uint8_t *near = (uint8_t *)(words + lane);
+
+	for (int64_t run = first; run < end; run += RUN * WARPS) {
 #pragma unroll
 		for (int e = 0; e < 8; e++)
-			f1[e] = f2[e] = 0;
+			l.f1[e] = l.f2[e] = 0;
 		for (int k = 0; k < RUN; k += AHEAD) {
 			float v[AHEAD][8];
 
@@ -64,59 +119,54 @@ template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_
 				const int64_t i = run + (int64_t)(k + u) * WARPS;
 
 				if (i < end)
-					bk_load8<DTYPE>(v[u], bk_row(s.x, i, size), col, cols, s.by8);
+					bk_take8<DTYPE, FULL>(v[u], bk_row(s.x, i, size), col, s.x.cols, s.by8);
 			}
 #pragma unroll
 			for (int u = 0; u < AHEAD; u++) {
 				const int64_t i = run + (int64_t)(k + u) * WARPS;
-				float row = 0;
 				uint32_t top;
 
 				if (i >= end)
 					break;
-#pragma unroll
-				for (int e = 0; e < 8; e++) {
-					const float x = v[u][e], a = fabsf(x);
-					const uint32_t bin = DTYPE == BK_BF16 ? bk_f32_bits(a) >> 20 : bin_of(a);
-
-					if (col + e >= cols)
-						continue;
-					if (!(a < INFINITY)) {
-						bad++;
-						continue;
-					}
-					if (bin - NEAR_LO < NEAR_N)
-						atomicAdd(&near[(bin - NEAR_LO) * 32 + lane], 1u);
-					else
-						atomicAdd(&bins[bin], 1u);
-					f1[e] += x;
-					f2[e] = fmaf(x, x, f2[e]);
-					most[e] = fmaxf(most[e], a);
-					row = fmaxf(row, a);
-				}
-				top = most_of_warp(row);
+				top = most_of_warp(take_row<DTYPE, FULL>(l, v[u], n, near, bins));
 				if (lane == 0)
 					atomicMax(&s.row_max[i], top);
 			}
 		}
+		pour(words, bins, lane);
 #pragma unroll
 		for (int e = 0; e < 8; e++)
-			d1[e] += f1[e], d2[e] += f2[e];
+			l.d1[e] += l.f1[e], l.d2[e] += l.f2[e];
 	}
-	__syncthreads();
-	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x) {
-		uint32_t n = bins[i];
+}
 
-		if (i - NEAR_LO >= 0 && i - NEAR_LO < NEAR_N)
-			for (int c = 0; c < 32; c++) /* each thread begins in a bank of its own */
-				n += near[(i - NEAR_LO) * 32 + ((c + lane) & 31)];
-		if (n)
-			atomicAdd(&s.bins[i], (unsigned long long)n);
-	}
-	if (bad)
-		atomicAdd(s.nonfinite, (unsigned long long)bad);
+template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS, 4) stats_chunks(const struct stats s)
+{
+	__shared__ uint32_t bins[BK_INPUT_BINS];
+	__shared__ __align__(16) uint32_t near[WARPS][NEAR_N / 4 * 32];
+	const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+	const int64_t cols = s.x.cols, col0 = (int64_t)blockIdx.x * COLS, col = col0 + lane * 8, first = (int64_t)blockIdx.y * s.chunk;
+	const int64_t end = first + s.chunk < s.x.rows ? first + s.chunk : s.x.rows;
+	const int n = col + 8 <= cols ? 8 : col < cols ? (int)(cols - col) : 0;
+	struct lane l = {};
+
+	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x)
+		bins[i] = 0;
+	for (int i = 0; i < NEAR_N / 4; i++)
+		near[warp][i * 32 + lane] = 0;
+	__syncthreads();
+	if (s.by8 && col0 + COLS <= cols)
+		take_rows<DTYPE, true>(l, s, first + warp, end, col, n, near[warp], bins);
+	else
+		take_rows<DTYPE, false>(l, s, first + warp, end, col, n, near[warp], bins);
+	if (l.bad)
+		atomicAdd(s.nonfinite, (unsigned long long)l.bad);
+	__syncthreads();
+	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x)
+		if (bins[i])
+			atomicAdd(&s.bins[i], (unsigned long long)bins[i]);
 	/* the warps' columns, added in the order of the warps */
-	double *sh1 = (double *)shared, *sh2 = sh1 + COLS;
+	double *sh1 = (double *)near, *sh2 = sh1 + COLS;
 	float *sh3 = (float *)(sh2 + COLS);
 
 	for (int w = 0; w < WARPS; w++) {
@@ -126,14 +176,14 @@ template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS) stats_
 			for (int e = 0; e < 8; e++) {
 				const int c = lane * 8 + e;
 
-				sh1[c] = w ? sh1[c] + d1[e] : d1[e];
-				sh2[c] = w ? sh2[c] + d2[e] : d2[e];
-				sh3[c] = w ? fmaxf(sh3[c], most[e]) : most[e];
+				sh1[c] = w ? sh1[c] + l.d1[e] : l.d1[e];
+				sh2[c] = w ? sh2[c] + l.d2[e] : l.d2[e];
+				sh3[c] = w ? fmaxf(sh3[c], l.most[e]) : l.most[e];
 			}
 	}
 	__syncthreads();
 	for (int c = threadIdx.x; c < COLS; c += blockDim.x) {
-		const int64_t j = (int64_t)blockIdx.x * COLS + c, at = blockIdx.y * cols + j;
+		const int64_t j = col0 + c, at = blockIdx.y * cols + j;
 
 		if (j < cols)
 			s.sum[at] = sh1[c], s.sum2[at] = sh2[c], s.absmax[at] = sh3[c];
@@ -170,7 +220,6 @@ static size_t up256(size_t n) { return (n + 255) / 256 * 256; }
 
 int bk_run_input_stats(struct bk_run *r, const struct bk_input_acc *acc, const struct bk_mat *x)
 {
-	const size_t shared = (BK_INPUT_BINS + NEAR_N * 32) * 4;
 	int64_t chunks, col_blocks;
 	struct stats s;
 	char *p;
@@ -202,9 +251,9 @@ int bk_run_input_stats(struct bk_run *r, const struct bk_input_acc *acc, const s
 	if (e)
 		return bk_launched();
 	if (x->dtype == BK_BF16)
-		stats_chunks<BK_BF16><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, shared, r->stream>>>(s);
+		stats_chunks<BK_BF16><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, 0, r->stream>>>(s);
 	else
-		stats_chunks<BK_F32><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, shared, r->stream>>>(s);
+		stats_chunks<BK_F32><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, 0, r->stream>>>(s);
 	stats_columns<<<bk_ceil(x->cols, 64), 64, 0, r->stream>>>(*acc, s, chunks);
 	stats_tokens<<<bk_ceil(x->rows, 256), 256, 0, r->stream>>>((unsigned long long *)acc->token_bins, s.row_max, x->rows);
 	return bk_launched();

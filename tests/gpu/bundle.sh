@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds bitlathe with the CUDA module and gathers everything that has to travel to a GPU machine without development headers:
-# program, module, plugins, themes, checkpoint generator, test programs, and the shared libraries that machine may lack.
+# program, module, plugins, themes, checkpoint generator, test programs, the shared libraries that machine may lack (packed), and reference data.
+# Environment: BL_SHARED, the folder of reference models and data (default ../shared beside the repository; without it those tests are skipped);
+# BL_BUNDLE_SHARED, what of it travels; BL_CUDA_ARCH, architectures (default: all that are supported).
 # Result: .device/ in the repository (ignored by git). Then, on the GPU machine, from the repository's root: bash tests/gpu/run.sh
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$top/build-device
 out=$top/.device
+shared=${BL_SHARED:-$top/../shared}
 cuda=ON
 command -v nvcc >/dev/null || cuda=OFF
-cmake -G Ninja -S "$top" -B "$build" -DCMAKE_BUILD_TYPE=Release -DBL_CUDA=$cuda -DBL_TESTS=ON \
+cmake -G Ninja -S "$top" -B "$build" -DCMAKE_BUILD_TYPE=Release -DBL_CUDA=$cuda -DBL_TESTS=ON ${BL_CUDA_ARCH:+-DCMAKE_CUDA_ARCHITECTURES="$BL_CUDA_ARCH"} \
 	-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$ORIGIN;$ORIGIN/lib;$ORIGIN/../lib' >/dev/null
 ninja -C "$build" | tail -n 1
 rm -rf "$out"
@@ -17,9 +20,15 @@ mkdir -p "$out/lib" "$out/tests"
 cp "$build/bitlathe" "$out/"
 cp -r "$build/plugins" "$build/themes" "$out/"
 find "$build" -maxdepth 2 -name 'bitlathe_cuda.so' -exec cp {} "$out/" \;
-find "$build/tests" -type f -perm -u+x \( -name 'test_kernels_*' -o -name 'test_stats_*' -o -name make_checkpoint \) -exec cp {} "$out/tests/" \;
+find "$build/tests" -type f -perm -u+x \( -name 'test_kernels_*' -o -name 'test_stats_*' -o -name 'test_forward_*' -o -name 'test_evaluate_*' \
+	-o -name 'test_backend_*' -o -name make_checkpoint \) -exec cp {} "$out/tests/" \;
 # every library but the C library's own, which must be the machine's
-for f in "$out/bitlathe" "$out"/tests/*; do ldd "$f"; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+for f in "$out/bitlathe" "$out"/tests/* "$out"/plugins/*; do ldd "$f" 2>/dev/null || true; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
 	grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' | while read -r lib; do cp -L "$lib" "$out/lib/"; done
 strip "$out/bitlathe" "$out"/tests/* 2>/dev/null || true
+tar -C "$out" -cJf "$out/lib.tar.xz" lib
+rm -rf "$out/lib"
+if [ -d "$shared" ]; then
+	(cd "$shared" && tar -chJf "$out/shared.tar.xz" ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 golden/hybrid-exaone4 models/tiny-exaone4})
+fi
 du -sh "$out" | cut -f1

@@ -17,6 +17,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/bench/bench.h"
+#include "core/bench/device.h"
 #include "core/session/machine.h"
 #include "tui/cli.h"
 
@@ -26,7 +27,7 @@
 #define IDLE       10  /* keys in a row */
 #define BUSY       0.5 /* of one processor: what the program uses while it computes, and never while it waits for a key */
 
-static const char *const names[] = {"read", "stats", "export-folder", "export-zip", "frame", "keys", "kernels", "tokenizer"};
+static const char *const names[] = {"read", "stats", "export-folder", "export-zip", "frame", "keys", "kernels", "tokenizer", "cuda"};
 
 struct bench {
 	struct bl_cli *c;
@@ -381,6 +382,54 @@ static enum bl_status kernels(struct bench *b, struct bl_err *err)
 	return err->status;
 }
 
+/* One operation: its time, rates, and the share of what the device itself reached in the same run. */
+static void device_row(void *ctx, const struct bl_bench_device_row *r)
+{
+	struct bench *b = ctx;
+	double s = bl_bench_median(&r->times), share = s > 0 ? r->floor / s : 0;
+
+	if (b->list) {
+		cJSON *e = cJSON_CreateObject();
+		cJSON_AddStringToObject(e, "name", r->name);
+		cJSON_AddNumberToObject(e, "bytes", r->bytes);
+		cJSON_AddNumberToObject(e, "flops", r->flops);
+		cJSON_AddNumberToObject(e, "seconds", s);
+		cJSON_AddNumberToObject(e, "seconds_min", bl_bench_min(&r->times));
+		cJSON_AddNumberToObject(e, "seconds_max", bl_bench_max(&r->times));
+		cJSON_AddNumberToObject(e, "floor_seconds", r->floor);
+		cJSON_AddStringToObject(e, "floor", r->of_flops ? "flops" : "bytes");
+		cJSON_AddNumberToObject(e, "share", share);
+		cJSON_AddItemToArray(b->list, e);
+		return;
+	}
+	bl_cli_line(b->c, "%-28s %9.1f us (%.1f .. %.1f)  %7.1f GB/s  %6.1f TFLOP/s  %5.1f %% of the %s floor", r->name, 1e6 * s, 1e6 * bl_bench_min(&r->times),
+		    1e6 * bl_bench_max(&r->times), s > 0 ? r->bytes / s / 1e9 : 0, s > 0 ? r->flops / s / 1e12 : 0, 100 * share, r->of_flops ? "FLOP" : "byte");
+}
+
+static void device_name(void *ctx, const char *name)
+{
+	struct bench *b = ctx;
+
+	if (b->list)
+		cJSON_AddStringToObject(b->c->json, "device", name);
+	else
+		bl_cli_line(b->c, "cuda, %s; checked beside the CPU first", name);
+}
+
+/* Asked for by name it must be there; among all rows its absence is told. */
+static enum bl_status cuda(struct bench *b, struct bl_err *err)
+{
+	struct bl_bench_device d = {.program_dir = b->c->program_dir, .runs = b->runs, .named = device_name, .row = device_row, .ctx = b};
+
+	bl_bench_device(&d, &b->progress, err);
+	if (err->status == BL_NO_DEVICE && !b->c->o.n_args) {
+		if (!b->list)
+			bl_cli_wrapped(b->c, 4, "cuda: skipped: %s", err->text);
+		bl_err_clear(err);
+	}
+	return err->status;
+}
+
 static enum bl_status run(void *ctx, struct bl_err *err)
 {
 	struct bench *b = ctx;
@@ -401,6 +450,8 @@ static enum bl_status run(void *ctx, struct bl_err *err)
 		keys_export(b, err);
 	if (!err->status && wanted(c, "kernels"))
 		kernels(b, err);
+	if (!err->status && wanted(c, "cuda"))
+		cuda(b, err);
 	if (!err->status && wanted(c, "tokenizer") &&
 	    bl_bench_tokenizer(&r, b->s->model->dir, bl_given(&c->o, BL_OPT_TEXT) ? c->o.value[BL_OPT_TEXT] : NULL, b->runs, &b->progress, err) == BL_OK)
 		report(b, &r, err);
@@ -446,7 +497,7 @@ static enum bl_status check_names(const struct bl_cli *c, struct bl_err *err)
 		while (k < sizeof names / sizeof names[0] && strcmp(names[k], c->o.args[i]))
 			k++;
 		if (k == sizeof names / sizeof names[0])
-			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys, kernels or tokenizer (a checkpoint goes to --model)",
+			return bl_fail(err, BL_USAGE, "bench %s: must be read, stats, export-folder, export-zip, frame, keys, kernels, tokenizer or cuda (a checkpoint goes to --model)",
 				       c->o.args[i]);
 	}
 	return BL_OK;

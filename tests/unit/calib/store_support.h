@@ -157,21 +157,29 @@ static inline int threads_now(void)
 	return n;
 }
 
-/* Opens what all tests use. */
-static inline int run_all(const struct CMUnitTest *tests, size_t n)
+/* What all tests use; false when it cannot be had. */
+static inline bool open_common(void)
 {
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_rng r;
-	int bad;
 
 	if (bl_model_open(&model, MODEL, &err)) {
 		fprintf(stderr, "%s\n", err.text);
-		return 1;
+		return false;
 	}
 	bl_rng_seed(&r, 1);
 	for (int i = 0; i < WINDOWS * LEN; i++)
 		ids[i] = (int32_t)(bl_rng_u64(&r) % 1000);
 	pool = bl_pool_new(2);
+	return true;
+}
+
+static inline int run_all(const struct CMUnitTest *tests, size_t n)
+{
+	int bad;
+
+	if (!open_common())
+		return 1;
 	bad = _cmocka_run_group_tests("store", tests, n, NULL, NULL);
 	bl_pool_free(pool);
 	bl_model_close(model);

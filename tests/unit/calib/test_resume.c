@@ -2,6 +2,8 @@
  * What becomes of a calibration that is killed, cancelled, short of disk or memory, or loses its device: the next run ends with the same bytes. */
 #include "store_support.h"
 
+#define PAUSE_US 1500 /* per batch */
+
 /* --- it goes on --- */
 
 static void killed(void **state)
@@ -11,7 +13,7 @@ static void killed(void **state)
 	int in_between = 0;
 
 	(void)state;
-	forward.sleep_us = 1500;
+	forward.sleep_us = PAUSE_US;
 	start = bl_now_ns();
 	run_ok("whole");
 	whole = bl_now_ns() - start;
@@ -25,10 +27,9 @@ static void killed(void **state)
 		snprintf(cache, sizeof cache, "k%d", i);
 		pid = fork();
 		assert_true(pid >= 0);
-		if (!pid) { /* the pool's threads are not here, so it may not be asked for */
-			struct bl_err err = BL_ERR_INIT;
-
-			_exit(bl_engine_open(&engine, &backend, "cpu", NULL, 0, &err) || run(cache, &err) ? 1 : 0);
+		if (!pid) { /* this program anew: a fork of one with threads is of no use */
+			execl("/proc/self/exe", "calibrating", dir, cache, (char *)NULL);
+			_exit(127);
 		}
 		usleep((useconds_t)(bl_rng_unit(&r) * (float)whole / 1000));
 		kill(pid, SIGKILL);
@@ -200,9 +201,23 @@ static void no_host_memory(void **state)
 	same_bytes("whole", "n");
 }
 
-int main(void)
+/* The process that is killed: one slow run into DIR/CACHE. */
+static int calibrating(const char *where, const char *cache)
+{
+	struct bl_err err = BL_ERR_INIT;
+
+	if (!open_common() || bl_engine_open(&engine, &backend, "cpu", pool, 0, &err))
+		return 1;
+	snprintf(dir, sizeof dir, "%s", where);
+	forward = (struct bl_forward){ .m = model, .e = &engine, .batch = 4 * LEN, .fail_block = -1, .sleep_us = PAUSE_US };
+	return run(cache, &err) ? 1 : 0;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = { T(killed), T(cancelled_run), T(lost_device), T(disk_full), T(short_of_memory), T(no_host_memory) };
 
+	if (argc == 3)
+		return calibrating(argv[1], argv[2]);
 	return run_all(tests, sizeof tests / sizeof tests[0]);
 }

@@ -71,7 +71,7 @@ static int fix_open(void **state)
 	struct bl_forward_options o = {.batch_tokens = 64};
 	const char *device = getenv("BL_TEST_DEVICE");
 
-	bl_backend_open(&x->backend, BL_BUILD_DIR);
+	bl_backend_open(&x->backend, getenv("BL_BUILD_DIR") ? getenv("BL_BUILD_DIR") : BL_BUILD_DIR);
 	x->pool = bl_pool_new(2);
 	OK(bl_engine_open(&x->engine, &x->backend, device ? device : "cpu", x->pool, 0, &err));
 	OK(bl_model_open(&x->model, TINY, &err));

@@ -11,9 +11,9 @@
 void machine_open(struct machine *m, int threads, uint64_t memory_limit)
 {
 	struct bl_err err = BL_ERR_INIT;
-	const char *device = getenv("BL_TEST_DEVICE");
+	const char *device = getenv("BL_TEST_DEVICE"), *beside = getenv("BL_BUILD_DIR"); /* where the module is */
 
-	bl_backend_open(&m->backend, BL_BUILD_DIR);
+	bl_backend_open(&m->backend, beside ? beside : BL_BUILD_DIR);
 	m->pool = bl_pool_new(threads);
 	if (bl_engine_open(&m->engine, &m->backend, device ? device : "cpu", m->pool, memory_limit, &err))
 		fail_msg("%s", err.text);
