@@ -92,8 +92,8 @@ static struct bl_calib_request long_request(void)
 {
 	struct bl_calib_request r = small_request(4);
 
-	r.samples = 60;
-	r.seqlen = 96;
+	r.samples = 40;
+	r.seqlen = 64;
 	return r;
 }
 
@@ -117,7 +117,7 @@ static void paused_and_cancelled(void **state)
 	for (int i = 0; i < s->model->n_units; i++)
 		later += bl_session_input(s, i) != NULL;
 	assert_int_equal(later, known);
-	assert_non_null(strstr(bl_session_calib_title(s), "60×96"));
+	assert_non_null(strstr(bl_session_calib_title(s), "40×64"));
 	bl_jobs_cancel(s->jobs, second); /* queued */
 	bl_jobs_cancel(s->jobs, id);
 	assert_int_equal(bl_jobs_wait(s->jobs, id, &err), BL_CANCELLED);
@@ -125,7 +125,7 @@ static void paused_and_cancelled(void **state)
 	assert_null(bl_session_calib(s));
 	bl_err_clear(&err);
 	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_calibrate(s, &r), &err), BL_OK); /* goes on where it was */
-	assert_true(bl_calib_tokens(bl_session_calib(s)) == 60 * 96);
+	assert_true(bl_calib_tokens(bl_session_calib(s)) == 40 * 64);
 	bl_session_close(s);
 }
 
@@ -259,10 +259,11 @@ static void another_device(void **state)
 static void little_memory(void **state)
 {
 	struct bl_session *s = open_live(DEMO_MODEL);
-	struct bl_calib_request r = long_request();
+	struct bl_calib_request r = small_request(4);
 	struct bl_err err = BL_ERR_INIT;
 
 	(void)state;
+	r.samples = 16;
 	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_calibrate(s, &r), &err), BL_OK);
 	double rms = bl_session_input(s, 5)->rms;
 	r.seed = 0;
