@@ -263,12 +263,13 @@ static enum bl_status live_work(void *ctx, struct bl_err *err)
 	return BL_OK;
 }
 
-#define CHEAP_OPS 1e11 /* a few seconds of a processor */
+#define CHEAP_OPS 5e11 /* some seconds of a processor, once: they are kept */
 
 /* Whether the errors are worth computing although nobody asked: methods that solve are not. */
 static bool cheap(struct bl_session *s, const uint8_t *sel)
 {
-	double ops = 0;
+	const struct bl_calib *calib = bl_session_calib(s);
+	double ops = 0, kept = (double)(bl_calib_kept_windows(calib) * bl_calib_window(calib));
 
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_unit *u = &s->model->units[i];
@@ -277,7 +278,7 @@ static bool cheap(struct bl_session *s, const uint8_t *sel)
 			continue;
 		if (bl_session_choice_whole(s, c))
 			return false;
-		ops += 4.0 * (double)u->rows * (double)u->cols * (double)(c->scheme.act == BL_ACT_NONE ? u->cols : 32768);
+		ops += 4.0 * (double)u->rows * (double)u->cols * (c->scheme.act == BL_ACT_NONE ? (double)u->cols : kept);
 	}
 	return ops < CHEAP_OPS;
 }
