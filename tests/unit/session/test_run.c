@@ -336,6 +336,7 @@ static void edits_while_jobs_run(void **state)
 		usleep(3000);
 	}
 	bl_session_wait_live(s);
+	wait_idle(s); /* the second calibration too: numbers are those of the newest */
 	effect_of(s);
 	bl_session_close(s);
 }
