@@ -141,6 +141,10 @@ enum bl_status bl_session_set_device(struct bl_session *s, const char *device, s
 		snprintf(l->view.name, sizeof l->view.name, "%s", "CPU");
 	l->effect_failed[0] = '\0';
 	pthread_mutex_unlock(&l->lock);
+	for (int i = 0; i < BL_LIVE_BUCKETS; i++) /* what could not be had there is asked for again */
+		for (struct bl_live_request *r = l->buckets[i]; r; r = r->next_hash)
+			if (atomic_load(&r->state) == BL_KNOWN_REFUSED)
+				atomic_store(&r->state, BL_KNOWN_NO);
 	return BL_OK;
 }
 

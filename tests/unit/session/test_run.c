@@ -17,6 +17,7 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/session/live.h"
 
 static const struct bl_preflight *preflight(struct bl_session *s, const struct bl_calib_request *r)
 {
@@ -255,6 +256,62 @@ static void another_device(void **state)
 	bl_session_close(s);
 }
 
+/* A device that goes away in the middle: every product fails from some moment on. */
+static struct bk_run_ops breaking;
+static const struct bk_run_ops *whole;
+static atomic_int products_left;
+
+static int product(struct bk_run *r, const struct bk_mat *c, const struct bk_mat *a, int ta, const struct bk_mat *b, int tb, float alpha, float beta, const void *bias)
+{
+	return atomic_fetch_sub(&products_left, 1) > 0 ? whole->gemm(r, c, a, ta, b, tb, alpha, beta, bias) : 777;
+}
+
+static bool lost(int error) { return error == 777; }
+static const char *text_of(int error) { return error == 777 ? "the device has fallen off the bus" : whole->error_text(error); }
+
+static void a_lost_device(void **state)
+{
+	struct bl_session *s = open_live(DEMO_MODEL);
+	struct bl_live *l = s->priv->live;
+	struct bl_calib_request r = small_request(4);
+	struct bl_choice c = choice_of("W4A16", "rtn", "");
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_layer_error e;
+	struct bl_device_view v;
+	char why[160] = "";
+
+	(void)state;
+	calibrate_small(s, 0);
+	whole = l->engine.ops;
+	breaking = *whole;
+	breaking.gemm = product;
+	breaking.is_lost = lost;
+	breaking.error_text = text_of;
+	atomic_store(&products_left, 40);
+	l->engine.ops = &breaking; /* the lane is idle */
+	l->engine.cuda = true;
+	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_calibrate(s, &r), &err), BL_NO_DEVICE);
+	assert_non_null(strstr(err.text, "device cpu"));
+	assert_non_null(strstr(err.text, "bus"));
+	bl_session_device(s, &v);
+	assert_true(v.lost);
+	assert_non_null(bl_session_calib(s)); /* what was there stays */
+	assert_non_null(bl_session_input(s, 3));
+	bl_session_layer_error(s, 3, &c, &e, why);
+	bl_session_wait_live(s);
+	assert_int_equal(bl_session_layer_error(s, 3, &c, &e, why), BL_KNOWN_REFUSED); /* not tried on another device unasked */
+	bl_err_clear(&err);
+	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_calibrate(s, &r), &err), BL_NO_DEVICE);
+	bl_err_clear(&err);
+	assert_int_equal(bl_session_set_device(s, "cpu", &err), BL_OK);
+	bl_session_device(s, &v);
+	assert_false(v.lost);
+	assert_true(error_of(s, 3, &c, NULL) > 0);
+	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_calibrate(s, &r), &err), BL_OK);
+	assert_true(error_of(s, 3, &c, NULL) > 0);
+	bl_session_close(s);
+}
+
 /* Little memory: smaller batches, and the same numbers up to the last places. */
 static void little_memory(void **state)
 {
@@ -345,7 +402,7 @@ int main(void)
 {
 #define FRESH(t) cmocka_unit_test_setup_teardown(t, live_setup, support_teardown)
 	const struct CMUnitTest tests[] = {FRESH(preflights), FRESH(paused_and_cancelled), FRESH(closed_in_the_middle), FRESH(evaluations),
-					   FRESH(snapshots_bring_numbers_back), FRESH(another_device), FRESH(little_memory), FRESH(edits_while_jobs_run)};
+					   FRESH(snapshots_bring_numbers_back), FRESH(another_device), FRESH(a_lost_device), FRESH(little_memory), FRESH(edits_while_jobs_run)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
