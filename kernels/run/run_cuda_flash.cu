@@ -272,37 +272,6 @@ template <int HDP, int WARPS, int MT, int BC, int MINB = 1> static int flash_lau
 	return bk_launched();
 }
 
-#ifdef BK_TUNE
-#include <stdlib.h>
-static int tuned(struct bk_run *r, const struct flash *f, const struct bk_attention *a, bool *done)
-{
-	const char *text = getenv("BK_FLASH");
-	const int which = text ? atoi(text) : 0;
-
-	*done = true;
-	if (a->head_dim == 64)
-		switch (which) {
-		case 1: return flash_launch<64, 4, 1, 64, 3>(r, *f, a);
-		case 2: return flash_launch<64, 8, 1, 64, 2>(r, *f, a);
-		case 3: return flash_launch<64, 4, 2, 32, 2>(r, *f, a);
-		case 4: return flash_launch<64, 4, 1, 64, 4>(r, *f, a);
-		case 5: return flash_launch<64, 8, 1, 128, 1>(r, *f, a);
-		case 6: return flash_launch<64, 4, 2, 64, 2>(r, *f, a);
-		}
-	if (a->head_dim == 128)
-		switch (which) {
-		case 1: return flash_launch<128, 4, 1, 64, 2>(r, *f, a);
-		case 2: return flash_launch<128, 4, 2, 32, 2>(r, *f, a);
-		case 3: return flash_launch<128, 8, 1, 64, 1>(r, *f, a);
-		case 4: return flash_launch<128, 8, 1, 32, 2>(r, *f, a);
-		case 5: return flash_launch<128, 4, 1, 32, 3>(r, *f, a);
-		case 6: return flash_launch<128, 4, 1, 64, 3>(r, *f, a);
-		}
-	*done = false;
-	return 0;
-}
-#endif
-
 int bk_flash(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
 	     const struct bk_attention *a, bool *done)
 {
@@ -317,14 +286,6 @@ int bk_flash(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q,
 	f.scale2 = (float)(1.4426950408889634 * (a->softcap > 0 ? 1 : a->scale));
 	f.cap = (float)a->softcap;
 	f.cap_inverse = a->softcap > 0 ? (float)(a->scale / a->softcap) : 0;
-#ifdef BK_TUNE
-	{
-		const int e = tuned(r, &f, a, done);
-
-		if (e || *done)
-			return e;
-	}
-#endif
 	*done = true;
 	if (a->head_dim <= 32)
 		return flash_launch<32, 4, 1, 64>(r, f, a);

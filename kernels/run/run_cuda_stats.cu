@@ -190,30 +190,53 @@ template <int DTYPE> static __global__ void __launch_bounds__(32 * WARPS, 4) sta
 	}
 }
 
-static __global__ void stats_columns(struct bk_input_acc acc, const struct stats s, int64_t chunks)
+#define PARTS 8 /* of the chunks of a column, each added up by a thread, then in order */
+
+static __global__ void __launch_bounds__(32 * PARTS) stats_columns(struct bk_input_acc acc, const struct stats s, int64_t chunks)
 {
-	const int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, cols = s.x.cols;
+	__shared__ double sh1[PARTS][32], sh2[PARTS][32];
+	__shared__ float sh3[PARTS][32];
+	const int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x, cols = s.x.cols;
 	double a = 0, b = 0;
 	float m = 0;
 
-	if (j >= cols)
+	if (j < cols) {
+#pragma unroll 4
+		for (int64_t c = threadIdx.y; c < chunks; c += PARTS) {
+			a += s.sum[c * cols + j];
+			b += s.sum2[c * cols + j];
+			m = fmaxf(m, s.absmax[c * cols + j]);
+		}
+	}
+	sh1[threadIdx.y][threadIdx.x] = a;
+	sh2[threadIdx.y][threadIdx.x] = b;
+	sh3[threadIdx.y][threadIdx.x] = m;
+	__syncthreads();
+	if (threadIdx.y || j >= cols)
 		return;
-	for (int64_t c = 0; c < chunks; c++) {
-		a += s.sum[c * cols + j];
-		b += s.sum2[c * cols + j];
-		m = fmaxf(m, s.absmax[c * cols + j]);
+	for (int p = 1; p < PARTS; p++) {
+		a += sh1[p][threadIdx.x];
+		b += sh2[p][threadIdx.x];
+		m = fmaxf(m, sh3[p][threadIdx.x]);
 	}
 	acc.sum[j] += a;
 	acc.sum2[j] += b;
 	acc.absmax[j] = fmaxf(acc.absmax[j], m);
 }
 
-static __global__ void stats_tokens(unsigned long long *token_bins, const uint32_t *row_max, int64_t rows)
+static __global__ void __launch_bounds__(256) stats_tokens(unsigned long long *token_bins, const uint32_t *row_max, int64_t rows)
 {
-	const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+	__shared__ uint32_t bins[BK_INPUT_BINS];
 
-	if (i < rows)
-		atomicAdd(&token_bins[bin_of(bk_bits_f32(row_max[i]))], 1ull);
+	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x)
+		bins[i] = 0;
+	__syncthreads();
+	for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < rows; i += (int64_t)gridDim.x * blockDim.x)
+		atomicAdd(&bins[bin_of(bk_bits_f32(row_max[i]))], 1u);
+	__syncthreads();
+	for (int i = threadIdx.x; i < BK_INPUT_BINS; i += blockDim.x)
+		if (bins[i])
+			atomicAdd(&token_bins[i], (unsigned long long)bins[i]);
 }
 
 static size_t up256(size_t n) { return (n + 255) / 256 * 256; }
@@ -254,8 +277,8 @@ int bk_run_input_stats(struct bk_run *r, const struct bk_input_acc *acc, const s
 		stats_chunks<BK_BF16><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, 0, r->stream>>>(s);
 	else
 		stats_chunks<BK_F32><<<dim3((unsigned)col_blocks, (unsigned)chunks), 32 * WARPS, 0, r->stream>>>(s);
-	stats_columns<<<bk_ceil(x->cols, 64), 64, 0, r->stream>>>(*acc, s, chunks);
-	stats_tokens<<<bk_ceil(x->rows, 256), 256, 0, r->stream>>>((unsigned long long *)acc->token_bins, s.row_max, x->rows);
+	stats_columns<<<bk_ceil(x->cols, 32), dim3(32, PARTS), 0, r->stream>>>(*acc, s, chunks);
+	stats_tokens<<<x->rows < 32768 ? bk_ceil(x->rows, 1024) : 32, 256, 0, r->stream>>>((unsigned long long *)acc->token_bins, s.row_max, x->rows);
 	return bk_launched();
 }
 

@@ -29,6 +29,6 @@ strip "$out/bitlathe" "$out"/tests/* 2>/dev/null || true
 tar -C "$out" -cJf "$out/lib.tar.xz" lib
 rm -rf "$out/lib"
 if [ -d "$shared" ]; then
-	(cd "$shared" && tar -chJf "$out/shared.tar.xz" ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 golden/hybrid-exaone4 models/tiny-exaone4})
+	(cd "$shared" && tar -chJf "$out/shared.tar.xz" ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 models/tiny-exaone4})
 fi
 du -sh "$out" | cut -f1
