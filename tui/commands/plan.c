@@ -162,7 +162,7 @@ static void live_text(struct bl_session *s, int i, char text[40])
 		snprintf(a, sizeof a, "%.1f", 10 * log10(le.rel));
 	if (kl.origin != BL_UNKNOWN)
 		snprintf(b, sizeof b, "%.3f", 1e3 * kl.value);
-	snprintf(text, 40, "%7s %8s  ", a, b);
+	snprintf(text, 40, "%6s %7s", a, b);
 }
 
 static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *sel)
@@ -170,7 +170,7 @@ static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *se
 	char name[BL_SCHEME_NAME_MAX], error[24], live[40] = "";
 	bool calib = bl_session_calib(s) != NULL;
 
-	bl_cli_line(c, " blk unit     scheme          method      MB   ~us  w-err dB  %skernel", calib ? " err dB   KL*1e3  " : "");
+	bl_cli_line(c, " blk unit     scheme          method      MB   ~us  %s  kernel", calib ? "err dB  KL*1e3" : "w-err dB");
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_unit *u = &s->model->units[i];
 		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
@@ -178,13 +178,13 @@ static void units_text(struct bl_cli *c, struct bl_session *s, const uint8_t *se
 
 		if (!sel[i])
 			continue;
-		snprintf(error, sizeof error, "%s", ch->scheme.number == BL_NUM_FULL ? "-" : ".");
+		snprintf(error, sizeof error, "%8s", ch->scheme.number == BL_NUM_FULL ? "-" : ".");
 		if (ch->scheme.number != BL_NUM_FULL && weight_error(s, i, &rel) && rel > 0)
-			snprintf(error, sizeof error, "%.1f", 10 * log10(rel));
+			snprintf(error, sizeof error, "%8.1f", 10 * log10(rel));
 		if (calib)
 			live_text(s, i, live);
-		bl_cli_line(c, "%4d %-8s %-15s %-6s %7.2f %5.1f  %8s  %s%s%s", u->block, bl_unit_kind_name(u->kind), bl_scheme_name(name, &ch->scheme),
-			    ch->method[0] ? ch->method : "-", (double)bl_unit_bytes(u, &ch->scheme) / 1e6, bl_unit_time(u, &ch->scheme, s->target, 8).value, error, live,
+		bl_cli_line(c, "%4d %-8s %-15s %-6s %7.2f %5.1f  %s  %s%s", u->block, bl_unit_kind_name(u->kind), bl_scheme_name(name, &ch->scheme),
+			    ch->method[0] ? ch->method : "-", (double)bl_unit_bytes(u, &ch->scheme) / 1e6, bl_unit_time(u, &ch->scheme, s->target, 8).value, calib ? live : error,
 			    bl_session_verdict(s, i)->kernel, ch->locked ? "  locked" : "");
 	}
 }
