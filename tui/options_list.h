@@ -23,6 +23,7 @@ BL_OPTION(FORMAT,    "format",    0,   "NAME",     0, "plan export quantize", "E
 BL_OPTION(NONFINITE, "allow-nonfinite", 0, NULL,   0, "plan check export evaluate forward generate quantize", "Store NaN and Inf weights as zero instead of refusing.")
 BL_OPTION(IGNORE_RULES,"ignore-rules",0, NULL,     0, "export", "Export although the target refuses the plan.")
 BL_OPTION(WRITE_RECIPE,"write-recipe",0, "FILE",   0, "plan", "Also write the plan as recipe.yaml.")
+BL_OPTION(MEASURE,   "measure",   0,   NULL,       0, "plan", "Run the model on the stored calibration: error and effect of every unit and of the plan.")
 BL_OPTION(UNIT,      "unit",      0,   "PATTERN",  0, "stats plan check quantize", "Only units that match.")
 BL_OPTION(PART_BYTES,"part-bytes",0,   "N",        0, "export", "Split weight files beyond so many bytes (5000000000).")
 BL_OPTION(PPL,       "ppl",       0,   "FILE",     0, "evaluate", "Perplexity on the text of this file.")

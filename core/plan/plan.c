@@ -414,6 +414,7 @@ enum bl_status bl_plan_set_edit(struct bl_plan *p, const char *key, const char *
 int bl_plan_n_snapshots(const struct bl_plan *p) { return p->now->n_snapshots; }
 const struct bl_snapshot *bl_plan_snapshot(const struct bl_plan *p, int i) { return &p->now->snapshots[i]->s; }
 const struct bl_choice *bl_snapshot_choice(const struct bl_snapshot *s, int unit) { return &s->state->choice[unit]; }
+bool bl_snapshot_zero_nonfinite(const struct bl_snapshot *s) { return s->state->zero_nonfinite; }
 
 int bl_plan_find_snapshot(const struct bl_plan *p, const char *name)
 {

@@ -75,6 +75,7 @@ enum bl_status bl_plan_snapshot_restore(struct bl_plan *p, int i, struct bl_err 
 enum bl_status bl_plan_snapshot_rename(struct bl_plan *p, int i, const char *name, struct bl_err *err);
 void bl_plan_snapshot_drop(struct bl_plan *p, int i);
 const struct bl_choice *bl_snapshot_choice(const struct bl_snapshot *s, int unit);
+bool bl_snapshot_zero_nonfinite(const struct bl_snapshot *s);
 
 /* --- patterns: exact unit or member name; re:PATTERN (PCRE2, matched at the start like Python's re.match, tried on unit and member names);
  * "all"; a kind ("down"); blocks "11", "4-11"; both "4-11.down"; "first", "last" block. Marks units in selected[n_units]; none = BL_USAGE naming the pattern. --- */

@@ -58,7 +58,8 @@ static void digest_of(struct bl_live_plan *p)
 		if (!p->hash[i])
 			continue;
 		bl_sha256_add(&h, &i, sizeof i);
-		bl_sha256_add(&h, bl_scheme_name(scheme, &c->scheme), strlen(scheme) + 1);
+		bl_scheme_name(scheme, &c->scheme);
+		bl_sha256_add(&h, scheme, strlen(scheme) + 1);
 		bl_sha256_add(&h, c->method, strlen(c->method) + 1);
 		bl_sha256_add(&h, c->params, strlen(c->params) + 1);
 	}
@@ -66,24 +67,27 @@ static void digest_of(struct bl_live_plan *p)
 	bl_sha256_hex(&h, p->digest);
 }
 
-static struct bl_live_plan *plan_of(const struct bl_plan *from)
+struct bl_live_plan *bl_live_plan_new(int n, const struct bl_choice *(*at)(const void *from, int unit), const void *from, bool zero)
 {
 	struct bl_live_plan *p = bl_xalloc(1, sizeof *p);
 
 	p->refs = 1;
-	p->revision = bl_plan_revision(from);
-	p->n = bl_plan_n_units(from);
-	p->zero_nonfinite = bl_plan_zero_nonfinite(from);
+	p->n = n;
+	p->zero_nonfinite = zero;
 	p->choice = bl_xalloc((size_t)p->n + 1, sizeof *p->choice);
 	p->hash = bl_xalloc((size_t)p->n + 1, sizeof *p->hash);
 	for (int i = 0; i < p->n; i++) {
-		p->choice[i] = *bl_plan_choice(from, i);
+		p->choice[i] = *at(from, i);
 		p->choice[i].params = bl_xstrdup(p->choice[i].params);
 		p->hash[i] = bl_live_choice_hash(&p->choice[i], p->zero_nonfinite);
 	}
 	digest_of(p);
-	bl_plan_digest(from, p->document);
 	return p;
+}
+
+static const struct bl_choice *of_plan(const void *plan, int unit)
+{
+	return bl_plan_choice(plan, unit);
 }
 
 void bl_live_publish(struct bl_session *s)
@@ -93,7 +97,8 @@ void bl_live_publish(struct bl_session *s)
 
 	if (old && old->revision == bl_plan_revision(s->plan))
 		return;
-	struct bl_live_plan *p = plan_of(s->plan);
+	struct bl_live_plan *p = bl_live_plan_new(bl_plan_n_units(s->plan), of_plan, s->plan, bl_plan_zero_nonfinite(s->plan));
+	p->revision = bl_plan_revision(s->plan);
 	pthread_mutex_lock(&l->lock);
 	l->plan = p;
 	if (!old || strcmp(old->digest, p->digest) != 0) {
@@ -149,6 +154,7 @@ static struct bl_live_calib *shown(struct bl_session *s)
 		l->calib_shown = now;
 		purge(l);
 		bl_live_calib_unref(old);
+		bl_live_seed(s);
 	}
 	return l->calib_shown;
 }
@@ -219,6 +225,17 @@ enum bl_known bl_session_layer_error(struct bl_session *s, int unit, const struc
 		*out = (struct bl_layer_error){r->value, r->with_activations};
 	if (known == BL_KNOWN_REFUSED)
 		memcpy(why, r->why, sizeof r->why);
+	return known;
+}
+
+bool bl_session_layer_error_known(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_layer_error *out)
+{
+	if (!shown(s) || c->scheme.number == BL_NUM_FULL)
+		return false;
+	struct bl_live_request *r = find(s, BL_LIVE_ERROR, unit, c, true);
+	bool known = atomic_load(&r->state) == BL_KNOWN_YES;
+	if (known)
+		*out = (struct bl_layer_error){r->value, r->with_activations};
 	return known;
 }
 
@@ -299,7 +316,7 @@ static bool want_effect(struct bl_session *s)
 	return can;
 }
 
-void bl_session_effect(struct bl_session *s, struct bl_effect *out)
+static void look(struct bl_session *s, struct bl_effect *out, bool want)
 {
 	struct bl_live *l = s->priv->live;
 	const struct bl_live_calib *c = shown(s);
@@ -334,7 +351,17 @@ void bl_session_effect(struct bl_session *s, struct bl_effect *out)
 	} else {
 		model_effect(s, out);
 	}
-	out->computing = want_effect(s);
+	out->computing = want && want_effect(s);
+}
+
+void bl_session_effect(struct bl_session *s, struct bl_effect *out)
+{
+	look(s, out, true);
+}
+
+void bl_session_effect_known(struct bl_session *s, struct bl_effect *out)
+{
+	look(s, out, false);
 }
 
 /* ---- life ---- */

@@ -91,7 +91,8 @@ static struct bl_live_calib *wrap(struct bl_live *l, struct bl_calib *c, const c
 		bl_results_set_title(w->results, title);
 	bl_results_title(w->results, w->title, sizeof w->title);
 	if (!w->title[0])
-		snprintf(w->title, sizeof w->title, "%lld tokens", (long long)bl_calib_tokens(c));
+		snprintf(w->title, sizeof w->title, "%lld×%lld", (long long)(bl_calib_tokens(c) / (bl_calib_window(c) > 0 ? bl_calib_window(c) : 1)),
+			 (long long)bl_calib_window(c));
 	bl_str_free(&path);
 	bl_free(dir);
 	return w;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/backend/nvml.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
@@ -38,12 +39,30 @@ static void short_name(char dst[64], const char *name)
 	bl_printable(dst, 64, at);
 }
 
-/* What the device is called before it is opened. */
-static void look(struct bl_live *l, const struct bl_backend *b, const char *device, struct bl_device_view *v)
+#define GIB ((double)(1ull << 30))
+
+/* What the management library tells; what it does not tell stays. */
+static void look_closer(const struct bl_nvml *nvml, int n, struct bl_device_view *v)
+{
+	struct bl_nvml_look k;
+
+	if (!nvml || !bl_nvml_look(nvml, n, &k))
+		return;
+	if (k.has_memory) {
+		v->used_gib = (double)k.used_bytes / GIB;
+		v->total_gib = (double)k.total_bytes / GIB;
+	}
+	v->utilization = k.has_use ? k.use_percent : -1;
+	v->temperature_c = k.has_temperature ? k.temperature : -1;
+	v->power_w = k.has_power ? (int)(k.watts + 0.5) : -1;
+	v->other_processes = k.has_others ? k.others : -1;
+}
+
+/* The device that is wanted, also before it is opened. */
+static void look(const struct bl_backend *b, const struct bl_nvml *nvml, const char *device, struct bl_device_view *v)
 {
 	int n = wanted_ordinal(device);
 
-	(void)l;
 	if (!strcmp(device, "cpu") || !b->cuda || n >= b->n_devices) {
 		snprintf(v->name, sizeof v->name, "%s", "CPU");
 		v->cuda = false;
@@ -51,15 +70,21 @@ static void look(struct bl_live *l, const struct bl_backend *b, const char *devi
 	}
 	short_name(v->name, b->devices[n].name);
 	v->cuda = true;
-	v->total_gib = (double)b->devices[n].total_bytes / (1ull << 30);
-	v->used_gib = v->total_gib - (double)b->devices[n].free_bytes / (1ull << 30);
+	v->total_gib = (double)b->devices[n].total_bytes / GIB;
+	if (!nvml)
+		v->used_gib = v->total_gib - (double)b->devices[n].free_bytes / GIB;
+	look_closer(nvml, n, v);
 }
 
 static void *watch(void *arg)
 {
 	struct bl_live *l = arg;
 	struct bl_backend *b = backend(l);
+	char why[200];
+	struct bl_nvml *nvml = b->cuda ? bl_nvml_open(NULL, why, sizeof why) : NULL;
 
+	if (b->cuda && !nvml)
+		bl_log(BL_LOG_INFO, "the status line knows little of the GPU: %s", why);
 	pthread_mutex_lock(&l->lock);
 	while (!l->watch_stop) {
 		char device[32];
@@ -68,7 +93,7 @@ static void *watch(void *arg)
 		snprintf(device, sizeof device, "%s", l->device);
 		pthread_mutex_unlock(&l->lock);
 		if (!lost)
-			look(l, b, device, &v);
+			look(b, nvml, device, &v);
 		pthread_mutex_lock(&l->lock);
 		bool changed = memcmp(&v, &l->view, sizeof v) != 0;
 		if (!strcmp(device, l->device) && lost == l->lost)
@@ -82,6 +107,7 @@ static void *watch(void *arg)
 			;
 	}
 	pthread_mutex_unlock(&l->lock);
+	bl_nvml_close(nvml);
 	return NULL;
 }
 
@@ -115,6 +141,10 @@ enum bl_status bl_session_set_device(struct bl_session *s, const char *device, s
 		snprintf(l->view.name, sizeof l->view.name, "%s", "CPU");
 	l->effect_failed[0] = '\0';
 	pthread_mutex_unlock(&l->lock);
+	for (int i = 0; i < BL_LIVE_BUCKETS; i++) /* what could not be had there is asked for again */
+		for (struct bl_live_request *r = l->buckets[i]; r; r = r->next_hash)
+			if (atomic_load(&r->state) == BL_KNOWN_REFUSED)
+				atomic_store(&r->state, BL_KNOWN_NO);
 	return BL_OK;
 }
 

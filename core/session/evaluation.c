@@ -130,6 +130,7 @@ void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const c
 
 	e->r = *r;
 	snprintf(e->digest, sizeof e->digest, "%s", digest);
+	e->of_snapshot = true;
 	push(l, e);
 }
 
@@ -143,14 +144,18 @@ const struct bl_eval_result *bl_session_evaluation(const struct bl_session *cs, 
 	struct bl_live_eval *next = l->eval_next, *found;
 	l->eval_next = NULL;
 	pthread_mutex_unlock(&l->lock);
-	if (next) {
-		push(l, next);
-		s->priv->estimate_at = 0; /* the estimates stand on it */
-	}
 	bl_live_publish(s);
+	if (!l->evals_seeded)
+		bl_live_seed_evals(s);
+	if (next)
+		push(l, next);
 	for (found = l->evals; found && strcmp(found->digest, l->plan->digest) != 0;)
 		found = found->next;
+	bool exact = found != NULL;
+	if (!found)
+		for (found = l->evals; found && found->of_snapshot;)
+			found = found->next;
 	if (stale)
-		*stale = !found && l->evals;
-	return found ? &found->r : l->evals ? &l->evals->r : NULL;
+		*stale = !exact && found;
+	return found ? &found->r : NULL;
 }

@@ -28,8 +28,8 @@ struct bl_live_plan { /* what a plan makes the model compute */
 	uint64_t *hash;                     /* [n] of the choice, 0: the checkpoint's own weights */
 	bool zero_nonfinite;
 	char digest[65];                    /* equal: the model computes the same */
-	char document[65];                  /* bl_plan_digest */
 };
+struct bl_live_plan *bl_live_plan_new(int n, const struct bl_choice *(*at)(const void *from, int unit), const void *from, bool zero);
 struct bl_live_plan *bl_live_plan_ref(struct bl_live_plan *p);
 void bl_live_plan_unref(struct bl_live_plan *p);
 
@@ -39,6 +39,8 @@ struct bl_results *bl_results_open(const char *path, const char *calib_key); /* 
 void bl_results_free(struct bl_results *r);                                  /* saves what is new */
 bool bl_results_get(struct bl_results *r, const char *key, double v[3], int64_t *wall_s);
 void bl_results_put(struct bl_results *r, const char *key, const double v[3], int64_t wall_s);
+/* A number that a snapshot carries: known, unless there is one already, but not kept here. */
+void bl_results_lend(struct bl_results *r, const char *key, const double v[3], int64_t wall_s);
 void bl_results_title(struct bl_results *r, char *title, size_t cap);        /* "" when none */
 void bl_results_set_title(struct bl_results *r, const char *title);
 void bl_results_save(struct bl_results *r);                                  /* when there is something new */
@@ -77,9 +79,11 @@ struct bl_live_data {
 	char template_name[64];
 };
 
-struct bl_live_eval { struct bl_eval_result r; char digest[65]; struct bl_live_eval *next; };
+struct bl_live_eval { struct bl_eval_result r; char digest[65]; bool of_snapshot; struct bl_live_eval *next; };
 void bl_live_evals_free(struct bl_live *l);
-void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* screen's thread */
+void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* of a snapshot; screen's thread */
+void bl_live_seed_evals(struct bl_session *s);
+void bl_live_seed(struct bl_session *s); /* numbers of the plan's snapshots that belong to the calibration in use; screen's thread */
 
 struct bl_live {
 	struct bl_session *s;
@@ -139,6 +143,7 @@ struct bl_live {
 	/* evaluation */
 	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
 	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
+	bool evals_seeded;
 };
 
 /* --- life (live.c) --- */

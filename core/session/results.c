@@ -20,7 +20,7 @@
 #define KEY_HEX      64
 #define VERSION_TEXT "1 " BL_VERSION " " /* numbers of another version may come from other code */
 
-struct entry { char key[KEY_HEX + 1]; double v[3]; int64_t wall_s; struct entry *next; };
+struct entry { char key[KEY_HEX + 1]; double v[3]; int64_t wall_s; bool lent; struct entry *next; }; /* lent: another document's, not written here */
 
 #define BUCKETS 4096
 
@@ -88,7 +88,7 @@ static void halve(struct bl_results *r)
 		}
 }
 
-static void put(struct bl_results *r, const char *key, const double v[3], int64_t wall_s)
+static struct entry *put(struct bl_results *r, const char *key, const double v[3], int64_t wall_s)
 {
 	struct entry *e = find(r, key);
 
@@ -103,6 +103,8 @@ static void put(struct bl_results *r, const char *key, const double v[3], int64_
 	}
 	memcpy(e->v, v, sizeof e->v);
 	e->wall_s = wall_s;
+	e->lent = false;
+	return e;
 }
 
 static void read_entry(struct bl_results *r, const cJSON *row)
@@ -201,6 +203,14 @@ void bl_results_put(struct bl_results *r, const char *key, const double v[3], in
 	pthread_mutex_unlock(&r->lock);
 }
 
+void bl_results_lend(struct bl_results *r, const char *key, const double v[3], int64_t wall_s)
+{
+	pthread_mutex_lock(&r->lock);
+	if (is_key(key) && isfinite(v[0]) && isfinite(v[1]) && !find(r, key))
+		put(r, key, v, wall_s)->lent = true;
+	pthread_mutex_unlock(&r->lock);
+}
+
 void bl_results_title(struct bl_results *r, char *title, size_t cap)
 {
 	pthread_mutex_lock(&r->lock);
@@ -217,14 +227,16 @@ void bl_results_set_title(struct bl_results *r, const char *title)
 }
 
 /* A copy of the entries: printing them takes longer than others may wait. */
-static struct entry *flat(const struct bl_results *r)
+static struct entry *flat(const struct bl_results *r, size_t *count)
 {
 	struct entry *all = bl_xalloc(r->n + 1, sizeof *all);
 	size_t n = 0;
 
 	for (size_t b = 0; b < BUCKETS; b++)
 		for (const struct entry *e = r->bucket[b]; e; e = e->next)
-			all[n++] = *e;
+			if (!e->lent)
+				all[n++] = *e;
+	*count = n;
 	return all;
 }
 
@@ -238,8 +250,7 @@ void bl_results_save(struct bl_results *r)
 	pthread_mutex_lock(&r->lock);
 	bool dirty = r->dirty && r->path;
 	if (dirty) {
-		n = r->n;
-		all = flat(r);
+		all = flat(r, &n);
 		bl_str_addf(&text, "{\"bitlathe_results\": 1, \"calibration\": \"%s\", \"title\": ", r->calib);
 		bl_str_add_json(&text, r->title);
 	}

@@ -70,6 +70,7 @@ enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, str
 /* --- true layer error: tr(dW H dWT) / tr(W H WT) on the calibration set; with quantized activations measured on kept inputs as the server computes --- */
 struct bl_layer_error { double rel; bool with_activations; };
 enum bl_known bl_session_layer_error(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_layer_error *out, char why[160]); /* NO: no calibration */
+bool bl_session_layer_error_known(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_layer_error *out); /* without starting anything */
 void bl_session_want_errors(struct bl_session *s, int first_unit, int last_unit); /* visible rows come first */
 
 /* --- end-to-end effect --- */
@@ -79,6 +80,7 @@ struct bl_effect {
 	double age_s;                /* of a measured one */
 };
 void bl_session_effect(struct bl_session *s, struct bl_effect *out);
+void bl_session_effect_known(struct bl_session *s, struct bl_effect *out); /* the same, without starting anything */
 /* KL of one unit alone at a choice (others as in the base), when it was measured; UNKNOWN otherwise. Asking queues the measurement when `want`. */
 struct bl_quantity bl_session_unit_kl(struct bl_session *s, int unit, const struct bl_choice *c, bool want);
 bool bl_session_unit_kl_computing(struct bl_session *s, int unit, const struct bl_choice *c);
@@ -86,6 +88,7 @@ void bl_session_wait_live(struct bl_session *s); /* blocks (command line): all r
 
 /* The estimate with performance and score from all that is known of the plan, and its effect: the live one, without a calibration the evaluated one. */
 void bl_session_quality(struct bl_session *s, struct bl_plan_estimate *e, struct bl_effect *effect);
+void bl_session_quality_known(struct bl_session *s, struct bl_plan_estimate *e, struct bl_effect *effect); /* without starting anything */
 /* A snapshot that carries the numbers that are known now. */
 enum bl_status bl_session_snapshot(struct bl_session *s, const char *name, const char *note, struct bl_err *err);
 

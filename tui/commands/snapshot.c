@@ -1,9 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  * snapshot: named states inside a plan file. */
+#include <math.h>
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/session/run.h"
 #include "tui/cli.h"
+
+static void add_known(cJSON *o, const char *name, double v)
+{
+	if (isfinite(v))
+		cJSON_AddNumberToObject(o, name, v);
+}
+
+/* Numbers that were known when it was taken. */
+static void results_json(cJSON *e, const struct bl_snapshot_results *r)
+{
+	int n = 0;
+
+	for (int i = 0; r && i < r->n; i++)
+		n += isfinite(r->error[i]);
+	if (!r)
+		return;
+	cJSON *o = cJSON_AddObjectToObject(e, "results");
+	add_known(o, "bytes", r->bytes);
+	add_known(o, "kl", r->kl);
+	add_known(o, "top1", r->top1);
+	add_known(o, "ppl", r->ppl);
+	add_known(o, "mcq", r->mcq);
+	add_known(o, "score", r->score);
+	bl_json_add_int(o, "errors", n);
+	cJSON_AddStringToObject(o, "calibration", r->calib);
+}
 
 static void list(struct bl_cli *c, const struct bl_session *s)
 {
@@ -22,6 +50,7 @@ static void list(struct bl_cli *c, const struct bl_session *s)
 			cJSON_AddStringToObject(e, "note", sn->note);
 			bl_json_add_int(e, "time", sn->wall_s);
 			bl_json_add_int(e, "bytes_linears", (int64_t)bytes);
+			results_json(e, sn->results);
 			cJSON_AddItemToArray(out, e);
 		} else {
 			bl_cli_line(c, "%-24s %s %10.2f MB  %s", bl_printable(name, sizeof name, sn->name), when, (double)bytes / 1e6, sn->note);
@@ -40,6 +69,7 @@ static enum bl_status find(const struct bl_session *s, const char *name, int *i,
 static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *verb, struct bl_err *err)
 {
 	const char *name = c->o.n_args > 2 ? c->o.args[2] : NULL, *other = c->o.n_args > 3 ? c->o.args[3] : NULL;
+	struct bl_err none = BL_ERR_INIT;
 	int i = -1;
 
 	if (!strcmp(verb, "list"))
@@ -49,7 +79,8 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	if (!strcmp(verb, "save")) {
 		if (bl_given(&c->o, BL_OPT_FORCE) && (i = bl_plan_find_snapshot(s->plan, name)) >= 0)
 			bl_plan_snapshot_drop(s->plan, i);
-		return bl_plan_snapshot_save(s->plan, name, c->o.value[BL_OPT_NOTE], err);
+		(void)bl_session_adopt_calib(s, NULL, &none); /* numbers that are known go with it */
+		return bl_session_snapshot(s, name, c->o.value[BL_OPT_NOTE], err);
 	}
 	if (strcmp(verb, "restore") && strcmp(verb, "rename") && strcmp(verb, "drop"))
 		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);

@@ -27,7 +27,7 @@ int live_setup(void **state)
 
 	if (support_setup(state) || setenv("XDG_CACHE_HOME", test_dir, 1))
 		return -1;
-	for (int i = 0; i < 600; i++) {
+	for (int i = 0; i < 2500; i++) {
 		turn = turn * 1664525 + 1013904223;
 		bl_str_addf(&text, "%s%s", i ? " " : "", words[(turn >> 16) % (sizeof words / sizeof *words)]);
 	}

@@ -45,7 +45,7 @@ struct bl_session *open_with(const char *what, bool autosave, int threads)
 
 void wait_idle(struct bl_session *s)
 {
-	for (int i = 0; i < 12000 && bl_jobs_busy(s->jobs); i++)
+	for (int i = 0; i < 60000 && bl_jobs_busy(s->jobs); i++)
 		usleep(5000);
 	assert_false(bl_jobs_busy(s->jobs));
 }
