@@ -70,7 +70,9 @@ template <int TO> static int move_to(struct bk_run *r, const struct bk_mat *y, c
 
 static int move_any(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const int32_t *ids, float scale)
 {
-	return y->dtype == BK_BF16 ? move_to<BK_BF16>(r, y, x, ids, scale) : y->dtype == BK_F16 ? move_to<BK_F16>(r, y, x, ids, scale) : move_to<BK_F32>(r, y, x, ids, scale);
+	if (y->dtype == BK_BF16)
+		return move_to<BK_BF16>(r, y, x, ids, scale);
+	return y->dtype == BK_F16 ? move_to<BK_F16>(r, y, x, ids, scale) : move_to<BK_F32>(r, y, x, ids, scale);
 }
 
 int bk_run_gather(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *e, const int32_t *ids, float scale)

@@ -14,9 +14,9 @@ struct flash {
 	const int32_t *q_start, *kv_start;
 };
 
+#if __CUDA_ARCH__ >= 800
 static __device__ __forceinline__ uint32_t smem_of(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-#if __CUDA_ARCH__ >= 800
 static __device__ __forceinline__ void fetch16(uint32_t to, const void *from, bool there)
 {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");

@@ -347,7 +347,8 @@ int bk_run_gemm_codes(struct bk_run *r, const struct bk_mat *y, const struct bk_
 	t_step = at_most(y->rows, (size_t)(kp * 2 > n_step * 4 ? kp * 2 : n_step * 4));
 	{
 		const size_t elem = ints ? 1 : 2, n_pad = (size_t)((n_step + 15) / 16 * 16);
-		const size_t x_bytes = pad_x ? ((size_t)(t_step * kp) * elem + 255) / 256 * 256 : 0, w_bytes = pad_w ? (n_pad * (size_t)kp * elem + 255) / 256 * 256 : 0;
+		const size_t x_bytes = pad_x ? ((size_t)(t_step * kp) * elem + 255) / 256 * 256 : 0;
+		const size_t w_bytes = pad_w ? (n_pad * (size_t)kp * elem + 255) / 256 * 256 : 0;
 		void *s;
 
 		e = bk_run_scratch(r, &s, x_bytes + w_bytes + (size_t)t_step * n_pad * 4);
@@ -417,7 +418,13 @@ struct bk_blas { int none; };
 const char *bk_blas_missing(void) { return "this build of the CUDA module was made without cuBLASLt's header"; }
 int bk_blas_open(struct bk_run *r) { (void)r; return BK_RUN_NO_BLAS; }
 void bk_blas_close(struct bk_run *r) { (void)r; }
-int bk_run_gemm(struct bk_run *, const struct bk_mat *, const struct bk_mat *, int, const struct bk_mat *, int, float, float, const void *) { return BK_RUN_NO_BLAS; }
-int bk_run_gemm_codes(struct bk_run *, const struct bk_mat *, const struct bk_mat *, const float *, const struct bk_mat *, const float *, const void *) { return BK_RUN_NO_BLAS; }
+int bk_run_gemm(struct bk_run *, const struct bk_mat *, const struct bk_mat *, int, const struct bk_mat *, int, float, float, const void *)
+{
+	return BK_RUN_NO_BLAS;
+}
+int bk_run_gemm_codes(struct bk_run *, const struct bk_mat *, const struct bk_mat *, const float *, const struct bk_mat *, const float *, const void *)
+{
+	return BK_RUN_NO_BLAS;
+}
 int bk_run_hessian(struct bk_run *, const struct bk_mat *, const struct bk_mat *) { return BK_RUN_NO_BLAS; }
 #endif

@@ -109,8 +109,8 @@ int bk_pad_codes(struct bk_run *r, void *dst, int64_t rows, int64_t cols, const 
 }
 
 template <int DTYPE, bool INTS>
-static __global__ void __launch_bounds__(256) scale_codes(const struct bk_mat y, const void *acc, int64_t acc_ld, const float *sx, const float *sw, const void *bias,
-							  bool by8)
+static __global__ void __launch_bounds__(256) scale_codes(const struct bk_mat y, const void *acc, int64_t acc_ld, const float *sx, const float *sw,
+							  const void *bias, bool by8)
 {
 	const int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
 

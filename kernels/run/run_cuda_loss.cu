@@ -83,7 +83,8 @@ template <int DTYPE, bool FULL> static __device__ __forceinline__ void logits8(f
 
 static __device__ __forceinline__ double lse(const struct part &a) { return (double)a.max + log((double)a.sum); }
 
-template <int DTYPE, bool FULL> static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
+template <int DTYPE, bool FULL>
+static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
 {
 	__shared__ struct part sh[THREADS / 32];
 	const int64_t i = blockIdx.x, cols = x.cols;
@@ -110,7 +111,8 @@ template <int DTYPE, bool FULL> static __global__ void __launch_bounds__(THREADS
 }
 
 template <int DTYPE, bool FULL>
-static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl out, const struct bk_mat p, const struct bk_mat q, const int32_t *targets, bool by8)
+static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl out, const struct bk_mat p, const struct bk_mat q,
+								const int32_t *targets, bool by8)
 {
 	__shared__ struct part sh[THREADS / 32];
 	const int size = (int)sizeof(typename bk_elem<DTYPE>::type);

@@ -44,7 +44,8 @@ static __device__ __forceinline__ void weight8(float (&w)[8], const struct norm 
 }
 
 /* NORM: y = norm(x). ADD_NORM: x += a, y = norm(x). NORM_ADD: x += norm(a). */
-template <int DTYPE, int THREADS, int VECTORS, bool FULL, int WHAT> static __global__ void __launch_bounds__(shape<THREADS>::block) norm_rows(const struct norm n)
+template <int DTYPE, int THREADS, int VECTORS, bool FULL, int WHAT>
+static __global__ void __launch_bounds__(shape<THREADS>::block) norm_rows(const struct norm n)
 {
 	__shared__ float sh[33];
 	const int t = THREADS == 32 ? threadIdx.x & 31 : threadIdx.x, size = (int)sizeof(typename bk_elem<DTYPE>::type);
@@ -105,7 +106,8 @@ template <int DTYPE, int THREADS, int VECTORS, bool FULL, int WHAT> static __glo
 	}
 }
 
-template <int WHAT> static int norm_launch(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_mat *a, const struct bk_norm *m)
+template <int WHAT>
+static int norm_launch(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_mat *a, const struct bk_norm *m)
 {
 	struct norm n = { *y, *x, *a, NULL, 0, 0, 0, false, false };
 
@@ -292,7 +294,8 @@ static __device__ __forceinline__ uint32_t code_of(float v, float by, bool e4m3)
 }
 
 /* fixed 0: a scale per row from its absmax */
-template <int DTYPE, int THREADS, int VECTORS, bool FULL> static __global__ void __launch_bounds__(shape<THREADS>::block) quant_rows(const struct quant q)
+template <int DTYPE, int THREADS, int VECTORS, bool FULL>
+static __global__ void __launch_bounds__(shape<THREADS>::block) quant_rows(const struct quant q)
 {
 	__shared__ float sh[33];
 	const int t = THREADS == 32 ? threadIdx.x & 31 : threadIdx.x, size = (int)sizeof(typename bk_elem<DTYPE>::type);

@@ -102,7 +102,8 @@ static __device__ __forceinline__ void pour(uint32_t *words, uint32_t *bins, int
 
 /* Rows first, first + WARPS, ... of the block's part, for one warp. */
 template <int DTYPE, bool FULL>
-static __device__ __forceinline__ void take_rows(struct lane &l, const struct stats &s, int64_t first, int64_t end, int64_t col, int n, uint32_t *words, uint32_t *bins)
+static __device__ __forceinline__ void take_rows(struct lane &l, const struct stats &s, int64_t first, int64_t end, int64_t col, int n, uint32_t *words,
+						 uint32_t *bins)
 {
 	const int lane = threadIdx.x & 31, size = (int)sizeof(typename bk_elem<DTYPE>::type);
 	uint8_t *near = (uint8_t *)(words + lane);

@@ -236,10 +236,12 @@ static void do_rows(struct twin *t)
 
 static void do_elements(struct twin *t)
 {
-	const int type = io_type(t), kind = (int)bk_check_int(t->c, 0, 1), from = (int)bk_check_int(t->c, BK_BF16, BK_F32), to = (int)bk_check_int(t->c, BK_BF16, BK_F32);
+	const int type = io_type(t), kind = (int)bk_check_int(t->c, 0, 1);
+	const int from = (int)bk_check_int(t->c, BK_BF16, BK_F32), to = (int)bk_check_int(t->c, BK_BF16, BK_F32);
 	const int64_t rows = size(t, 20), cols = size(t, 200);
 	struct dual x = dual_new(t, rows, cols, type, 3), a = dual_new(t, rows, cols, type, 3), u = dual_new(t, rows, cols, type, 1),
-		    e = dual_new(t, rows + 3, cols, from, 1), y = dual_new(t, rows, cols, to, 1), z = dual_new(t, rows, cols, to, 1), v = dual_new(t, rows, cols, from, 1);
+		    e = dual_new(t, rows + 3, cols, from, 1), y = dual_new(t, rows, cols, to, 1), z = dual_new(t, rows, cols, to, 1),
+		    v = dual_new(t, rows, cols, from, 1);
 	int32_t *ids = calloc((size_t)rows, sizeof(*ids));
 	void *p[2] = { NULL, NULL };
 
@@ -298,7 +300,8 @@ static void do_rope(struct twin *t)
 static void do_attention(struct twin *t)
 {
 	static const int dims[] = { 24, 32, 64, 64, 80, 128, 128, 192, 256 };
-	const int type = io_type(t), dim = dims[bk_check_int(t->c, 0, 8)], kv_heads = (int)bk_check_int(t->c, 1, 3), heads = kv_heads * (int)bk_check_int(t->c, 1, 3);
+	const int type = io_type(t), dim = dims[bk_check_int(t->c, 0, 8)], kv_heads = (int)bk_check_int(t->c, 1, 3);
+	const int heads = kv_heads * (int)bk_check_int(t->c, 1, 3);
 	const int n = (int)bk_check_int(t->c, 1, 4), decode = bk_check_int(t->c, 0, 3) == 0;
 	int32_t start[2][5] = { { 0 } };
 	int64_t max_q = 0, max_kv = 0;
@@ -389,7 +392,8 @@ static void do_sums(struct twin *t)
 {
 	const int type = io_type(t);
 	const int64_t rows = size(t, 50), cols = size(t, 90);
-	struct dual a = dual_new(t, rows, cols, type, 1), b = dual_new(t, rows, cols, type, 1), x = dual_new(t, size(t, 80), cols, type, 1), h = dual_new(t, cols, cols, BK_F32, 1);
+	struct dual a = dual_new(t, rows, cols, type, 1), b = dual_new(t, rows, cols, type, 1),
+		    x = dual_new(t, size(t, 80), cols, type, 1), h = dual_new(t, cols, cols, BK_F32, 1);
 	const double start[3] = { 1, 2, 3 };
 	double sums[2][3] = { { 0 } };
 	void *p[2];

@@ -286,7 +286,11 @@ static void limits_and_refusals(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(solvers), cmocka_unit_test(same_bits), cmocka_unit_test(large_hessian), cmocka_unit_test(limits_and_refusals) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(solvers), cmocka_unit_test(same_bits), cmocka_unit_test(large_hessian),
+		cmocka_unit_test(limits_and_refusals),
+	};
+
 
 	return cmocka_run_group_tests(tests, open_both, close_both);
 }
