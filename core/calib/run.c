@@ -300,6 +300,9 @@ static enum bl_status run_block(struct running *r, int b, struct bl_err *err)
 
 	r->acc = r->set[b % r->n_sets];
 	r->block = b;
+	/* after blocks that were only replayed, the set may be the one that an earlier block is still leaving from */
+	if (r->acc == r->from && pump(r, true, err))
+		return err->status;
 	for (;;) {
 		r->inputs_seen = r->batches = 0;
 		r->tokens_seen = 0;
