@@ -251,7 +251,7 @@ bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err)
 	return true;
 }
 
-void bl_live_device_close(struct bl_live *l)
+void bl_live_unwatch(struct bl_live *l)
 {
 	pthread_mutex_lock(&l->lock);
 	l->watch_stop = true;
@@ -259,6 +259,12 @@ void bl_live_device_close(struct bl_live *l)
 	pthread_mutex_unlock(&l->lock);
 	if (l->has_watcher)
 		pthread_join(l->watcher, NULL);
+	l->has_watcher = false;
+}
+
+void bl_live_device_close(struct bl_live *l)
+{
+	bl_live_unwatch(l);
 	drop_engine(l);
 	if (l->backend_open)
 		bl_backend_close(&l->backend);

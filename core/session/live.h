@@ -163,6 +163,7 @@ void bl_live_drop_forward(struct bl_live *l); /* and all that lives on it */
 /* After an error of device work: true when it can be tried again with less memory at once. A lost device is closed and remembered, the sentence completed. */
 bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err);
 void bl_live_relax(struct bl_live *l);        /* a new job begins: full batches again */
+void bl_live_unwatch(struct bl_live *l);      /* ends the watcher, which wakes the jobs' readers: before the jobs are freed */
 void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 
 /* --- pieces of live work (main lane) --- */

@@ -90,6 +90,8 @@ void bl_session_close(struct bl_session *s)
 	if (!s)
 		return;
 	struct bl_session_private *p = s->priv;
+	if (p->live)
+		bl_live_unwatch(p->live);
 	bl_jobs_free(s->jobs);
 	bl_session_autosave_close(s);
 	bl_live_close(s);
