@@ -40,9 +40,7 @@ struct bl_export_request {
 	struct bl_pool *pool;
 	struct bl_progress *progress;         /* may be NULL */
 	int64_t seed;
-	/* The solved unit of a choice whose method solves whole units, NULL when it is not solved yet; borrowed until the export ends. NULL: there are none. */
-	const struct bl_solved *(*solved)(void *ctx, int unit, const struct bl_choice *c);
-	void *solved_ctx;
+	struct bl_solved *const *solved;      /* [n_units], for methods that solve whole units; NULL: that one is not solved yet. NULL: none is */
 	const float *input_absmax;            /* [n_units], for static activations: largest |input| of the calibration; NaN: unknown. NULL: no calibration */
 };
 

@@ -52,13 +52,10 @@ static void find_solved(struct bl_layout *l, const struct bl_export_request *rq,
 {
 	const struct bl_unit *u = &rq->model->units[unit];
 
-	m->solved = rq->solved ? rq->solved(rq->solved_ctx, unit, bl_plan_choice(rq->plan, unit)) : NULL;
+	m->solved = rq->solved ? rq->solved[unit] : NULL;
 	for (int k = 0; k < j; k++)
 		m->row0 += u->members[k].rows;
-	if (!m->solved && j == 0) {
-		l->n_unsolved++;
-		l->unsolved = l->unsolved ? l->unsolved : u->name;
-	}
+	l->n_unsolved += !m->solved && j == 0;
 }
 
 /* A static input scale comes from a calibration: without one there is nothing to write. */

@@ -42,7 +42,6 @@ struct bl_layout {
 	struct bl_out_file *files; int n_files;
 	struct bl_solver *solvers; int n_solvers;
 	int n_unsolved;              /* units */
-	const char *unsolved;        /* name of the first */
 	struct bl_x_plan plan;
 	struct bl_x_module *plan_modules;
 	char format[64];

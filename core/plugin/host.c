@@ -7,7 +7,7 @@
 #include "core/base/log.h"
 #include "core/base/str.h"
 
-static struct bk_grid grid_of(const struct bl_grid *g)
+struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 {
 	return (struct bk_grid){ .number = g->number == BL_GRID_E4M3 ? BK_E4M3 : BK_INT,
 				 .bits = (int)g->bits,
@@ -24,7 +24,7 @@ static void host_log(int level, const char *text)
 
 static void host_range(float *lo, float *hi, const float *w, int64_t n_rows, int64_t cols, const struct bl_grid *g)
 {
-	struct bk_grid k = grid_of(g);
+	struct bk_grid k = bl_grid_of_plugin(g);
 
 	bl_cpu_ops()->range(lo, hi, w, n_rows, cols, &k);
 }
@@ -32,7 +32,7 @@ static void host_range(float *lo, float *hi, const float *w, int64_t n_rows, int
 static void host_scales(float *scales, int8_t *zeros, const float *lo, const float *hi, int64_t n, double shrink,
 			const struct bl_grid *g)
 {
-	struct bk_grid k = grid_of(g);
+	struct bk_grid k = bl_grid_of_plugin(g);
 
 	bl_cpu_ops()->scales(scales, zeros, lo, hi, n, shrink, &k);
 }
@@ -40,7 +40,7 @@ static void host_scales(float *scales, int8_t *zeros, const float *lo, const flo
 static void host_encode(int8_t *codes, const float *w, const float *scales, const int8_t *zeros, int64_t n_rows, int64_t cols,
 			const struct bl_grid *g, enum bl_quotient quotient)
 {
-	struct bk_grid k = grid_of(g);
+	struct bk_grid k = bl_grid_of_plugin(g);
 
 	bl_cpu_ops()->encode(codes, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient));
 }
@@ -48,7 +48,7 @@ static void host_encode(int8_t *codes, const float *w, const float *scales, cons
 static void host_decode(float *w_hat, const int8_t *codes, const float *scales, const int8_t *zeros, int64_t n_rows,
 			int64_t cols, const struct bl_grid *g)
 {
-	struct bk_grid k = grid_of(g);
+	struct bk_grid k = bl_grid_of_plugin(g);
 
 	bl_cpu_ops()->decode(w_hat, codes, scales, zeros, n_rows, cols, &k);
 }
@@ -56,7 +56,7 @@ static void host_decode(float *w_hat, const int8_t *codes, const float *scales, 
 static void host_error(float *err, const float *w, const float *scales, const int8_t *zeros, int64_t n_rows, int64_t cols,
 		       const struct bl_grid *g, enum bl_quotient quotient, double norm)
 {
-	struct bk_grid k = grid_of(g);
+	struct bk_grid k = bl_grid_of_plugin(g);
 
 	bl_cpu_ops()->error(err, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient), norm);
 }

@@ -276,34 +276,41 @@ const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, cons
 	return NULL;
 }
 
+/* The plugin that brings a method or exporter; NULL: none. */
+static const struct bl_plugin_v1 *plugin_of(const struct bl_registry *r, const struct bl_method *m, const struct bl_exporter *x)
+{
+	for (int e = 0; e < r->n; e++) {
+		const struct bl_plugin_v1 *p = r->entries[e].plugin;
+
+		for (int i = 0; m && p && p->methods && p->methods[i]; i++)
+			if (p->methods[i] == m)
+				return p;
+		for (int i = 0; x && p && p->exporters && p->exporters[i]; i++)
+			if (p->exporters[i] == x)
+				return p;
+	}
+	return NULL;
+}
+
 const char *bl_registry_method_version(const struct bl_registry *r, const char *name)
 {
-	for (int e = 0; e < r->n; e++)
-		for (int j = 0; r->entries[e].plugin && r->entries[e].plugin->methods && r->entries[e].plugin->methods[j]; j++)
-			if (strcmp(r->entries[e].plugin->methods[j]->name, name) == 0)
-				return r->entries[e].plugin->version;
-	return "";
+	const struct bl_plugin_v1 *p = plugin_of(r, bl_registry_method(r, name), NULL);
+
+	return p ? p->version : "";
 }
 
 bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m)
 {
-	for (int e = 0; e < r->n; e++)
-		for (int j = 0; r->entries[e].plugin && r->entries[e].plugin->methods && r->entries[e].plugin->methods[j]; j++)
-			if (r->entries[e].plugin->methods[j] == m)
-				return r->entries[e].plugin->api_version >= 2 && m->solve_unit;
-	return false;
+	const struct bl_plugin_v1 *p = plugin_of(r, m, NULL);
+
+	return p && p->api_version >= 2 && m->solve_unit;
 }
 
 uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
 {
-	for (int i = 0; i < r->n; i++) {
-		const struct bl_plugin_v1 *p = r->entries[i].plugin;
+	const struct bl_plugin_v1 *p = plugin_of(r, NULL, x);
 
-		for (int k = 0; p && p->exporters && p->exporters[k]; k++)
-			if (p->exporters[k] == x)
-				return p->api_version;
-	}
-	return 0;
+	return p ? p->api_version : 0;
 }
 
 struct bl_grid bl_grid_of(const struct bl_scheme *s)

@@ -62,14 +62,6 @@ static void end_watch(struct export_job *e, pthread_t watcher)
 	pthread_join(watcher, NULL);
 }
 
-static const struct bl_solved *solved(void *ctx, int unit, const struct bl_choice *c)
-{
-	struct bl_solved **all = ctx;
-
-	(void)c;
-	return all[unit];
-}
-
 static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct export_job *e = ctx;
@@ -86,8 +78,7 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 		bl_free(r);
 		return err->status;
 	}
-	rq.solved = solved;
-	rq.solved_ctx = all;
+	rq.solved = all;
 	e->job = j;
 	e->progress.cancel_from = bl_job_cancel_flag(j); /* heard at once, not when the watcher looks next */
 	bool watched = pthread_create(&watcher, NULL, watch, e) == 0;

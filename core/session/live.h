@@ -171,7 +171,8 @@ struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_cali
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 /* bl_session_unit_weights for a given policy; any thread. */
-enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved, struct bl_unit_weights **out,
+				    struct bl_err *err); /* solved: the unit, for methods that see it whole; NULL: from the cache */
 void bl_live_weights_free(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);

@@ -81,17 +81,13 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 	}
 	if (w->of[unit].hash != hash) {
 		struct bl_unit_weights *made = NULL;
+		struct bl_solved *u = NULL;
 		forget(w, unit);
-		if (bl_session_choice_whole(l->s, c)) { /* into the cache first */
-			struct bl_solved *u = NULL;
-			if (bl_live_solved_unit(l, unit, c, zero, NULL, &u, err))
-				return err->status;
-			bl_solved_free(u);
-		}
-		if (bl_live_unit_weights(l->s, unit, c, zero, &made, err))
+		if (!bl_session_choice_whole(l->s, c) || !bl_live_solved_unit(l, unit, c, zero, NULL, &u, err))
+			bl_live_unit_weights(l->s, unit, c, zero, u, &made, err);
+		bl_solved_free(u);
+		if (err->status || !made)
 			return err->status;
-		if (!made)
-			return BL_OK;
 		uint64_t elems = (uint64_t)(made->rows * made->cols), bytes = made->kind == BL_WEIGHTS_DENSE ? elems * 2 : elems + 4 * (uint64_t)made->rows;
 		make_room(l, w, bytes);
 		w->of[unit].w = made;

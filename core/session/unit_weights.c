@@ -110,7 +110,8 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 	return BL_OK;
 }
 
-enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err)
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved, struct bl_unit_weights **out,
+				    struct bl_err *err)
 {
 	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
 						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC};
@@ -128,12 +129,12 @@ enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct
 			       bl_scheme_name(name, &c->scheme), bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
 	if (bl_session_choice_whole(s, c)) {
 		struct bl_solved *u = NULL;
-		if (bl_live_stored_unit(s->priv->live, unit, c, zero, &u, err)) {
+		if (!solved && bl_live_stored_unit(s->priv->live, unit, c, zero, &u, err)) {
 			if (err->status == BL_NOT_FOUND)
 				bl_err_prefix(err, "%s is not solved yet (`bitlathe quantize` does it)", c->method);
 			return err->status;
 		}
-		if (!from_solved(s, unit, c, u, codes, &k.w, err) && codes)
+		if (!from_solved(s, unit, c, solved ? solved : u, codes, &k.w, err) && codes)
 			k.w->act = acts[c->scheme.act];
 		if (k.w && fixed)
 			k.w->input_scale = bl_act_input_scale(c->scheme.act, absmax);
@@ -168,5 +169,5 @@ enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct
 
 enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err)
 {
-	return bl_live_unit_weights(s, unit, c, atomic_load(&s->priv->zero_nonfinite), out, err);
+	return bl_live_unit_weights(s, unit, c, atomic_load(&s->priv->zero_nonfinite), NULL, out, err);
 }

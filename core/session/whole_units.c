@@ -98,8 +98,7 @@ static enum bl_status quantize_run(struct bl_job *j, void *ctx, struct bl_err *e
 		if (bl_job_checkpoint(j))
 			return bl_fail(err, BL_CANCELLED, "cancelled");
 		bl_live_solved_unit(q->s->priv->live, i, bl_plan_choice(q->plan, i), bl_plan_zero_nonfinite(q->plan), bl_job_cancel_flag(j), &u, err);
-		if (!err->status)
-			bl_solved_free(u);
+		bl_solved_free(u);
 		bl_job_progress(j, "solve", ++done, q->n, "units");
 	}
 	return err->status;

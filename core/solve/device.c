@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/pool.h"
+#include "core/plugin/host.h"
 
 static struct bl_solve_device *of(const struct bl_device *d) { return d->host; }
 
@@ -22,12 +22,6 @@ static const char *told(struct bl_solve_device *d, int error)
 static struct bk_mat mat(const struct bl_dm *m)
 {
 	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : BK_I8 };
-}
-
-static struct bk_grid grid(const struct bl_grid *g)
-{
-	return (struct bk_grid){ .number = g->number == BL_GRID_E4M3 ? BK_E4M3 : BK_INT, .bits = (int)g->bits,
-				 .symmetric = g->symmetric || g->number == BL_GRID_E4M3, .group = g->group };
 }
 
 static const char *dev_alloc(const struct bl_device *dev, void **out, size_t bytes)
@@ -120,7 +114,7 @@ static const char *dev_scale_search(const struct bl_device *dev, float *scales, 
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat a = mat(w);
-	const struct bk_grid k = grid(g);
+	const struct bk_grid k = bl_grid_of_plugin(g);
 	const struct bk_search s = { how->least, how->steps, how->full_range };
 
 	return d->error ? d->why : told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
@@ -131,7 +125,7 @@ static const char *dev_round(const struct bl_device *dev, const struct bl_dm *co
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
-	const struct bk_grid k = grid(g);
+	const struct bk_grid k = bl_grid_of_plugin(g);
 
 	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
 }
@@ -141,7 +135,7 @@ static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mh = mat(h);
-	const struct bk_grid k = grid(g);
+	const struct bk_grid k = bl_grid_of_plugin(g);
 
 	return d->error ? d->why : told(d, d->ops->descend(&d->solve, &mc, &me, &mh, scales, zeros, &k, sweeps));
 }
@@ -151,7 +145,7 @@ static const char *dev_refit(const struct bl_device *dev, float *scales, const s
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat me = mat(e), mc = mat(codes), mw = mat(w), mh = mat(h);
-	const struct bk_grid k = grid(g);
+	const struct bk_grid k = bl_grid_of_plugin(g);
 
 	return d->error ? d->why : told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
 }

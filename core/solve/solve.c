@@ -14,7 +14,7 @@ void bl_solved_free(struct bl_solved *s)
 {
 	if (!s)
 		return;
-	if (s->map.data) {
+	if (s->map.path) {
 		bl_map_close(&s->map);
 	} else {
 		bl_free(s->codes);
@@ -62,7 +62,7 @@ static enum bl_status check(struct work *k, struct bl_err *err)
 	k->grid = bl_grid_of(&rq->scheme);
 	if (k->grid.group && n % k->grid.group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->u->name, (long long)n, (long long)k->grid.group);
-	k->spr = k->grid.group ? n / k->grid.group : 1;
+	k->spr = bl_scheme_scales_per_row(&rq->scheme, n);
 	why = k->method->refuses(&k->grid, k->u->rows, n);
 	if (why)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", k->u->name, rq->method, why);

@@ -145,7 +145,7 @@ enum bl_status bl_solved_load(struct bl_solved **out, const struct bl_solve_requ
 	s->unit = rq->unit;
 	s->rows = u->rows;
 	s->cols = u->cols;
-	s->spr = g.group ? u->cols / g.group : 1;
+	s->spr = bl_scheme_scales_per_row(&rq->scheme, u->cols);
 	if (bl_map_open(map, path, err))
 		goto done;
 	if (map->bytes < sizeof h) {

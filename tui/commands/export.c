@@ -103,14 +103,6 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 	}
 }
 
-static const struct bl_solved *solved(void *ctx, int unit, const struct bl_choice *ch)
-{
-	struct bl_solved **all = ctx;
-
-	(void)ch;
-	return all[unit];
-}
-
 enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_session *s;
@@ -133,8 +125,7 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 	if (!dry) {
 		if (bl_cli_solve(c, s, NULL, err) || !(units = bl_session_solved(s, err)))
 			goto done;
-		w.rq.solved = solved;
-		w.rq.solved_ctx = units;
+		w.rq.solved = units;
 	}
 	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
 		goto done;
