@@ -75,16 +75,7 @@ see 'KL to base'
 see 'choices right'
 keys q
 
-keys x
-see 'every unit'
-keys Enter
-see 'proved'
-[ -s "$work/submit.zip" ] || fail "there is no submit.zip"
-keys q
-keys V
-type_text 'submit.zip'
-keys Enter
-see 'submit.zip: proved'
+export_and_prove
 keys w
 see 'plan saved as'
 keys Q

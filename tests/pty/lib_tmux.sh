@@ -4,6 +4,7 @@
 #   run COMMAND                       types a command line into the shell
 #   keys KEY ...                      tmux send-keys
 #   see TEXT / gone TEXT              waits (up to 60 s, BL_PTY_WAIT) until the screen shows, or no longer shows, a text
+#   export_and_prove                  exports to submit.zip in the folder, then verifies it, from the layers screen
 #   autosaved                         waits as long until the state folder holds an unsaved plan
 set -u
 command -v tmux >/dev/null || { echo "tmux is not installed: skipped"; exit 0; }
@@ -70,4 +71,17 @@ autosaved() {
 		[ $n -gt $((wait_s * 10)) ] && fail "no plan was saved automatically"
 		sleep 0.1
 	done
+}
+
+export_and_prove() {
+	keys x
+	see 'every unit'
+	keys Enter
+	see 'proved'
+	[ -s "$work/submit.zip" ] || fail "there is no submit.zip"
+	keys q
+	keys V
+	type_text 'submit.zip'
+	keys Enter
+	see 'submit.zip: proved'
 }

@@ -46,16 +46,7 @@ gone '16 units differ'
 keys w
 see 'plan saved as'
 gone '*'
-keys x
-see 'every unit'
-keys Enter
-see 'proved'
-[ -s "$work/submit.zip" ] || fail "there is no submit.zip"
-keys q
-keys V
-type_text 'submit.zip'
-keys Enter
-see 'submit.zip: proved'
+export_and_prove
 keys J
 see 'verify submit.zip'
 see 'done'

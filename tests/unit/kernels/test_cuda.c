@@ -9,42 +9,14 @@
 #include <cmocka.h>
 
 #include <dlfcn.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "kernels/cuda/cuda_check.h"
-
-static const struct bk_cuda_ops *open_module(void **handle)
-{
-	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
-	bk_cuda_module_fn module;
-	void *symbol;
-
-	if (n > 0) {
-		path[n] = '\0';
-		strcpy(strrchr(path, '/'), "/../bitlathe_cuda.so");
-	}
-	if (n <= 0 || access(path, R_OK) != 0)
-		snprintf(path, sizeof(path), "%s/bitlathe_cuda.so", BL_BUILD_DIR);
-	if (access(path, R_OK) != 0) {
-		print_message("there is no CUDA module: built without nvcc\n");
-		return NULL;
-	}
-	*handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!*handle)
-		fail_msg("%s", dlerror());
-	symbol = dlsym(*handle, "bk_cuda_module");
-	assert_non_null(symbol);
-	memcpy(&module, &symbol, sizeof(module));
-	return module();
-}
+#include "tests/unit/kernels/support.h"
 
 static void agrees_with_reference(void **state)
 {
 	void *handle = NULL;
-	const struct bk_cuda_ops *ops = open_module(&handle);
+	const struct bk_cuda_ops *ops = test_open_module(&handle);
 	struct bk_cuda_device d;
 	int n = 0, error;
 

@@ -18,45 +18,20 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/run/twin_check.h"
 #include "kernels/solve/solve.h"
+#include "tests/unit/kernels/support.h"
 
 static void *handle;
 static struct bk_side cpu, ref, gpu;
 static const struct bk_solve_ops *solve;
 
-static const struct bk_cuda_ops *open_module(void)
-{
-	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
-	bk_cuda_module_fn module;
-	void *symbol;
-
-	if (n > 0) {
-		path[n] = '\0';
-		strcpy(strrchr(path, '/'), "/../bitlathe_cuda.so");
-	}
-	if (n <= 0 || access(path, R_OK) != 0)
-		snprintf(path, sizeof(path), "%s/bitlathe_cuda.so", BL_BUILD_DIR);
-	if (access(path, R_OK) != 0)
-		return NULL;
-	handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!handle)
-		fail_msg("%s", dlerror());
-	symbol = dlsym(handle, "bk_cuda_module");
-	assert_non_null(symbol);
-	memcpy(&module, &symbol, sizeof(module));
-	return module();
-}
-
 /* NULL: no device; then the caller skips. */
 static const struct bk_run_ops *cuda_run(void)
 {
-	const struct bk_cuda_ops *ops = open_module();
+	const struct bk_cuda_ops *ops = test_open_module(&handle);
 	int n = 0, e;
 
-	if (!ops) {
-		print_message("there is no CUDA module: built without nvcc\n");
+	if (!ops)
 		return NULL;
-	}
 	assert_int_equal(ops->version, BK_CUDA_VERSION);
 	assert_int_equal(ops->size, sizeof(*ops));
 	assert_non_null(ops->run);

@@ -16,335 +16,268 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "tui/app_private.h"
+#include "tests/unit/tui/support.h"
 #include "tui/script.h"
-
-static const struct bl_session_options options = { .threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR };
-static char folder[] = "/tmp/test_app.XXXXXX";
-
-static int enter_folder(void **state)
-{
-	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
-					   "XDG_DATA_HOME",   "HF_HOME",        "HOME" };
-
-	(void)state;
-	if (!mkdtemp(folder) || chdir(folder))
-		return -1;
-	for (size_t i = 0; i < sizeof xdg / sizeof xdg[0]; i++)
-		setenv(xdg[i], folder, 1);
-	unsetenv("HF_HUB_CACHE");
-	return symlink(BL_SOURCE_DIR "/tests/models/tiny-exaone4", "tiny");
-}
-
-static int leave_folder(void **state)
-{
-	(void)state;
-	if (chdir("/"))
-		return -1;
-	bl_remove_tree(folder);
-	return 0;
-}
-
-static struct bl_settings *settings;
-
-static struct bl_app *make(int rows, int cols, bool model)
-{
-	struct bl_app *app;
-	struct bl_err err = BL_ERR_INIT;
-
-	settings = bl_settings_new();
-	app = bl_app_new(settings, &options, rows, cols, false);
-	if (model)
-		assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
-	return app;
-}
-
-static void drop(struct bl_app *app)
-{
-	bl_app_free(app);
-	bl_settings_free(settings);
-}
-
-static void press(struct bl_app *app, const char *script)
-{
-	struct bl_script s = { .keys_path = "test" };
-	struct bl_str out = { 0 };
-	struct bl_err err = BL_ERR_INIT;
-
-	assert_int_equal(bl_script_play(app, &s, script, strlen(script), &out, &err), BL_OK);
-	bl_str_free(&out);
-}
-
-static bool shows(struct bl_app *app, const char *text)
-{
-	struct bl_str s = { 0 };
-	bool found;
-
-	bl_app_draw(app);
-	bl_grid_dump(&app->grid, &s, false);
-	found = strstr(bl_str_c(&s), text) != NULL;
-	bl_str_free(&s);
-	return found;
-}
 
 static void test_stack(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	press(app, "S");
+	test_press(app, "S");
 	assert_string_equal(bl_app_top(app)->name, "snapshots");
-	press(app, "L");
+	test_press(app, "L");
 	assert_string_equal(bl_app_top(app)->name, "log");
-	press(app, "?");
+	test_press(app, "?");
 	assert_string_equal(bl_app_top(app)->name, "help");
-	press(app, "q q <Esc>");
+	test_press(app, "q q <Esc>");
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	press(app, "<Esc> <Esc>"); /* home: stays */
+	test_press(app, "<Esc> <Esc>"); /* home: stays */
 	assert_string_equal(bl_app_top(app)->name, "layers");
 	assert_false(bl_app_should_quit(app));
 	for (int i = 0; i < 40; i++) /* round and round: no end of the stack */
-		press(app, "L J");
-	press(app, "<Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> "
+		test_press(app, "L J");
+	test_press(app, "<Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> <Esc> "
 		   "<Esc> <Esc> <Esc> <Esc>");
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	drop(app);
+	test_drop(app);
 }
 
 static void test_back_keeps_the_row(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, "j j j");
-	assert_true(shows(app, "▶  0 down"));
-	press(app, "<Enter> <Tab> <Esc>");
-	assert_true(shows(app, "▶  0 down"));
-	drop(app);
+	test_press(app, "j j j");
+	assert_true(test_shows(app, "▶  0 down"));
+	test_press(app, "<Enter> <Tab> <Esc>");
+	assert_true(test_shows(app, "▶  0 down"));
+	test_drop(app);
 }
 
 static void test_sequences(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, "G g");
-	assert_true(shows(app, "g … (Esc drops it)"));
-	press(app, "<Esc> g g");
-	assert_true(shows(app, "▶  0 qkv"));
-	press(app, "j g x j"); /* "g x" is nothing: x does not export */
+	test_press(app, "G g");
+	assert_true(test_shows(app, "g … (Esc drops it)"));
+	test_press(app, "<Esc> g g");
+	assert_true(test_shows(app, "▶  0 qkv"));
+	test_press(app, "j g x j"); /* "g x" is nothing: x does not export */
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	assert_true(shows(app, "▶  0 gate_up"));
-	drop(app);
+	assert_true(test_shows(app, "▶  0 gate_up"));
+	test_drop(app);
 }
 
 static void test_edit_undo(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, "8");
-	assert_true(shows(app, "mixed*"));
-	press(app, "u");
-	assert_true(shows(app, "│ BF16"));
-	assert_true(shows(app, "undone"));
-	press(app, "C-r");
-	assert_true(shows(app, "mixed*"));
-	press(app, ": \"preset W8A8\" <Enter>");
-	assert_true(shows(app, "│ W8A8*"));
-	press(app, "u u");
-	assert_true(shows(app, "│ BF16"));
-	press(app, "u");
-	assert_true(shows(app, "nothing to undo"));
-	drop(app);
+	test_press(app, "8");
+	assert_true(test_shows(app, "mixed*"));
+	test_press(app, "u");
+	assert_true(test_shows(app, "│ BF16"));
+	assert_true(test_shows(app, "undone"));
+	test_press(app, "C-r");
+	assert_true(test_shows(app, "mixed*"));
+	test_press(app, ": \"preset W8A8\" <Enter>");
+	assert_true(test_shows(app, "│ W8A8*"));
+	test_press(app, "u u");
+	assert_true(test_shows(app, "│ BF16"));
+	test_press(app, "u");
+	assert_true(test_shows(app, "nothing to undo"));
+	test_drop(app);
 }
 
 static void test_prompt(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, ": \"set re:.*mlp.*=\"");
-	assert_true(shows(app, "16 units"));
-	press(app, "\"W8A8\"");
+	test_press(app, ": \"set re:.*mlp.*=\"");
+	assert_true(test_shows(app, "16 units"));
+	test_press(app, "\"W8A8\"");
 	bl_app_resize(app, 6, 20);
 	bl_app_draw(app);
 	bl_app_resize(app, 1, 1);
 	bl_app_draw(app);
 	bl_app_resize(app, 24, 80);
-	assert_true(shows(app, ":set re:.*mlp.*=W8A8"));
-	press(app, "<Enter>");
-	assert_true(shows(app, "16 units changed"));
-	press(app, ": <Up>"); /* history */
-	assert_true(shows(app, ":set re:.*mlp.*=W8A8"));
-	press(app, "<Esc>");
+	assert_true(test_shows(app, ":set re:.*mlp.*=W8A8"));
+	test_press(app, "<Enter>");
+	assert_true(test_shows(app, "16 units changed"));
+	test_press(app, ": <Up>"); /* history */
+	assert_true(test_shows(app, ":set re:.*mlp.*=W8A8"));
+	test_press(app, "<Esc>");
 	assert_false(app->priv->prompt.on);
-	press(app, ": \"snapsho\" <Tab>");
-	assert_true(shows(app, ":snapshot"));
-	press(app, "C-u \"setting hin\" <Tab> <Tab> <Tab>");
-	assert_true(shows(app, ":setting hints=true") || shows(app, ":setting hints=false"));
-	press(app, "C-g");
+	test_press(app, ": \"snapsho\" <Tab>");
+	assert_true(test_shows(app, ":snapshot"));
+	test_press(app, "C-u \"setting hin\" <Tab> <Tab> <Tab>");
+	assert_true(test_shows(app, ":setting hints=true") || test_shows(app, ":setting hints=false"));
+	test_press(app, "C-g");
 	assert_false(app->priv->prompt.on);
 	/* the target of a pattern that matches nothing is said before Enter */
-	press(app, ": \"set re:nothing=W8A8\"");
-	assert_true(shows(app, "nothing") && app->priv->prompt.completion.bad);
-	press(app, "<Enter>");
+	test_press(app, ": \"set re:nothing=W8A8\"");
+	assert_true(test_shows(app, "nothing") && app->priv->prompt.completion.bad);
+	test_press(app, "<Enter>");
 	assert_true(app->priv->message.on && app->priv->message.kind == BL_MSG_ERROR);
-	drop(app);
+	test_drop(app);
 }
 
 static void test_live_filter(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, "f \"dow\"");
-	assert_true(shows(app, " qkv ")); /* not a pattern yet */
-	press(app, "n");
-	assert_false(shows(app, " qkv "));
-	press(app, "<Esc>");
-	assert_true(shows(app, " qkv "));
-	press(app, "f \"down\" <Enter> f \"x\" <Esc>"); /* giving up goes back to the filter there was */
-	assert_false(shows(app, " qkv "));
-	drop(app);
+	test_press(app, "f \"dow\"");
+	assert_true(test_shows(app, " qkv ")); /* not a pattern yet */
+	test_press(app, "n");
+	assert_false(test_shows(app, " qkv "));
+	test_press(app, "<Esc>");
+	assert_true(test_shows(app, " qkv "));
+	test_press(app, "f \"down\" <Enter> f \"x\" <Esc>"); /* giving up goes back to the filter there was */
+	assert_false(test_shows(app, " qkv "));
+	test_drop(app);
 }
 
 static void test_messages(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, ": \"nonsense\" <Enter>");
-	assert_true(shows(app, "there is no command :nonsense"));
-	press(app, "j k"); /* errors stay */
-	assert_true(shows(app, "there is no command :nonsense"));
-	assert_true(shows(app, "C-g dismiss"));
+	test_press(app, ": \"nonsense\" <Enter>");
+	assert_true(test_shows(app, "there is no command :nonsense"));
+	test_press(app, "j k"); /* errors stay */
+	assert_true(test_shows(app, "there is no command :nonsense"));
+	assert_true(test_shows(app, "C-g dismiss"));
 	bl_app_key(app, "<F9>"); /* whatever else happens */
-	assert_true(shows(app, "there is no command :nonsense"));
-	press(app, "8 wait u"); /* until there is news of what was done next */
-	assert_true(shows(app, "undone"));
-	press(app, ": \"nonsense\" <Enter>");
-	assert_true(shows(app, "there is no command :nonsense"));
-	press(app, "<Esc>");
-	assert_false(shows(app, "there is no command :nonsense"));
-	press(app, ": \"p\" <Enter>");
-	assert_true(shows(app, "could be"));
-	press(app, "C-g L");
-	assert_true(shows(app, "there is no command :nonsense")); /* and are in the log */
-	press(app, "q");
+	assert_true(test_shows(app, "there is no command :nonsense"));
+	test_press(app, "8 wait u"); /* until there is news of what was done next */
+	assert_true(test_shows(app, "undone"));
+	test_press(app, ": \"nonsense\" <Enter>");
+	assert_true(test_shows(app, "there is no command :nonsense"));
+	test_press(app, "<Esc>");
+	assert_false(test_shows(app, "there is no command :nonsense"));
+	test_press(app, ": \"p\" <Enter>");
+	assert_true(test_shows(app, "could be"));
+	test_press(app, "C-g L");
+	assert_true(test_shows(app, "there is no command :nonsense")); /* and are in the log */
+	test_press(app, "q");
 	bl_app_message(app, BL_MSG_ERROR,
 		       "a\x1b[31m sentence that is long enough to need more than one row of eighty columns, with the "
 		       "next step at its very end: do this");
-	assert_true(shows(app, "\\x1b[31m sentence"));
-	assert_true(shows(app, "do this"));
-	press(app, ": \"rename x\" <Enter>"); /* not here */
-	assert_true(shows(app, "works on: snapshots"));
-	drop(app);
+	assert_true(test_shows(app, "\\x1b[31m sentence"));
+	assert_true(test_shows(app, "do this"));
+	test_press(app, ": \"rename x\" <Enter>"); /* not here */
+	assert_true(test_shows(app, "works on: snapshots"));
+	test_drop(app);
 }
 
 /* A key that does nothing says so; so does a sequence; the next key takes the sentence away. */
 static void test_keys_that_do_nothing(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
 	size_t lines = bl_log_count();
 	assert_true(bl_app_key(app, "<F9>") & BL_REACT_UNKNOWN);
-	assert_true(shows(app, "F9 does nothing here"));
-	assert_false(shows(app, "C-g dismiss"));
-	press(app, "j");
-	assert_false(shows(app, "does nothing here"));
-	press(app, "g");
-	assert_false(shows(app, "does nothing here"));
+	assert_true(test_shows(app, "F9 does nothing here"));
+	assert_false(test_shows(app, "C-g dismiss"));
+	test_press(app, "j");
+	assert_false(test_shows(app, "does nothing here"));
+	test_press(app, "g");
+	assert_false(test_shows(app, "does nothing here"));
 	assert_true(bl_app_key(app, "<F9>") & BL_REACT_UNKNOWN);
-	assert_true(shows(app, "g F9 does nothing here"));
+	assert_true(test_shows(app, "g F9 does nothing here"));
 	assert_int_equal(bl_log_count(), lines);
-	drop(app);
+	test_drop(app);
 }
 
 static void test_questions(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	press(app, "8 Q");
-	assert_true(shows(app, "not saved"));
-	press(app, "j 8 x Q : <Enter>"); /* a question takes no other keys */
+	test_press(app, "8 Q");
+	assert_true(test_shows(app, "not saved"));
+	test_press(app, "j 8 x Q : <Enter>"); /* a question takes no other keys */
 	assert_true(app->priv->ask.on);
-	press(app, "n");
+	test_press(app, "n");
 	assert_false(app->priv->ask.on || bl_app_should_quit(app));
-	press(app, "Q <Esc>");
+	test_press(app, "Q <Esc>");
 	assert_false(bl_app_should_quit(app));
-	press(app, "Q y");
+	test_press(app, "Q y");
 	assert_true(bl_app_should_quit(app));
-	drop(app);
-	app = make(24, 80, true);
-	press(app, "q"); /* nothing to lose: no question */
+	test_drop(app);
+	app = test_app(24, 80, true);
+	test_press(app, "q"); /* nothing to lose: no question */
 	assert_true(bl_app_should_quit(app));
-	drop(app);
+	test_drop(app);
 }
 
 static void test_paste_and_mouse(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
 	bl_app_paste(app, "Q\ny\n8");
 	assert_false(app->priv->ask.on || bl_app_should_quit(app) || bl_plan_dirty(app->session->plan));
-	press(app, ":");
+	test_press(app, ":");
 	bl_app_paste(app, "snapshot a\nb");
 	assert_true(app->priv->prompt.on); /* the line end is no Enter */
-	assert_true(shows(app, ":snapshot a b"));
-	press(app, "<Esc>");
+	assert_true(test_shows(app, ":snapshot a b"));
+	test_press(app, "<Esc>");
 	bl_app_draw(app);
 	bl_app_mouse(app, BL_MOUSE_CLICK, 4, 10);
-	assert_true(shows(app, "▶  0 gate_up"));
+	assert_true(test_shows(app, "▶  0 gate_up"));
 	bl_app_mouse(app, BL_MOUSE_CLICK, 4, 10);
 	assert_string_equal(bl_app_top(app)->name, "unit");
-	press(app, "<Esc>");
+	test_press(app, "<Esc>");
 	bl_app_draw(app);
 	bl_app_mouse(app, BL_MOUSE_WHEEL_DOWN, 4, 10);
-	assert_true(shows(app, "▶  1 o"));
+	assert_true(test_shows(app, "▶  1 o"));
 	bl_app_mouse(app, BL_MOUSE_CLICK, 400, 10);
 	bl_app_mouse(app, BL_MOUSE_CLICK, 0, 0);
-	drop(app);
+	test_drop(app);
 }
 
 static void test_welcome(void **state)
 {
-	struct bl_app *app = make(24, 80, false);
+	struct bl_app *app = test_app(24, 80, false);
 	struct bl_err err = BL_ERR_INIT;
 
 	(void)state;
 	assert_string_equal(bl_app_top(app)->name, "welcome");
-	assert_true(shows(app, "tiny"));
-	press(app, "8 u S x m"); /* nothing of this has a meaning yet */
+	assert_true(test_shows(app, "tiny"));
+	test_press(app, "8 u S x m"); /* nothing of this has a meaning yet */
 	assert_string_equal(bl_app_top(app)->name, "welcome");
 	assert_int_not_equal(bl_app_open(app, "no-such-folder", &err), BL_OK);
-	assert_true(shows(app, "no-such-folder"));
-	press(app, "<Esc> <Enter>");
+	assert_true(test_shows(app, "no-such-folder"));
+	test_press(app, "<Esc> <Enter>");
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	drop(app);
+	test_drop(app);
 }
 
 static void test_copy(void **state)
 {
-	struct bl_app *app = make(24, 80, true);
+	struct bl_app *app = test_app(24, 80, true);
 	char *text;
 
 	(void)state;
-	press(app, "y");
+	test_press(app, "y");
 	text = bl_app_take_clipboard(app);
 	assert_non_null(text);
 	assert_true(strlen(text) > 3);
 	assert_null(bl_app_take_clipboard(app));
 	bl_free(text);
-	drop(app);
+	test_drop(app);
 }
 
 static void test_quantities(void **state)
 {
-	struct bl_app *app = make(24, 80, false);
+	struct bl_app *app = test_app(24, 80, false);
 	struct bl_quantity q = { .value = 0.414, .origin = BL_MEASURED };
 	char s[24];
 
@@ -360,7 +293,7 @@ static void test_quantities(void **state)
 	assert_string_equal(bl_app_quantity(app, s, &q, 2), "·");
 	app->grid.ascii = true;
 	assert_string_equal(bl_app_quantity(app, s, &q, 2), ".");
-	drop(app);
+	test_drop(app);
 }
 
 /* Every screen, prompt and question, from 1x1 up: drawing neither crashes nor leaves the grid. */
@@ -374,9 +307,9 @@ static void test_every_size(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
-		struct bl_app *app = make(24, 80, true);
+		struct bl_app *app = test_app(24, 80, true);
 
-		press(app, scripts[i]);
+		test_press(app, scripts[i]);
 		for (size_t r = 0; r < sizeof sizes / sizeof sizes[0]; r++)
 			for (size_t c = 0; c < sizeof sizes / sizeof sizes[0]; c++) {
 				if (sizes[r] > 100)
@@ -385,8 +318,8 @@ static void test_every_size(void **state)
 				bl_app_resize(app, sizes[r], sizes[c]);
 				bl_app_draw(app);
 			}
-		press(app, "<Esc> <Esc> j");
-		drop(app);
+		test_press(app, "<Esc> <Esc> j");
+		test_drop(app);
 	}
 }
 
@@ -403,7 +336,7 @@ static void test_script_errors(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		struct bl_app *app = make(24, 80, false);
+		struct bl_app *app = test_app(24, 80, false);
 		struct bl_script s = { .keys_path = "test" };
 		struct bl_str out = { 0 };
 		struct bl_err e = BL_ERR_INIT;
@@ -411,7 +344,7 @@ static void test_script_errors(void **state)
 		assert_int_equal(bl_script_play(app, &s, bad[i].text, strlen(bad[i].text), &out, &e), BL_INVALID);
 		assert_non_null(strstr(e.text, bad[i].says));
 		bl_str_free(&out);
-		drop(app);
+		test_drop(app);
 	}
 	assert_int_equal(bl_script_size("80x24", &rows, &cols, &err), BL_OK);
 	assert_true(rows == 24 && cols == 80);
@@ -443,23 +376,23 @@ static void test_history_text(void **state)
 
 static void test_state_lasts(void **state)
 {
-	struct bl_app *app = make(24, 80, false);
+	struct bl_app *app = test_app(24, 80, false);
 	struct bl_err err = BL_ERR_INIT;
 	size_t n;
 
 	(void)state;
 	bl_app_keep_state(app);
 	assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
-	press(app, ": \"snapshot kept\" <Enter> ");
-	drop(app);
-	app = make(24, 80, false);
+	test_press(app, ": \"snapshot kept\" <Enter> ");
+	test_drop(app);
+	app = test_app(24, 80, false);
 	bl_app_keep_state(app);
 	assert_non_null(strstr(bl_app_recent(app, &n)[0], "tiny"));
 	assert_int_equal(n, 1);
-	press(app, ": <Up>");
-	assert_true(shows(app, ":snapshot kept"));
+	test_press(app, ": <Up>");
+	assert_true(test_shows(app, ":snapshot kept"));
 	assert_true(app->priv->hint_done[BL_ACT_SNAPSHOT_SAVE]);
-	drop(app);
+	test_drop(app);
 }
 
 static void test_bad_user_keys_are_told(void **state)
@@ -472,13 +405,13 @@ static void test_bad_user_keys_are_told(void **state)
 	(void)state;
 	assert_int_equal(bl_mkdirs(dir, 0700, &err), BL_OK);
 	assert_int_equal(bl_write_file(path, keys, strlen(keys), 0600, &err), BL_OK);
-	app = make(24, 80, true);
-	assert_true(shows(app, "no such command"));
-	press(app, "<Esc> j");
-	assert_true(shows(app, "▶  0 qkv")); /* j was taken away */
-	press(app, "X");
-	assert_true(shows(app, "mixed*"));
-	drop(app);
+	app = test_app(24, 80, true);
+	assert_true(test_shows(app, "no such command"));
+	test_press(app, "<Esc> j");
+	assert_true(test_shows(app, "▶  0 qkv")); /* j was taken away */
+	test_press(app, "X");
+	assert_true(test_shows(app, "mixed*"));
+	test_drop(app);
 	unlink(path);
 	bl_free(path);
 	bl_free(dir);
@@ -507,5 +440,5 @@ int main(void)
 		cmocka_unit_test(test_bad_user_keys_are_told),
 	};
 
-	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+	return cmocka_run_group_tests(tests, test_enter_folder, test_leave_folder);
 }

@@ -14,35 +14,15 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "tui/app_private.h"
-#include "tui/script.h"
+#include "tests/unit/tui/support.h"
 
-static const struct bl_session_options options = { .threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR };
-static char folder[] = "/tmp/test_form.XXXXXX";
-static struct bl_settings *settings;
-
-static int enter_folder(void **state)
+static int enter(void **state)
 {
-	static const char *const xdg[] = { "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HF_HOME", "HOME" };
 	struct bl_err err = BL_ERR_INIT;
 
-	(void)state;
-	if (!mkdtemp(folder) || chdir(folder))
+	if (test_enter_folder(state))
 		return -1;
-	for (size_t i = 0; i < sizeof xdg / sizeof xdg[0]; i++)
-		setenv(xdg[i], folder, 1);
-	unsetenv("HF_HUB_CACHE");
-	if (bl_write_file("some text.txt", "one two three\n", 14, 0644, &err) || bl_write_file("rows.jsonl", "{\"text\": \"a b\"}\n", 16, 0644, &err))
-		return -1;
-	return symlink(BL_SOURCE_DIR "/tests/models/tiny-exaone4", "tiny");
-}
-
-static int leave_folder(void **state)
-{
-	(void)state;
-	if (chdir("/"))
-		return -1;
-	bl_remove_tree(folder);
-	return 0;
+	return bl_write_file("some text.txt", "one two three\n", 14, 0644, &err) || bl_write_file("rows.jsonl", "{\"text\": \"a b\"}\n", 16, 0644, &err) ? -1 : 0;
 }
 
 /* ---- words ---- */
@@ -152,43 +132,13 @@ static void steps(void **state)
 
 static struct bl_app *make(bool keep_state)
 {
-	struct bl_app *app;
+	struct bl_app *app = test_app(24, 80, false);
 	struct bl_err err = BL_ERR_INIT;
 
-	settings = bl_settings_new();
-	app = bl_app_new(settings, &options, 24, 80, false);
 	if (keep_state)
 		bl_app_keep_state(app);
 	assert_int_equal(bl_app_open(app, "tiny", &err), BL_OK);
 	return app;
-}
-
-static void drop(struct bl_app *app)
-{
-	bl_app_free(app);
-	bl_settings_free(settings);
-}
-
-static void press(struct bl_app *app, const char *script)
-{
-	struct bl_script s = { .keys_path = "test" };
-	struct bl_str out = { 0 };
-	struct bl_err err = BL_ERR_INIT;
-
-	assert_int_equal(bl_script_play(app, &s, script, strlen(script), &out, &err), BL_OK);
-	bl_str_free(&out);
-}
-
-static bool shows(struct bl_app *app, const char *text)
-{
-	struct bl_str s = { 0 };
-	bool found;
-
-	bl_app_draw(app);
-	bl_grid_dump(&app->grid, &s, false);
-	found = strstr(bl_str_c(&s), text) != NULL;
-	bl_str_free(&s);
-	return found;
 }
 
 static void the_form(void **state)
@@ -196,30 +146,30 @@ static void the_form(void **state)
 	struct bl_app *app = make(false);
 
 	(void)state;
-	press(app, "c");
+	test_press(app, "c");
 	assert_string_equal(bl_app_top(app)->name, "calibrate");
-	assert_true(shows(app, "a adds a file"));
-	press(app, "<Enter>"); /* without data nothing starts, and it says what to do */
-	assert_true(shows(app, "no data to calibrate with"));
-	press(app, "<Esc> a \"rows.jsonl\" <Enter> j <Space> \"8\" <Enter> j <Left> j <Space>");
+	assert_true(test_shows(app, "a adds a file"));
+	test_press(app, "<Enter>"); /* without data nothing starts, and it says what to do */
+	assert_true(test_shows(app, "no data to calibrate with"));
+	test_press(app, "<Esc> a \"rows.jsonl\" <Enter> j <Space> \"8\" <Enter> j <Left> j <Space>");
 	assert_int_equal(bl_app_calib_form(app)->n_files, 1);
 	assert_int_equal(bl_app_calib_form(app)->samples, 8);
 	assert_int_equal(bl_app_calib_form(app)->seqlen, 512);
 	assert_false(bl_app_calib_form(app)->hessians);
-	press(app, "k <Space> \"x\" <Enter>");
-	assert_true(shows(app, "a whole number"));
-	press(app, "<Esc> <Esc>"); /* the message, the screen: the values stay */
+	test_press(app, "k <Space> \"x\" <Enter>");
+	assert_true(test_shows(app, "a whole number"));
+	test_press(app, "<Esc> <Esc>"); /* the message, the screen: the values stay */
 	assert_string_equal(bl_app_top(app)->name, "layers");
-	press(app, "c");
-	assert_true(shows(app, "rows.jsonl"));
-	press(app, "d");
+	test_press(app, "c");
+	assert_true(test_shows(app, "rows.jsonl"));
+	test_press(app, "d");
 	assert_int_equal(bl_app_calib_form(app)->n_files, 0);
-	press(app, "<Esc> e <Space> \"rows.jsonl\" <Enter>");
+	test_press(app, "<Esc> e <Space> \"rows.jsonl\" <Enter>");
 	assert_string_equal(bl_app_top(app)->name, "evaluate");
 	assert_string_equal(bl_app_eval_form(app)->ppl, "rows.jsonl");
-	press(app, "d <Enter>");
-	assert_true(shows(app, "nothing to measure on"));
-	drop(app);
+	test_press(app, "d <Enter>");
+	assert_true(test_shows(app, "nothing to measure on"));
+	test_drop(app);
 }
 
 static void remembered(void **state)
@@ -228,18 +178,18 @@ static void remembered(void **state)
 	char full[256];
 
 	(void)state;
-	press(app, "c a \"some text.txt\" <Enter> <Esc> e <Space> \"rows.jsonl\" <Enter> <Esc>");
-	drop(app);
+	test_press(app, "c a \"some text.txt\" <Enter> <Esc> e <Space> \"rows.jsonl\" <Enter> <Esc>");
+	test_drop(app);
 	app = make(false); /* scripts remember nothing */
 	assert_int_equal(bl_app_calib_form(app)->n_files, 0);
-	drop(app);
+	test_drop(app);
 	app = make(true);
 	assert_int_equal(bl_app_calib_form(app)->n_files, 1);
 	/* the whole path, so that it is found from another folder too */
-	snprintf(full, sizeof full, "%s/some text.txt", folder);
+	snprintf(full, sizeof full, "%s/some text.txt", test_folder);
 	assert_string_equal(bl_app_calib_form(app)->files[0], full);
 	assert_non_null(strstr(bl_app_eval_form(app)->ppl, "/rows.jsonl"));
-	drop(app);
+	test_drop(app);
 }
 
 /* A job that works until it is told to end. */
@@ -260,7 +210,7 @@ static bool comes(struct bl_app *app, const char *text)
 {
 	for (int i = 0; i < 1000; i++) {
 		bl_app_tick(app);
-		if (shows(app, text))
+		if (test_shows(app, text))
 			return true;
 		usleep(10000);
 	}
@@ -276,28 +226,28 @@ static void pause_and_resume(void **state)
 
 	(void)state;
 	bl_app_key(app, "P");
-	assert_true(shows(app, "nothing runs that can be paused"));
+	assert_true(test_shows(app, "nothing runs that can be paused"));
 	uint64_t id = bl_jobs_add(app->session->jobs, &ops, &end, "calibrate 4x64");
 	assert_true(comes(app, "tok/s"));
 	bl_app_key(app, "c"); /* a second one is not begun */
-	assert_true(shows(app, "calibrate 4x64 is running"));
+	assert_true(test_shows(app, "calibrate 4x64 is running"));
 	bl_app_key(app, "<Esc>");
 	bl_app_key(app, "P");
 	assert_true(comes(app, "paused (P goes on)"));
 	assert_true(bl_jobs_view(app->session->jobs, id, &j));
 	assert_int_equal(j.state, BL_JOB_PAUSED);
 	bl_app_key(app, "J");
-	assert_true(shows(app, "paused"));
+	assert_true(test_shows(app, "paused"));
 	bl_app_key(app, "P"); /* the same key, on the list, for the row under the cursor */
 	for (int i = 0; i < 1000 && j.state == BL_JOB_PAUSED; i++, usleep(10000))
 		bl_jobs_view(app->session->jobs, id, &j);
 	assert_int_equal(j.state, BL_JOB_RUNNING);
 	bl_app_key(app, "C-c");
-	assert_true(shows(app, "Cancel calibrate 4x64? (y/n)"));
+	assert_true(test_shows(app, "Cancel calibrate 4x64? (y/n)"));
 	bl_app_key(app, "n");
 	atomic_store(&end, 1);
 	assert_true(comes(app, "calibrate 4x64: done"));
-	drop(app);
+	test_drop(app);
 }
 
 static void completion(void **state)
@@ -319,7 +269,7 @@ static void completion(void **state)
 	assert_string_equal(c.items[0], "rows.jsonl");
 	assert_int_equal(c.from, 12);
 	bl_completion_free(&c);
-	drop(app);
+	test_drop(app);
 }
 
 int main(void)
@@ -330,5 +280,5 @@ int main(void)
 		cmocka_unit_test(pause_and_resume),
 	};
 
-	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+	return cmocka_run_group_tests(tests, enter, test_leave_folder);
 }
