@@ -132,13 +132,16 @@ static void same_bits(void **state)
 	enum { T = 700, K = 640, N = 384 };
 	const struct bk_run_ops *ops = gpu.ops;
 	void *x, *w, *y, *h, *sums;
-	unsigned char *first = malloc((size_t)K * K * 4), *again = malloc((size_t)K * K * 4);
-	uint16_t *raw = malloc((size_t)T * K * 2);
+	unsigned char *first, *again;
+	uint16_t *raw;
 	struct bk_check c = { .state = 7 };
 
 	(void)state;
 	if (!gpu.run || getenv("BL_TEST_SMALL"))
 		skip();
+	first = malloc((size_t)K * K * 4);
+	again = malloc((size_t)K * K * 4);
+	raw = malloc((size_t)T * K * 2);
 	for (int i = 0; i < T * K; i++)
 		raw[i] = (uint16_t)(0x3c00 + (bk_check_bits(&c) & 0x83ff));
 	assert_int_equal(ops->alloc(gpu.run, &x, (size_t)T * K * 2), 0);
