@@ -773,8 +773,110 @@ static int nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_
 	return bk_launched();
 }
 
+static __global__ void diagonal_kernel(float *out, struct view h, int64_t k)
+{
+	const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+
+	if (i < k)
+		out[i] = h.p[i * h.ld + i];
+}
+
+static int diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h)
+{
+	if (h->rows != h->cols)
+		return BK_RUN_REFUSED;
+	diagonal_kernel<<<blocks_of(h->cols, THREADS), THREADS, 0, bk_run_stream(s->run)>>>(out, view_of(h), h->cols);
+	return bk_launched();
+}
+
+/* ---- rows times the inverse ---- */
+
+/* A panel's columns, a row per thread: x := x R⁻ᵀ (BACK, from the last column on) or x R⁻¹, R the panel's own triangle. */
+template <bool BACK> static __global__ void panel_rows_kernel(struct view y, int64_t rows, struct view r, int64_t at, int n)
+{
+	__shared__ float t[PANEL][PANEL + 1];
+	const int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x;
+	float x[PANEL];
+
+	for (int e = (int)threadIdx.x; e < PANEL * PANEL; e += ROWS) {
+		const int i = e / PANEL, j = e % PANEL;
+
+		t[i][j] = i < n && j < n ? r.p[(at + i) * r.ld + at + j] : (i == j);
+	}
+	__syncthreads();
+	if (row >= rows)
+		return;
+#pragma unroll
+	for (int j = 0; j < PANEL; j++)
+		x[j] = j < n ? y.p[row * y.ld + at + j] : 0;
+#pragma unroll
+	for (int q = 0; q < PANEL; q++) {
+		const int j = BACK ? PANEL - 1 - q : q;
+
+		x[j] /= t[j][j];
+#pragma unroll
+		for (int i = 0; i < PANEL; i++)
+			if (BACK ? i < j : i > j)
+				x[i] -= x[j] * (BACK ? t[i][j] : t[j][i]);
+	}
+#pragma unroll
+	for (int j = 0; j < PANEL; j++)
+		if (j < n)
+			y.p[row * y.ld + at + j] = x[j];
+}
+
+/* y Rᵀ⁻¹ from the last panel to the first, then R⁻¹ from the first to the last. */
+static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+{
+	const int64_t k = r->cols, rows = y->rows, panels = (k + PANEL - 1) / PANEL;
+	cudaStream_t stream = bk_run_stream(s->run);
+	int error = 0;
+
+	if (r->rows != k || y->cols != k)
+		return BK_RUN_REFUSED;
+	for (int64_t p = panels - 1; p >= 0 && !error; p--) {
+		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL, rest = k - at - n;
+		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, at + n, rows, rest), right = part(r, at, at + n, n, rest);
+
+		if (rest > 0)
+			error = s->ops->gemm(s->run, &here, &done, 0, &right, 1, -1, 1, NULL);
+		if (!error) {
+			panel_rows_kernel<true><<<blocks_of(rows, ROWS), ROWS, 0, stream>>>(view_of(y), rows, view_of(r), at, (int)n);
+			error = bk_launched();
+		}
+	}
+	for (int64_t p = 0; p < panels && !error; p++) {
+		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL;
+		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, 0, rows, at), above = part(r, 0, at, at, n);
+
+		if (at > 0)
+			error = s->ops->gemm(s->run, &here, &done, 0, &above, 0, -1, 1, NULL);
+		if (!error) {
+			panel_rows_kernel<false><<<blocks_of(rows, ROWS), ROWS, 0, stream>>>(view_of(y), rows, view_of(r), at, (int)n);
+			error = bk_launched();
+		}
+	}
+	return error;
+}
+
+static __global__ void add_scaled_kernel(struct view y, struct view x, int64_t cols, float a)
+{
+	const int64_t row = blockIdx.x;
+
+	for (int64_t k = threadIdx.x; k < cols; k += THREADS)
+		y.p[row * y.ld + k] += a * x.p[row * x.ld + k];
+}
+
+static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a)
+{
+	if (x->rows != y->rows || x->cols != y->cols)
+		return BK_RUN_REFUSED;
+	add_scaled_kernel<<<(unsigned)y->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(y), view_of(x), y->cols, a);
+	return bk_launched();
+}
+
 static const struct bk_solve_ops ops = {
-	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, diff, nonfinite,
+	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, diff, nonfinite, diagonal, solve_rows, add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

@@ -58,6 +58,10 @@ struct bk_solve_ops {
 	/* w float32. found [2] in the run's memory, zeroed by the caller: += how many elements are not finite, max= 1 + N K - the index of the first of them, counted
 	 * from 0 row by row. They become 0. */
 	int (*nonfinite)(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
+	int (*diagonal)(const struct bk_solve *s, float *out, const struct bk_mat *h); /* out [K] in the run's memory */
+	/* y [N, K] := y (R Rᵀ)⁻¹, r as factor made it */
+	int (*solve_rows)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
+	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);

@@ -636,6 +636,59 @@ static int nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_
 	return 0;
 }
 
+static int diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h)
+{
+	(void)s;
+	if (h->rows != h->cols)
+		return BK_RUN_REFUSED;
+	for (int64_t k = 0; k < h->cols; k++)
+		out[k] = row_f(h, k)[k];
+	return 0;
+}
+
+struct rows_args { const struct bk_mat *y, *r; };
+
+static void solve_tile(void *arg, size_t tile)
+{
+	const struct rows_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->y->rows - row0 < TILE ? a->y->rows - row0 : TILE;
+	const int k = (int)a->y->cols, ldr = (int)a->r->ld, ldy = (int)a->y->ld;
+
+	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
+	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
+}
+
+static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+{
+	struct rows_args a = { y, r };
+
+	if (r->rows != r->cols || r->rows != y->cols || y->cols > INT32_MAX / 2)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(y->rows), solve_tile, &a);
+	return 0;
+}
+
+struct add_args { const struct bk_mat *y, *x; float a; };
+
+static void add_tile(void *arg, size_t tile)
+{
+	const struct add_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->y->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t k = 0; k < a->y->cols; k++)
+			row_f(a->y, i)[k] += a->a * row_f(a->x, i)[k];
+}
+
+static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale)
+{
+	struct add_args a = { y, x, scale };
+
+	if (x->rows != y->rows || x->cols != y->cols)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(y->rows), add_tile, &a);
+	return 0;
+}
+
 static const struct bk_solve_ops ops = {
 	.size = sizeof(struct bk_solve_ops),
 	.permute_sym = permute_sym,
@@ -648,6 +701,9 @@ static const struct bk_solve_ops ops = {
 	.loss = loss,
 	.diff = diff,
 	.nonfinite = nonfinite,
+	.diagonal = diagonal,
+	.solve_rows = solve_rows,
+	.add_scaled = add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

@@ -10,7 +10,7 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_BLOCK, P_COUNT };
+enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_INPUTS, P_QEP, P_BLOCK, P_COUNT };
 enum { ORDER_STATIC, ORDER_NONE };
 enum { OBSERVER_HESSIAN, OBSERVER_MSE, OBSERVER_MINMAX };
 
@@ -33,6 +33,10 @@ static const struct bl_param params[P_COUNT] = {
 		       .sentence = "Sweeps of coordinate descent in each round." },
 	[P_FULL] = { .name = "full_range", .type = BL_PARAM_BOOL, .fallback = "false",
 		     .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative)." },
+	[P_INPUTS] = { .name = "inputs", .type = BL_PARAM_CHOICE, .fallback = "base", .choices = "base|quantized",
+		       .sentence = "Whose inputs count: the base model's, or those of the model as quantized up to the block." },
+	[P_QEP] = { .name = "qep_alpha", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1,
+		    .sentence = "inputs=quantized: how much of what the inputs have lost the weights make up for before they are rounded." },
 	[P_BLOCK] = { .name = "block_size", .type = BL_PARAM_INT, .fallback = "128", .min = 1, .max = 65536,
 		      .sentence = "Known from recipes: columns between two matrix products; it changes no result and is not used." },
 };
