@@ -8,7 +8,7 @@
 
 #include "core/session/private.h"
 #include "core/session/run.h"
-#include "core/solve/solve.h"
+#include "core/solve/batch.h"
 
 /* --- shared values: immutable, counted --- */
 struct bl_live_calib { /* a finished calibration */
@@ -109,6 +109,8 @@ struct bl_live {
 	uint64_t weight_bytes;
 	struct bl_live_weights *weights;    /* solved ones, per unit */
 	struct bl_live_hessians *hessians;  /* on the device */
+	struct bl_solve_seconds solve_seconds; /* of the newest quantize job, when it has ended */
+	char (*trusted)[65];                /* lock; [n_units]: key of the solved unit that is known to be whole */
 	struct bl_live_states *states;      /* hidden states of the kept windows */
 
 	/* calibration */
@@ -159,6 +161,7 @@ void bl_live_wake(struct bl_session *s);                     /* screen's thread:
 /* --- device (device.c); main lane --- */
 /* The forward on the wanted device under a limit (0: the session's), opened when it is not; NULL on error. Clears `cancel`. */
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err);
+bool bl_live_engine(struct bl_live *l, uint64_t limit, struct bl_err *err); /* the device alone */
 void bl_live_drop_forward(struct bl_live *l); /* and all that lives on it */
 /* After an error of device work: true when it can be tried again with less memory at once. A lost device is closed and remembered, the sentence completed. */
 bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err);
@@ -177,6 +180,9 @@ void bl_live_weights_free(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
+/* To and from the cache; what this process has seen to be whole is not summed again. */
+enum bl_status bl_live_load_solved(struct bl_live *l, const struct bl_solve_request *rq, const char *key, struct bl_solved **out, struct bl_err *err);
+enum bl_status bl_live_save_solved(struct bl_live *l, const struct bl_solved *u, const char *key, struct bl_err *err);
 struct bl_solve_request bl_live_request(const struct bl_session *s, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
 /* Units whose method asks for the inputs of the model as quantized so far (propagate.c): what they depend on, and all of a plan solved block by block into
  * the cache (those selected, and what comes before them). */

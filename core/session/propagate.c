@@ -159,7 +159,7 @@ static enum bl_status solve(struct streams *s, int kind, struct bl_solved **out,
 	rq.chain = chain;
 	bl_solved_key(key, &rq, bl_calib_key_of(s->calib), "");
 	if (!s->want[kind])
-		return bl_solved_load(out, &rq, s->l->cache_dir, key, err);
+		return bl_live_load_solved(s->l, &rq, key, out, err);
 	rq.h_device = s->h[kind];
 	rq.cross_device = s->corrected[kind] ? s->cross[kind] : NULL;
 	rq.correct = bl_live_inputs(s->l, c).correct;
@@ -167,9 +167,7 @@ static enum bl_status solve(struct streams *s, int kind, struct bl_solved **out,
 	rq.cancel = bl_job_cancel_flag(s->job);
 	if (bl_solve_unit(out, s->e, &rq, err))
 		return err->status;
-	if (*(*out)->report)
-		bl_log(BL_LOG_WARN, "%s", (*out)->report);
-	if (bl_solved_save(*out, s->l->cache_dir, key, &unsaved))
+	if (bl_live_save_solved(s->l, *out, key, &unsaved))
 		bl_log(BL_LOG_WARN, "a solved unit is not kept: %s", unsaved.text);
 	return BL_OK;
 }
@@ -214,7 +212,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 		if (!in.quantized)
 			continue;
 		bl_solved_key(key, &rq, bl_calib_key_of(s->calib), "");
-		s->want[k] = bl_solved_load(&u, &rq, s->l->cache_dir, key, &ignored) != BL_OK;
+		s->want[k] = bl_live_load_solved(s->l, &rq, key, &u, &ignored) != BL_OK;
 		s->corrected[k] = s->want[k] && in.correct > 0;
 		bl_solved_free(u);
 	}

@@ -184,10 +184,10 @@ static void stored_and_read_back(void **state)
 	bl_solved_key(key, &rq, "calibration", "cpu");
 	bl_solved_key(key2, &other, "calibration", "cpu");
 	assert_string_not_equal(key, key2);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_NOT_FOUND);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_NOT_FOUND);
 	bl_err_clear(&err);
 	assert_int_equal(bl_solved_save(s, f->dir, key, &err), BL_OK);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_OK);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_OK);
 	assert_memory_equal(s->codes, back->codes, (size_t)(s->rows * s->cols));
 	assert_memory_equal(s->scales, back->scales, (size_t)(s->rows * s->spr) * sizeof(float));
 	assert_memory_equal(s->zeros, back->zeros, (size_t)(s->rows * s->spr));
@@ -204,7 +204,7 @@ static void stored_and_read_back(void **state)
 		fseek(file, (long)at, SEEK_SET);
 		fputc(c ^ 0x10, file);
 		fclose(file);
-		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_MISMATCH);
 		bl_err_clear(&err);
 		file = fopen(path, "r+b");
 		fseek(file, (long)at, SEEK_SET);
@@ -212,7 +212,7 @@ static void stored_and_read_back(void **state)
 		fclose(file);
 	}
 	assert_int_equal(truncate(path, 100), 0);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_MISMATCH);
 	bl_solved_free(s);
 }
 
