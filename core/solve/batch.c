@@ -170,6 +170,16 @@ static bool room_for_both(struct many *m, const struct bl_solve_request *now, co
 	return waiting + working <= bl_engine_available(m->b->e);
 }
 
+static enum bl_status begin_early(struct many *m, size_t i, const struct bl_solve_request *now, struct bl_solve_request *next, struct bl_solve_job **job,
+				  struct bl_err *err)
+{
+	if (!room_for_both(m, now, next))
+		return BL_OK;
+	if (m->b->moments && (m->b->moments(m->b->ctx, i, next, true, err) || !next->h_device))
+		return err->status;
+	return bl_solve_begin(job, m->b->e, next, err);
+}
+
 static enum bl_status one(struct many *m, size_t i, struct bl_solve_job **job, struct bl_solve_request *rq, struct bl_err *err)
 {
 	struct bl_solve_request next = { .unit = -1 };
@@ -178,12 +188,16 @@ static enum bl_status one(struct many *m, size_t i, struct bl_solve_job **job, s
 	uint64_t start = bl_now_ns();
 	int buffer = -1;
 
+	if (!*job && m->b->moments && m->b->moments(m->b->ctx, i, rq, false, err))
+		return err->status;
+	m->seconds->moments += (double)(bl_now_ns() - start) * 1e-9;
+	start = bl_now_ns();
 	if ((!*job && bl_solve_begin(job, m->b->e, rq, err)) || bl_solve_ready(*job, err))
 		return err->status;
 	m->seconds->up += (double)(bl_now_ns() - start) * 1e-9;
 	if (i + 1 < m->b->n && next_request(m, &next, err))
 		return err->status;
-	if (next.unit >= 0 && room_for_both(m, rq, &next) && bl_solve_begin(&waiting, m->b->e, &next, err))
+	if (next.unit >= 0 && begin_early(m, i + 1, rq, &next, &waiting, err))
 		return err->status;
 	buffer = take_buffer(m, err);
 	start = bl_now_ns();
