@@ -73,10 +73,14 @@ void bl_forward_prefetch(struct bl_forward *f, int block, const struct bl_weight
  * float32 with fp32; final cap applied), valid during the call. max_rows: rows per chunk, 0: chosen. */
 struct bl_head_sink { void *ctx; enum bl_status (*rows)(void *ctx, int64_t first, const struct bk_mat *logits, struct bl_err *err); };
 enum bl_status bl_pass_head(struct bl_pass *p, const int64_t *tokens, int64_t n, int64_t max_rows, const struct bl_head_sink *sink, struct bl_err *err);
-/* Logits of base and other side by side, for the same tokens of two passes over the same sequences. */
+/* Logits of base and other side by side, for the same tokens of two passes over the same sequences. kept (may be NULL): base's logits stay there from one
+ * call to the next, which must be for the same tokens in the same chunks; rows are the bits that a call without it makes. */
+struct bl_head_kept { char *logits; int64_t rows; bool filled; };
+void bl_head_keep(struct bl_head_kept *k, struct bl_forward *f, int64_t n); /* of n tokens, when a quarter of what is free holds them; else nothing is kept */
+void bl_head_drop(struct bl_head_kept *k, struct bl_forward *f);
 struct bl_head_pair { void *ctx; enum bl_status (*rows)(void *ctx, int64_t first, const struct bk_mat *p, const struct bk_mat *q, struct bl_err *err); };
 enum bl_status bl_pass_head_pair(struct bl_pass *base, struct bl_pass *other, const int64_t *tokens, int64_t n, int64_t max_rows, const struct bl_head_pair *sink,
-				 struct bl_err *err);
+				 struct bl_head_kept *kept, struct bl_err *err);
 /* The final norm alone on all hidden states, in place (to write hidden states as references do). */
 enum bl_status bl_pass_final_norm(struct bl_pass *p, struct bl_err *err);
 
