@@ -107,6 +107,7 @@ struct bl_live {
 	atomic_int cancel;                  /* of the forward */
 	int64_t batch_tokens;               /* 0: chosen */
 	uint64_t weight_bytes;
+	uint64_t host_bytes;                /* that hidden states may take; 0: no bound */
 	struct bl_live_weights *weights;    /* solved ones, per unit */
 	struct bl_live_hessians *hessians;  /* on the device */
 	struct bl_solve_seconds solve_seconds; /* of the newest quantize job, when it has ended */

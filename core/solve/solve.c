@@ -67,7 +67,7 @@ static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 	if (rq->scheme.number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, &rq->scheme));
 	k->method = bl_registry_method(rq->registry, rq->method);
-	if (!k->method || !bl_method_whole(rq->registry, k->method))
+	if (!k->method || !bl_method_whole(rq->registry, k->method) || bl_method_trains(rq->registry, k->method))
 		return bl_fail(err, BL_NOT_FOUND, "method \"%s\" does not solve whole units, or is not among the plugins", rq->method);
 	k->grid = bl_grid_of(&rq->scheme);
 	if (k->grid.group && n % k->grid.group)
