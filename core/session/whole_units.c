@@ -32,7 +32,7 @@ static void put_chain(struct bl_live *l, struct bl_solve_request *rq, const stru
 {
 	struct bl_live_plan *p;
 
-	if (!bl_live_inputs(l, c).quantized)
+	if (!bl_live_inputs(l, rq->unit, c).quantized)
 		return;
 	pthread_mutex_lock(&l->lock);
 	p = l->plan ? bl_live_plan_ref(l->plan) : NULL;
@@ -133,8 +133,8 @@ enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_
 	}
 	if (!bl_live_load_solved(l, &rq, key, out, err))
 		goto done;
-	if (rq.chain) {
-		bl_err_prefix(err, "%s is solved after the blocks before it (`bitlathe quantize` does it)", l->s->model->units[unit].name);
+	if (bl_live_streamed(l, unit, c)) {
+		bl_err_prefix(err, "%s is solved while the data go through the model (`bitlathe quantize` does it)", l->s->model->units[unit].name);
 		goto done;
 	}
 	bl_err_clear(err); /* not there, or damaged: solved (again) */
