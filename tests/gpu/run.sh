@@ -22,7 +22,7 @@ trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
 [ -n "$cuda_lib" ] || cuda_lib=$(dirname "$(find / -xdev -name 'libcublasLt.so.1[23]' 2>/dev/null | head -n 1)" 2>/dev/null)
-export LD_LIBRARY_PATH=$work/lib:${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=$work/shared
+export PATH=$PATH:$here/bin LD_LIBRARY_PATH=$work/lib:${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=$work/shared
 echo "device: $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU')"
 echo "cpu: $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) cores"
 one() { # name, command...
@@ -112,8 +112,8 @@ stage_limits() {
 }
 stage_tour() {
 	model
-	one tour env BL_BIN="$here/bitlathe" BL_TOUR_CACHE="$big/tour-cache" OUT="$log" bash "$top/tests/gpu/tour.sh" "$big/exaone-1.2b" ${BL_GPU_SHAPE:+24 256}
-	tail -n 12 "$log/tour.log"
+	if TMPDIR=$big BL_BIN=$here/bitlathe OUT=$log bash "$top/tests/gpu/tour.sh" "$big/exaone-1.2b" ${BL_GPU_SHAPE:+24 256} >"$log/tour.log" 2>&1; then echo "ok    tour"; else echo "FAIL  tour"; fails=$((fails + 1)); fi
+	tail -n 14 "$log/tour.log"
 }
 for s in $stages; do "stage_$s"; done
 echo "$fails failed"
