@@ -193,8 +193,8 @@ static enum bl_status run_blocks(struct bl_live_turn *t, struct bl_live_states *
 		}
 		if (into && b % st->stride == 0 && b > from && store(l, &into[b / st->stride], prefix_of(l, a, b), st->work, err))
 			break;
-		if (solve_block(l, a, b, &set, err) == BL_OK)
-			bl_pass_block(st->work, b, &set, &tap, err);
+		if (solve_block(l, a, b, &set, err) == BL_OK && bl_pass_block(st->work, b, &set, &tap, err) == BL_OK)
+			bl_engine_check(&l->engine, l->engine.ops->wait(l->engine.run), "the effect of a plan", err); /* what is queued cannot make room for an edit */
 		release_set(&set);
 	}
 	bl_free(set.of);

@@ -218,6 +218,9 @@ static void offloaded(void **state)
 	machine_open(&small, 2, limit);
 	a.weight_bytes = 1;
 	same_as(&want, &small, &a, "hidden states with the host");
+	a.host_bytes = N_SEQ * LENGTH * (uint64_t)tiny->config.hidden * 4 - 1;
+	a.spill_dir = "/tmp";
+	same_as(&want, &small, &a, "hidden states in a file");
 	machine_close(&small);
 	outcome_free(&want);
 }
