@@ -25,8 +25,11 @@ struct bl_cli {
 
 /* argument: plan file or model; with --preset, --recipe, --set, --config, --format, --allow-nonfinite, --target applied. */
 enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err);
-/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration. */
-enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err);
+struct bl_calib_request;
+/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration, or on data. */
+enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err);
+/* Writes the plan, whose units are solved, to --output. */
+enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err);
 /* Runs fn(ctx) on a thread of its own while this one shows progress and watches for signals and the time limit (then progress->cancel is set
  * and the outcome becomes BL_CANCELLED, BL_TERMINATED or BL_TIMEOUT). */
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx,

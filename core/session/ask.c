@@ -413,6 +413,7 @@ void bl_live_close(struct bl_session *s)
 	bl_free(l->old_inputs);
 	bl_free(l->queue);
 	bl_free(l->device);
+	bl_free(l->trusted);
 	bl_free(l->program_dir);
 	bl_free(l->cache_dir);
 	pthread_cond_destroy(&l->watch_change);

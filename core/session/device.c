@@ -200,6 +200,8 @@ static enum bl_status open_engine(struct bl_live *l, uint64_t limit, struct bl_e
 	return BL_OK;
 }
 
+bool bl_live_engine(struct bl_live *l, uint64_t limit, struct bl_err *err) { return open_engine(l, limit ? limit : l->memory_limit, err) == BL_OK; }
+
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err)
 {
 	struct bl_forward_options o = {.batch_tokens = l->batch_tokens, .weight_bytes = l->weight_bytes, .host_bytes = l->host_bytes,

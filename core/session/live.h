@@ -8,7 +8,7 @@
 
 #include "core/session/private.h"
 #include "core/session/run.h"
-#include "core/solve/solve.h"
+#include "core/solve/batch.h"
 
 /* --- shared values: immutable, counted --- */
 struct bl_live_calib { /* a finished calibration */
@@ -110,6 +110,9 @@ struct bl_live {
 	uint64_t host_bytes;                /* that hidden states may take; 0: no bound */
 	struct bl_live_weights *weights;    /* solved ones, per unit */
 	struct bl_live_hessians *hessians;  /* on the device */
+	struct bl_solve_seconds solve_seconds; /* of the newest quantize job, when it has ended */
+	char direct_key[65];                /* lock; what units were solved on as it went by, "": stored calibrations count */
+	char (*trusted)[65];                /* lock; [n_units]: key of the solved unit that is known to be whole */
 	struct bl_live_states *states;      /* hidden states of the kept windows */
 
 	/* calibration */
@@ -153,6 +156,7 @@ void bl_live_close(struct bl_session *s); /* after */
 void bl_live_tick(struct bl_session *s);
 /* The plan as it is, published to the main lane when it changed. Screen's thread. */
 void bl_live_publish(struct bl_session *s);
+enum bl_status bl_live_take_up(struct bl_live *l, const char *key, struct bl_err *err); /* a stored calibration, now */
 void bl_live_start_adopting(struct bl_session *s);           /* a stored calibration, in the background */
 struct bl_live_calib *bl_live_get_calib(struct bl_live *l); /* counted, NULL: none */
 void bl_live_wake(struct bl_session *s);                     /* screen's thread: starts the live job when it is not there */
@@ -160,6 +164,7 @@ void bl_live_wake(struct bl_session *s);                     /* screen's thread:
 /* --- device (device.c); main lane --- */
 /* The forward on the wanted device under a limit (0: the session's), opened when it is not; NULL on error. Clears `cancel`. */
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err);
+bool bl_live_engine(struct bl_live *l, uint64_t limit, struct bl_err *err); /* the device alone */
 void bl_live_drop_forward(struct bl_live *l); /* and all that lives on it */
 /* After an error of device work: true when it can be tried again with less memory at once. A lost device is closed and remembered, the sentence completed. */
 bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err);
@@ -178,12 +183,19 @@ void bl_live_weights_free(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
+/* To and from the cache; what this process has seen to be whole is not summed again. */
+enum bl_status bl_live_load_solved(struct bl_live *l, const struct bl_solve_request *rq, const char *key, struct bl_solved **out, struct bl_err *err);
+enum bl_status bl_live_save_solved(struct bl_live *l, const struct bl_solved *u, const char *key, struct bl_err *err);
+bool bl_live_solved_key(struct bl_live *l, const struct bl_solve_request *rq, char key[65]);
+enum bl_status bl_live_no_calibration(const struct bl_session *s, int unit, const struct bl_choice *c, struct bl_err *err);
 struct bl_solve_request bl_live_request(const struct bl_session *s, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
-/* Units whose method asks for the inputs of the model as quantized so far (propagate.c): what they depend on, and all of a plan solved block by block into
+/* Units whose method asks for the inputs of the model as quantized so far (stream.c): what they depend on, and all of a plan solved block by block into
  * the cache (those selected, and what comes before them). */
 struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, const struct bl_choice *c);
 void bl_live_chain(char chain[65], const struct bl_live *l, const struct bl_live_plan *p, int block);
-enum bl_status bl_live_propagate(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const uint8_t *selected, struct bl_live_calib *calib, struct bl_err *err);
+/* What the data are; direct: no Hessians are stored, units that ask for the base's inputs are solved from its stream too. */
+struct bl_live_source { const int32_t *ids; int64_t windows, len; const char *key; bool direct; };
+enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const uint8_t *selected, const struct bl_live_source *source, struct bl_err *err);
 /* All such units of a plan, [n_units], NULL where there is none. */
 struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *p, struct bl_job *j, struct bl_err *err);
 void bl_live_solved_plan_free(struct bl_solved **all, int n);

@@ -7,6 +7,7 @@
 #include "core/calib/calib.h"
 #include "core/evaluate/evaluate.h"
 #include "core/session/session.h"
+#include "core/solve/batch.h"
 
 /* --- device --- */
 struct bl_device_view {          /* copied; NVML when it can be loaded, else what the driver tells */
@@ -108,8 +109,10 @@ const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, b
 
 /* --- units whose method sees them whole (needs a calibration with Hessians) --- */
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
-/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. Job id; 0: there are none. */
-uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected);
+/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. data: what their moments are of, which are made while the data go through the
+ * model and not stored (a stored calibration of them is used); NULL: the calibration in use. Job id; 0: there are none. */
+uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data);
+const struct bl_solve_seconds *bl_session_solve_seconds(const struct bl_session *s); /* where the time of the newest such job went, when it has ended */
 /* All such units of the plan from the cache, [n_units], NULL where there is none (bl_session_solved_free); NULL with err when one is not solved. */
 struct bl_solved **bl_session_solved(struct bl_session *s, struct bl_err *err);
 void bl_session_solved_free(struct bl_session *s, struct bl_solved **all); /* NULL is fine */

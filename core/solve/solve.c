@@ -211,6 +211,22 @@ static enum bl_status sum_losses(struct bl_solve_job *k, double *sum, struct bl_
 	return err->status;
 }
 
+/* The loss of the weights themselves is not a number: the Hessian has such elements, or the weights are too large for float32 sums. */
+static enum bl_status say_overflow(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat h = hessian(k);
+	uint64_t found[2];
+
+	if (bl_engine_check(k->e, k->e->ops->zero(k->e->run, k->found, sizeof found), "counting", err) ||
+	    bl_engine_check(k->e, k->e->solve->nonfinite(&k->dev.solve, k->found, &h), "counting", err) ||
+	    bl_engine_check(k->e, k->e->ops->get(k->e->run, found, k->found, sizeof found), "counting", err))
+		return err->status;
+	if (!found[0])
+		return bl_fail(err, BL_INVALID, "%s: products of its weights and inputs overflow float32; rtn rounds it without them", k->u->name);
+	return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
+		       (long long)((int64_t)(1 + (uint64_t)(h.rows * h.cols) - found[1]) / h.cols));
+}
+
 /* What is not finite is found here, once, wherever it came from. */
 static enum bl_status look(struct bl_solve_job *k, struct bl_err *err)
 {
@@ -232,9 +248,7 @@ static enum bl_status look(struct bl_solve_job *k, struct bl_err *err)
 		if (!isfinite(k->diagonal[i]) || k->diagonal[i] < 0)
 			return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
 				       (long long)i);
-	if (!isfinite(k->base))
-		return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite: the calibration saw overflowing activations", k->u->name);
-	return BL_OK;
+	return isfinite(k->base) ? BL_OK : say_overflow(k, err);
 }
 
 /* W := W + a W (G - H) (H + damp)^-1, G = sum x y^T, in two products and two triangles. */

@@ -9,7 +9,7 @@ BL_COMMAND(check,     "check",     "PLAN",              1, 1, "Only the rules of
 BL_COMMAND(calibrate, "calibrate", "MODEL",             1, 16, "Run the model over data; keep ranges, moments, Hessians, block inputs.")
 BL_COMMAND(evaluate,  "evaluate",  "MODEL or PLAN",     1, 16, "Measure: perplexity, distance to the base model, multiple choice.")
 BL_COMMAND(tokenize,  "tokenize",  "MODEL",             1, 1, "What the model sees of a text: ids and pieces, templates rendered.")
-BL_COMMAND(quantize,  "quantize",  "PLAN",              1, 1, "Solve the units whose method needs a calibration, into the cache.")
+BL_COMMAND(quantize,  "quantize",  "PLAN",              1, 16, "Solve the units whose method needs a calibration (stored, or made on --data); with -o export too.")
 BL_COMMAND(export,    "export",    "PLAN",              1, 1, "Write, read back, prove, rename into place.")
 BL_COMMAND(verify,    "verify",    "DIR or FILE.zip",   1, 1, "The same proof for any checkpoint, whoever wrote it.")
 BL_COMMAND(diff,      "diff",      "A B",               2, 2, "Two plans, snapshots (PLAN@NAME) or checkpoints, unit by unit.")

@@ -185,7 +185,7 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 		return err->status;
 	if (!w.rq.n_data)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
-	if (!bl_cli_solve(c, w.s, NULL, err) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
+	if (!bl_cli_solve(c, w.s, NULL, NULL, err) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
 		if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
