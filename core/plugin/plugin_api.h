@@ -27,6 +27,9 @@ struct bl_param {
 	const char *choices;     /* CHOICE: "minmax|mse" */
 	const char *sentence;    /* one sentence for help and forms */
 };
+/* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
+ * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
+ * of the way to those that make up best for what quantized inputs have lost. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
@@ -107,7 +110,7 @@ struct bl_device {
 	const char *(*permute_cols)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *from, const int32_t *order, int back);
 	const char *(*scale_search)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
 				    const struct bl_scale_search *how);
-	/* codes and e = w - w^, column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
+	/* codes and e = w - w^ (may take w's place), column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
 	const char *(*round)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r, const float *scales,
 			     const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g);
 	/* coordinate descent on codes and e; h: both triangles */
@@ -118,6 +121,9 @@ struct bl_device {
 			     const int8_t *zeros, const struct bl_grid *g);
 	const char *(*loss)(const struct bl_device *d, double *per_row_on_device, const struct bl_dm *e, const struct bl_dm *h);
 	int (*cancelled)(const struct bl_device *d);
+	/* scale_search by sum weight * |w - Q(w)|^norm (since 0.2: look at `size`) */
+	const char *(*scale_search_norm)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+					 const struct bl_scale_search *how, double norm);
 };
 
 struct bl_method_unit { /* one call: all rows of what shares an input */
