@@ -278,6 +278,8 @@ static void choice_text(struct bl_str *t, const struct bl_unit *u, const struct 
 	char scheme[BL_SCHEME_NAME_MAX];
 
 	bl_str_addf(t, "%s|%s|%s|%s|%d", u->name, bl_scheme_name(scheme, &c->scheme), c->method, c->params, zero);
+	if (*bl_choice_stages(c))
+		bl_str_addf(t, "|%s", bl_choice_stages(c));
 }
 
 static void key_of(char key[65], const char *what, const struct bl_unit *u, const struct bl_choice *c, bool zero)

@@ -14,9 +14,9 @@ bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice 
 	return m && bl_method_whole(&s->registry, m);
 }
 
-static struct bl_solve_request request(const struct bl_session *s, int unit, const struct bl_choice *c, bool zero)
+static struct bl_solve_request request(const struct bl_session *s, const struct bl_fold *f, int unit, const struct bl_choice *c, bool zero)
 {
-	return (struct bl_solve_request){.registry = &s->registry, .model = s->model, .unit = unit, .scheme = c->scheme, .method = c->method,
+	return (struct bl_solve_request){.registry = &s->registry, .model = f ? bl_fold_model(f) : s->model, .unit = unit, .scheme = c->scheme, .method = c->method,
 					 .params = c->params ? c->params : "", .zero_nonfinite = zero};
 }
 
@@ -29,54 +29,61 @@ static enum bl_status no_calibration(const struct bl_session *s, int unit, const
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err)
 {
 	struct bl_live_calib *calib = bl_live_get_calib(l);
-	struct bl_solve_request rq = request(l->s, unit, c, zero);
+	struct bl_fold *f = NULL;
 	char key[65];
 
 	if (!calib || !bl_calib_has_hessians(calib->c)) {
 		no_calibration(l->s, unit, c, err);
-	} else {
+	} else if (!bl_live_fold(l, c, &f, err)) {
+		struct bl_solve_request rq = request(l->s, f, unit, c, zero);
 		bl_solved_key(key, &rq, bl_calib_key_of(calib->c), "");
 		bl_solved_load(out, &rq, l->cache_dir, key, err);
 	}
+	bl_fold_unref(f);
 	bl_live_calib_unref(calib);
 	return err->status;
 }
 
-static enum bl_status solve_now(struct bl_live *l, struct bl_solve_request *rq, const struct bl_calib *calib, struct bl_solved **out, struct bl_err *err)
+static enum bl_status solve_now(struct bl_live *l, struct bl_solve_request *rq, const struct bl_fold *f, const struct bl_calib *calib, struct bl_solved **out, struct bl_err *err)
 {
-	for (;;) {
-		if (!bl_live_forward(l, 0, err))
-			return err->status;
-		rq->tokens = bl_calib_tokens(calib);
-		if (bl_calib_hessian(calib, rq->unit, &rq->h, err) || !bl_solve_unit(out, &l->engine, rq, err) || !bl_live_failed(l, 1, err))
-			return err->status;
+	float *own = NULL;
+
+	rq->tokens = bl_calib_tokens(calib);
+	if (f ? bl_fold_hessian(f, calib, rq->unit, &rq->h, &own, err) : bl_calib_hessian(calib, rq->unit, &rq->h, err))
+		return err->status;
+	while (bl_live_forward(l, 0, err) && bl_solve_unit(out, &l->engine, rq, err) && bl_live_failed(l, 1, err))
 		bl_err_clear(err); /* with less memory taken by weights */
-	}
+	bl_free(own);
+	return err->status;
 }
 
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err)
 {
 	struct bl_live_calib *calib = bl_live_get_calib(l);
-	struct bl_solve_request rq = request(l->s, unit, c, zero);
 	struct bl_err unsaved = BL_ERR_INIT;
+	struct bl_fold *f = NULL;
 	char key[65];
 
-	rq.cancel = cancel;
 	if (!calib || !bl_calib_has_hessians(calib->c)) {
 		no_calibration(l->s, unit, c, err);
 		goto done;
 	}
+	if (bl_live_fold(l, c, &f, err))
+		goto done;
+	struct bl_solve_request rq = request(l->s, f, unit, c, zero);
+	rq.cancel = cancel;
 	bl_solved_key(key, &rq, bl_calib_key_of(calib->c), "");
 	if (!bl_solved_load(out, &rq, l->cache_dir, key, err))
 		goto done;
 	bl_err_clear(err); /* not there, or damaged: solved (again) */
-	if (solve_now(l, &rq, calib->c, out, err))
+	if (solve_now(l, &rq, f, calib->c, out, err))
 		goto done;
 	if (*(*out)->report)
 		bl_log(BL_LOG_WARN, "%s", (*out)->report);
 	if (bl_solved_save(*out, l->cache_dir, key, &unsaved))
 		bl_log(BL_LOG_WARN, "a solved unit is not kept: %s", unsaved.text);
 done:
+	bl_fold_unref(f);
 	bl_live_calib_unref(calib);
 	return err->status;
 }
