@@ -231,7 +231,7 @@ enum bl_status fw_block_begin(struct bl_forward *f, int block, const struct bl_w
 {
 	if (set && set->n != f->m->n_units)
 		return bl_fail(err, BL_INVALID, "weights for %d units, the model has %d", set->n, f->m->n_units);
-	if (bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
+	if (fw_small_begin(f, set, err) || bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
 		return err->status;
 	f->current = block;
 	return fw_join(f, err);
@@ -243,7 +243,7 @@ enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight
 	const struct bl_unit_weights *w = set ? set->of[unit] : NULL;
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
-	*out = (struct fw_operand){ .n = 1, .bias = f->blocks[u->block].bias[u->kind] };
+	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
 	if (w && !c && !replacement_in_place(f, w))
 		return bl_fail(err, BL_FAILED, "%s: its weights are not there", u->name);
 	if (w && w->kind == BL_WEIGHTS_CODES) {

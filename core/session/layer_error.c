@@ -9,17 +9,18 @@
 #include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/measure.h"
 
 #define CHUNK_ELEMS (32ll << 20) /* of a float32 product */
 #define SLOTS       6            /* Hessians on the device */
 #define KINDS       4            /* distinct inputs of a block */
 
 struct bl_live_hessians {
-	struct { int unit; const struct bl_calib *of; float *h; int64_t cols; uint64_t used; } slot[SLOTS];
+	struct { int unit; const struct bl_calib *of; uint64_t fold; float *h; int64_t cols; uint64_t used; } slot[SLOTS];
 	uint64_t turn;
-	struct { int unit; double value; const struct bl_calib *of; } *base; /* [n_units] tr(W H Wᵀ); of NULL: unknown */
+	struct { int unit; double value; const struct bl_calib *of; uint64_t fold; } *base; /* [n_units] tr(W H Wᵀ); of NULL: unknown */
 	struct {                            /* inputs of one block, bf16 [tokens, cols] */
-		const struct bl_calib *of; int block; int64_t tokens;
+		const struct bl_calib *of; uint64_t fold; int block; int64_t tokens;
 		int unit[KINDS]; void *x[KINDS]; int64_t cols[KINDS];
 	} inputs;
 };
@@ -123,16 +124,17 @@ static enum bl_status fill_row(void *ctx, size_t item, struct bl_err *err)
 
 /* ---- from the Hessian ---- */
 
-static enum bl_status hessian_on_device(struct bl_live_turn *t, int unit, float **out, struct bl_err *err)
+static enum bl_status hessian_on_device(struct bl_live_turn *t, const struct bl_fold *f, int unit, float **out, struct bl_err *err)
 {
 	struct bl_live_hessians *hs = state(t->l);
 	struct bl_engine *e = &t->l->engine;
 	int64_t k = t->l->s->model->units[unit].cols;
 	int oldest = 0;
 	const float *h;
+	float *own = NULL;
 
 	for (int i = 0; i < SLOTS; i++) {
-		if (hs->slot[i].h && hs->slot[i].unit == unit && hs->slot[i].of == t->calib->c) {
+		if (hs->slot[i].h && hs->slot[i].unit == unit && hs->slot[i].of == t->calib->c && hs->slot[i].fold == bl_live_fold_id(f)) {
 			hs->slot[i].used = ++hs->turn;
 			*out = hs->slot[i].h;
 			return BL_OK;
@@ -140,23 +142,28 @@ static enum bl_status hessian_on_device(struct bl_live_turn *t, int unit, float 
 		if (hs->slot[i].used < hs->slot[oldest].used)
 			oldest = i;
 	}
-	if (bl_calib_hessian(t->calib->c, unit, &h, err))
+	if (f ? bl_fold_hessian(f, t->calib->c, unit, &h, &own, err) : bl_calib_hessian(t->calib->c, unit, &h, err))
 		return err->status;
 	bl_engine_release(e, hs->slot[oldest].h);
 	hs->slot[oldest].h = NULL;
 	hs->slot[oldest].used = 0;
 	void *p;
-	if (bl_engine_alloc(e, &p, (size_t)(k * k) * sizeof(float), "a Hessian", err))
+	if (bl_engine_alloc(e, &p, (size_t)(k * k) * sizeof(float), "a Hessian", err)) {
+		bl_free(own);
 		return err->status;
+	}
 	struct bk_mat m = mat(p, k, k, BK_F32);
 	if (bl_engine_check(e, e->ops->put(e->run, p, h, (size_t)(k * k) * sizeof(float)), "bringing in a Hessian", err) ||
 	    bl_engine_check(e, e->ops->mirror(e->run, &m), "mirroring a Hessian", err)) {
 		bl_engine_release(e, p);
+		bl_free(own);
 		return err->status;
 	}
+	bl_free(own);
 	hs->slot[oldest].h = p;
 	hs->slot[oldest].unit = unit;
 	hs->slot[oldest].of = t->calib->c;
+	hs->slot[oldest].fold = bl_live_fold_id(f);
 	hs->slot[oldest].used = ++hs->turn;
 	*out = p;
 	return BL_OK;
@@ -215,21 +222,22 @@ static enum bl_status trace_of(struct bl_live_turn *t, const struct bl_unit *u, 
 	return err->status;
 }
 
-static enum bl_status from_hessian(struct bl_live_turn *t, struct bl_live_request *r, const struct bl_unit_weights *w, struct bl_err *err)
+static enum bl_status from_hessian(struct bl_live_turn *t, const struct bl_fold *f, struct bl_live_request *r, const struct bl_unit_weights *w, struct bl_err *err)
 {
-	const struct bl_unit *u = &t->l->s->model->units[r->unit];
+	const struct bl_unit *u = bl_live_unit(t->l, f, r->unit);
 	struct bl_live_hessians *hs = state(t->l);
 	double error;
 	float *h = NULL;
 
 	if (!bl_calib_has_hessians(t->calib->c))
 		return bl_fail(err, BL_UNSUPPORTED, "the calibration kept ranges only: calibrate with Hessians");
-	if (hessian_on_device(t, r->unit, &h, err))
+	if (hessian_on_device(t, f, r->unit, &h, err))
 		return err->status;
-	if (hs->base[r->unit].of != t->calib->c) {
+	if (hs->base[r->unit].of != t->calib->c || hs->base[r->unit].fold != bl_live_fold_id(f)) {
 		if (trace_of(t, u, NULL, h, &hs->base[r->unit].value, err))
 			return err->status;
 		hs->base[r->unit].of = t->calib->c;
+		hs->base[r->unit].fold = bl_live_fold_id(f);
 	}
 	if (trace_of(t, u, w, h, &error, err))
 		return err->status;
@@ -389,8 +397,9 @@ static bool inputs_alloc(struct bl_live *l, int block, int64_t tokens)
 	return true;
 }
 
-static enum bl_status run_block(struct bl_live_turn *t, int block, struct tap *tap, struct bl_err *err)
+static enum bl_status run_block(struct bl_live_turn *t, struct bl_fold *f, int block, struct tap *tap, struct bl_err *err)
 {
+	struct bl_weight_set set = {.of = NULL};
 	const struct bl_calib *c = t->calib->c;
 	int64_t windows = bl_calib_kept_windows(c), len = bl_calib_window(c);
 	int64_t *start = bl_xalloc((size_t)windows + 1, sizeof *start);
@@ -401,15 +410,16 @@ static enum bl_status run_block(struct bl_live_turn *t, int block, struct tap *t
 
 	for (int64_t i = 0; i <= windows; i++)
 		start[i] = i * len;
-	if (bl_calib_block_input(c, block, &x, err) == BL_OK && bl_pass_new(&p, t->l->forward, &seq, err) == BL_OK &&
+	if (bl_calib_block_input(c, block, &x, err) == BL_OK && bl_live_stage_set(&set, f, t->l->s->model, block, err) == BL_OK && bl_pass_new(&p, t->l->forward, &seq, err) == BL_OK &&
 	    bl_pass_write(p, 0, windows * len, x, err) == BL_OK)
-		bl_pass_block(p, block, NULL, &look, err);
+		bl_pass_block(p, block, set.of ? &set : NULL, &look, err);
+	bl_measure_weights_free(&set);
 	bl_pass_free(p);
 	bl_free(start);
 	return err->status;
 }
 
-static enum bl_status measure_all(struct bl_live_turn *t, struct measure *m, size_t n, struct bl_err *err)
+static enum bl_status measure_all(struct bl_live_turn *t, struct bl_fold *f, struct measure *m, size_t n, struct bl_err *err)
 {
 	struct bl_live *l = t->l;
 	struct bl_live_hessians *hs = state(l);
@@ -419,16 +429,17 @@ static enum bl_status measure_all(struct bl_live_turn *t, struct measure *m, siz
 	struct tap tap = {t, m, n, false};
 
 	for (size_t i = 0; i < n; i++)
-		if (measure_begin(l, &m[i], &model->units[m[i].r->unit], err))
+		if (measure_begin(l, &m[i], bl_live_unit(l, f, m[i].r->unit), err))
 			return err->status;
-	if (hs->inputs.of != t->calib->c || hs->inputs.block != block) {
+	if (hs->inputs.of != t->calib->c || hs->inputs.block != block || hs->inputs.fold != bl_live_fold_id(f)) {
 		tap.store = inputs_alloc(l, block, tokens);
-		if (run_block(t, block, &tap, err)) {
+		if (run_block(t, f, block, &tap, err)) {
 			drop_inputs(l);
 			return err->status;
 		}
 		if (tap.store) {
 			hs->inputs.of = t->calib->c;
+			hs->inputs.fold = bl_live_fold_id(f);
 			hs->inputs.block = block;
 			hs->inputs.tokens = tokens;
 		}
@@ -450,9 +461,10 @@ enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r
 {
 	struct bl_live *l = t->l;
 	struct measure *m = bl_xalloc(n + 1, sizeof *m);
+	struct bl_fold *f = NULL;
 	size_t n_measured = 0;
 
-	if (!bl_live_forward(l, 0, err))
+	if ((n && bl_live_fold(l, &r[0]->choice, &f, err)) || !bl_live_forward(l, 0, err))
 		n = 0;
 	for (size_t i = 0; i < n && !err->status; i++) {
 		struct bl_unit_weights *w = NULL;
@@ -463,14 +475,15 @@ enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r
 		else if (w->kind == BL_WEIGHTS_CODES && bl_calib_kept_windows(t->calib->c) > 0)
 			m[n_measured++] = (struct measure){.r = r[i], .w = bl_unit_weights_ref(w)};
 		else
-			from_hessian(t, r[i], w, err);
+			from_hessian(t, f, r[i], w, err);
 	}
 	if (n_measured && !err->status)
-		measure_all(t, m, n_measured, err);
+		measure_all(t, f, m, n_measured, err);
 	for (size_t i = 0; i < n_measured; i++) {
 		measure_free(&l->engine, &m[i]);
 		bl_unit_weights_unref((struct bl_unit_weights *)(uintptr_t)m[i].w);
 	}
 	bl_free(m);
+	bl_fold_unref(f);
 	return err->status;
 }

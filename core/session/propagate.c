@@ -152,7 +152,7 @@ static enum bl_status solve(struct streams *s, int kind, struct bl_solved **out,
 	const int unit = s->block * KINDS + kind;
 	const struct bl_choice *c = &s->plan->choice[unit];
 	struct bl_err unsaved = BL_ERR_INIT;
-	struct bl_solve_request rq = bl_live_request(s->l->s, unit, c, s->plan->zero_nonfinite);
+	struct bl_solve_request rq = bl_live_request(s->l->s, NULL, unit, c, s->plan->zero_nonfinite);
 	char key[65], chain[65];
 
 	bl_live_chain(chain, s->l, s->plan, s->block);
@@ -204,7 +204,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 		const int unit = s->block * KINDS + k;
 		const struct bl_choice *c = &s->plan->choice[unit];
 		const struct bl_solve_inputs in = bl_live_inputs(s->l, c);
-		struct bl_solve_request rq = bl_live_request(s->l->s, unit, c, s->plan->zero_nonfinite);
+		struct bl_solve_request rq = bl_live_request(s->l->s, NULL, unit, c, s->plan->zero_nonfinite);
 		struct bl_err ignored = BL_ERR_INIT;
 		struct bl_solved *u = NULL;
 
@@ -223,7 +223,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 static enum bl_status one_block(struct streams *s, bool last, struct bl_err *err)
 {
 	const struct bl_model *m = s->l->s->model;
-	struct bl_weight_set set = {bl_xalloc((size_t)m->n_units + 1, sizeof *set.of), m->n_units};
+	struct bl_weight_set set = {.of = bl_xalloc((size_t)m->n_units + 1, sizeof *set.of), .n = m->n_units};
 	const struct bl_tap tap = {.ctx = s, .batch_done = batch_done};
 
 	collect(s, err);

@@ -5,6 +5,7 @@
 #include "core/base/mem.h"
 #include "core/base/file.h"
 #include "core/session/run.h"
+#include "core/transform/fold.h"
 #include "tui/cli.h"
 
 static void files_json(cJSON *j, const char *name, uint64_t bytes, const char *sha256)
@@ -117,11 +118,15 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 		return err->status;
 	float *absmax = bl_session_input_absmax(s);
 	struct bl_solved **units = NULL;
+	struct bl_fold *fold = NULL;
 	bool taken = !dry && (bl_is_file(c->o.value[BL_OPT_OUT]) || bl_is_dir(c->o.value[BL_OPT_OUT]));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, c->o.value[BL_OPT_OUT]), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
 					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
 					  .input_absmax = absmax};
+	if (!dry && bl_session_fold(s, &fold, err))
+		goto done;
+	w.rq.model = fold ? bl_fold_model(fold) : s->model;
 	if (!dry) {
 		if (bl_cli_solve(c, s, NULL, err) || !(units = bl_session_solved(s, err)))
 			goto done;
@@ -133,6 +138,7 @@ enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
 	bl_export_result_free(&w.result);
 done:
 	bl_session_solved_free(s, units);
+	bl_fold_unref(fold);
 	bl_free(absmax);
 	bl_session_close(s);
 	return err->status;

@@ -202,7 +202,7 @@ static void own_weights(void **state)
 {
 	struct fix *x = *state;
 	struct bl_unit_weights *of[64] = {NULL};
-	struct bl_weight_set set = {of, x->model->n_units};
+	struct bl_weight_set set = {.of = of, .n = x->model->n_units};
 	struct bl_eval_ppl base, plan;
 	struct bl_eval_kl kl;
 	int unit = bl_model_unit(x->model, "2.qkv");

@@ -261,7 +261,7 @@ static void replaced(void **state)
 	(void)state;
 	compute(&base, &machine, tiny, ids, N_SEQ, LENGTH, &(struct asking){ .fp32 = true, .last = 5 });
 	for (size_t k = 0; k < sizeof(rows) / sizeof(*rows); k++) {
-		struct bl_weight_set set = { bl_xalloc((size_t)tiny->n_units, sizeof(*set.of)), tiny->n_units };
+		struct bl_weight_set set = { .of = bl_xalloc((size_t)tiny->n_units, sizeof(*set.of)), .n = tiny->n_units };
 		struct outcome a, b;
 		double d;
 
