@@ -9,7 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 #include "core/text/dataset.h"
 
 /* ---- the plan's weights ---- */
@@ -28,6 +28,12 @@ enum bl_status bl_measure_weights(struct bl_weight_set *out, struct bl_session *
 	struct bl_weight_set set = {.n = s->model->n_units};
 	struct solving w = {s, plan, &set};
 
+	struct bl_fold *f = NULL;
+
+	if (s->model->n_units && bl_live_fold(s->priv->live, bl_plan_choice(plan, 0), &f, err))
+		return err->status;
+	set.keep = f;
+	set.small = f && bl_fold_changes_small(f) ? bl_fold_model(f) : NULL;
 	set.of = bl_xalloc((size_t)set.n + 1, sizeof *set.of);
 	if (bl_pool_run(s->pool, (size_t)set.n, solve_unit, &w, cancel, err))
 		bl_measure_weights_free(&set);
@@ -41,7 +47,8 @@ void bl_measure_weights_free(struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		bl_unit_weights_unref(w->of[i]);
 	bl_free(w->of);
-	*w = (struct bl_weight_set){NULL, 0};
+	bl_fold_unref(w->keep);
+	*w = (struct bl_weight_set){.of = NULL};
 }
 
 static bool changes_nothing(const struct bl_weight_set *w)
@@ -49,7 +56,7 @@ static bool changes_nothing(const struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		if (w->of[i])
 			return false;
-	return true;
+	return !w->small;
 }
 
 /* ---- texts ---- */
@@ -188,7 +195,7 @@ enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, 
 {
 	struct bl_eval_result made = {.seconds = 0};
 	struct texts x = {.end = -1};
-	struct bl_weight_set set = {NULL, 0};
+	struct bl_weight_set set = {.of = NULL};
 	uint64_t start = bl_now_ns();
 
 	if (load(&x, s->model, rq, err) == BL_OK && (!plan || bl_measure_weights(&set, s, plan, NULL, err) == BL_OK))
@@ -217,6 +224,8 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 	struct bl_chat *chat = NULL;
 	struct bl_dataset *d = NULL;
 	struct bl_err no_chat = BL_ERR_INIT;
+	struct bl_weight_set set = {.of = NULL};
+	struct bl_fold *fold = NULL;
 	struct bl_windows cut;
 
 	if (bl_tokenizer_open(&t, s->model->dir, err))
@@ -227,8 +236,10 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 		struct bl_eval_windows w = {cut.ids, cut.n, cut.len};
 		if (cut.n < 1)
 			bl_fail(err, BL_INVALID, "the data hold %zu tokens and do not fill one window of %lld (shorter ones: --seqlen)", d->ids.n, (long long)len);
-		else
-			bl_eval_ranges(absmax, f, &w, report, ctx, err);
+		else if (!s->model->n_units || (!bl_live_fold(s->priv->live, bl_plan_choice(s->plan, 0), &fold, err) && !bl_live_stage_set(&set, fold, s->model, -1, err)))
+			bl_eval_ranges(absmax, f, set.of ? &set : NULL, &w, report, ctx, err);
+		bl_measure_weights_free(&set);
+		bl_fold_unref(fold);
 		bl_dataset_free(d);
 	}
 	bl_chat_free(chat);

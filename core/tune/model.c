@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "core/base/log.h"
 #include "core/tune/private.h"
 
 struct model {
@@ -16,6 +17,7 @@ struct model {
 	struct bk_mat d, want, again;
 	int32_t *ids;
 	double before, best, last; /* divergences of what is held out */
+	double batch_kl;
 	int64_t best_step, steps;
 };
 
@@ -92,8 +94,11 @@ static enum bl_status judge(struct model *k, struct bl_err *err)
 {
 	if (!k->n_held)
 		return k->t->step == k->steps ? keep(k, err) : BL_OK;
-	if (look(k, &k->last, err) || !(k->last < k->best))
+	if (look(k, &k->last, err))
 		return err->status;
+	bl_log(BL_LOG_DEBUG, "step %lld of %lld: held out %.6f, batch %.6f", (long long)k->t->step, (long long)k->steps, k->last, k->batch_kl);
+	if (!(k->last < k->best))
+		return BL_OK;
 	k->best = k->last;
 	k->best_step = k->t->step;
 	return keep(k, err);
@@ -102,7 +107,6 @@ static enum bl_status judge(struct model *k, struct bl_err *err)
 static enum bl_status train(struct model *k, struct bl_err *err)
 {
 	struct tune *t = k->t;
-	double kl = 0;
 	int64_t looked = 0;
 
 	k->steps = (int64_t)(t->how->epochs * (double)k->n_train / (double)t->batch + 0.5);
@@ -117,8 +121,8 @@ static enum bl_status train(struct model *k, struct bl_err *err)
 		t->factor_rate = (float)(t->how->factor_rate * fall);
 		if (t->rq->report)
 			t->rq->report(t->rq->ctx, "steps", (double)(t->step - 1), (double)k->steps);
-		kl = 0;
-		if (one_step(k, &kl, err))
+		k->batch_kl = 0;
+		if (one_step(k, &k->batch_kl, err))
 			return err->status;
 		if (t->step * t->how->looks / k->steps > looked) {
 			looked = t->step * t->how->looks / k->steps;
@@ -130,7 +134,7 @@ static enum bl_status train(struct model *k, struct bl_err *err)
 		snprintf(t->report, sizeof t->report, "KL of %lld windows held out %.6f, %.6f at first; step %lld of %lld", (long long)k->n_held, k->best, k->before,
 			 (long long)k->best_step, (long long)k->steps);
 	else
-		snprintf(t->report, sizeof t->report, "KL of the last batch %.6f; step %lld", kl, (long long)k->steps);
+		snprintf(t->report, sizeof t->report, "KL of the last batch %.6f; step %lld", k->batch_kl, (long long)k->steps);
 	return BL_OK;
 }
 

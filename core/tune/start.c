@@ -5,7 +5,7 @@
 #include "core/base/half.h"
 #include "core/tune/private.h"
 
-#define INSIDE 0.49f /* how far from the middle of its cell an offset may leave a weight */
+#define INSIDE 0.3f /* where in its cell a weight starts whose code is not the nearest: at its border the first steps, which are mostly noise, would push it back */
 
 /* Weights of rows first .. first+n-1 of a member as float32. */
 static enum bl_status load(const struct tune *t, const struct bl_tensor *x, float *to, int64_t n, int64_t cols, struct bl_err *err)
@@ -44,10 +44,9 @@ static void offsets(const struct tune_state *s, float *v, const float *w, const 
 		for (int64_t k = 0; k < s->cols; k++) {
 			const int64_t i = n * s->cols + k, j = n * s->spr + k / width;
 			const float q = (float)codes[i] - (zero ? (float)zero[j] : 0), u = base[j] != 0 ? w[i] / base[j] : 0;
-			const float least = codes[i] == (int)lo ? fminf(u, q) : q - INSIDE, most = codes[i] == (int)hi ? fmaxf(u, q) : q + INSIDE;
+			const bool held = (codes[i] == (int)lo && u < q) || (codes[i] == (int)hi && u > q); /* by the grid's end */
 
-			/* a weight that the grid's end holds stays where it is, unless another code was chosen */
-			v[i] = (u < least ? least : u > most ? most : u) - u;
+			v[i] = held || fabsf(u - q) < 0.5f ? 0 : q + (u < q ? -INSIDE : INSIDE) - u;
 		}
 }
 

@@ -68,16 +68,18 @@ static enum bl_status data_of(struct bl_calib_request *r, const char **files, co
 		return err->status;
 	r->samples = samples;
 	r->seqlen = seqlen;
-	return bl_cli_memory_limit(o, &r->memory_limit, err);
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &r->memory_limit, err);
 }
 
-/* A folder is all that is wanted, and nothing in the plan needs ranges of inputs: then the moments need not be kept. */
+/* A folder is all that is wanted, and nothing in the plan needs ranges of inputs, kept windows or stages: then the moments need not be kept. */
 static bool once(const struct bl_cli *c, const struct bl_session *s)
 {
 	bool ranges = false;
 
-	for (int i = 0; i < s->model->n_units; i++)
-		ranges |= bl_act_is_static(bl_plan_choice(s->plan, i)->scheme.act);
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
+		ranges |= bl_act_is_static(ch->scheme.act) || bl_session_choice_trained(s, ch) || *bl_choice_stages(ch);
+	}
 	return bl_given(&c->o, BL_OPT_OUT) && !ranges;
 }
 

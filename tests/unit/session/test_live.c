@@ -151,7 +151,7 @@ static void full(struct bl_session *s, double *kl, double *top1)
 {
 	const struct bl_calib *c = bl_session_calib(s);
 	struct bl_eval_windows w = {bl_calib_ids(c), bl_calib_kept_windows(c), bl_calib_window(c)};
-	struct bl_weight_set set = {bl_xalloc((size_t)s->model->n_units, sizeof *set.of), s->model->n_units};
+	struct bl_weight_set set = {.of = bl_xalloc((size_t)s->model->n_units, sizeof *set.of), .n = s->model->n_units};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_eval_kl out;
 	struct own o;

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Factors between a maker and its reader. The reader's columns are multiplied by s, its inputs divided. Rounding to nearest makes errors that are even over a
+ * step and independent, so that the output error to expect is a sum of
+ *   weights  step(row, group)^2 / 12 * sum over the group of E[x_k^2] / s_k^2,       step = 2 max |w_k s_k| / (2^bits - 1)
+ *   inputs   E[step(token)^2] / 12 * sum over rows and columns of w_k^2 s_k^2,       step = max |x_k / s_k| / 127
+ * The maker itself loses nothing: a scale per row follows its factor. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/transform/private.h"
+
+#define SWEEPS 12
+#define LEAST_GAIN 1e-4
+
+/* One value per channel: the largest over its columns. */
+static void by_channel(double *out, const struct fold_reader *r, const float *v)
+{
+	memset(out, 0, (size_t)r->c.n * sizeof *out);
+	for (int64_t j = 0; j < r->cols; j++) {
+		int64_t c = bl_channel_of(&r->c, j);
+
+		out[c] = v[j] > out[c] ? v[j] : out[c];
+	}
+}
+
+void fold_start(double *s, const struct fold_reader *r, double alpha)
+{
+	double *w = bl_xalloc((size_t)r->c.n + 1, sizeof *w);
+
+	by_channel(s, r, r->absmax);
+	by_channel(w, r, r->wmax);
+	for (int64_t c = 0; c < r->c.n; c++) {
+		/* nothing flows, or nothing reads: left alone */
+		if (s[c] < 1e-8 || w[c] < 1e-8)
+			s[c] = 0;
+		else
+			s[c] = pow(s[c], alpha) / pow(w[c], 1 - alpha);
+	}
+	bl_free(w);
+}
+
+/* Centred on 1 in the middle of the logarithms; what has no factor gets 1. */
+void fold_finish(double *s, int64_t n, bool pow2)
+{
+	double sum = 0;
+	int64_t known = 0;
+
+	for (int64_t c = 0; c < n; c++)
+		if (s[c] > 0 && isfinite(s[c])) {
+			sum += log2(s[c]);
+			known++;
+		}
+	const double middle = known ? sum / (double)known : 0;
+	for (int64_t c = 0; c < n; c++) {
+		double e = s[c] > 0 && isfinite(s[c]) ? log2(s[c]) - middle : 0;
+
+		e = e > 30 ? 30 : e < -30 ? -30 : e;
+		s[c] = exp2(pow2 ? nearbyint(e) : e);
+	}
+}
+
+/* ---- the loss, kept up to date while single factors change ---- */
+
+struct state {
+	const struct fold_reader *r;
+	const struct fold_goal *g;
+	double *s;                       /* [channels] */
+	int64_t group, n_groups;
+	float *top; int32_t *top_at;     /* [rows, groups]: largest |w s| and its column */
+	double *squares, *energy;        /* [groups]: sum of top^2 over rows; sum of energy / s^2 */
+	float *peak; int32_t *peak_at;   /* [tokens]: largest |x / s| and its column */
+	double peaks, spread;            /* sum of peak^2 over tokens; sum of wsum s^2 */
+	double cw, ca;
+};
+
+static double s_at(const struct state *k, int64_t j) { return k->s[bl_channel_of(&k->r->c, j)]; }
+
+static void scan_group(const struct state *k, int64_t row, int64_t group, float *top, int32_t *at)
+{
+	const float *w = k->r->w + row * k->r->cols;
+
+	*top = 0;
+	*at = (int32_t)(group * k->group);
+	for (int64_t j = group * k->group; j < (group + 1) * k->group; j++) {
+		float v = (float)(fabs((double)w[j]) * s_at(k, j));
+
+		if (v > *top) {
+			*top = v;
+			*at = (int32_t)j;
+		}
+	}
+}
+
+static const float *inputs_of(const struct state *k, int64_t t)
+{
+	return k->r->x && k->g->activations == 0 ? k->r->x + t * k->r->cols : k->r->absmax;
+}
+
+static void scan_token(const struct state *k, int64_t t, float *peak, int32_t *at)
+{
+	const float *x = inputs_of(k, t);
+
+	*peak = 0;
+	*at = 0;
+	for (int64_t j = 0; j < k->r->cols; j++) {
+		float v = (float)(fabs((double)x[j]) / s_at(k, j));
+
+		if (v > *peak) {
+			*peak = v;
+			*at = (int32_t)j;
+		}
+	}
+}
+
+/* One scale for all tokens is the largest of the calibration; so is the answer where nothing was sampled. */
+static int64_t tokens_of(const struct state *k)
+{
+	return k->g->activations == 2 ? 0 : k->g->activations == 1 || !k->r->x ? 1 : k->r->tokens;
+}
+
+static void open_state(struct state *k, double *s, const struct fold_reader *r, const struct fold_goal *g)
+{
+	*k = (struct state){ .r = r, .g = g, .s = s };
+	k->group = g->group > 0 && r->cols % g->group == 0 ? g->group : r->cols;
+	k->n_groups = r->cols / k->group;
+	k->top = bl_xalloc((size_t)(r->rows * k->n_groups) + 1, sizeof *k->top);
+	k->top_at = bl_xalloc((size_t)(r->rows * k->n_groups) + 1, sizeof *k->top_at);
+	k->squares = bl_xalloc(2 * (size_t)k->n_groups, sizeof *k->squares);
+	k->energy = k->squares + k->n_groups;
+	k->peak = bl_xalloc((size_t)tokens_of(k) + 1, sizeof *k->peak);
+	k->peak_at = bl_xalloc((size_t)tokens_of(k) + 1, sizeof *k->peak_at);
+	for (int64_t n = 0; n < r->rows; n++)
+		for (int64_t i = 0; i < k->n_groups; i++) {
+			float *top = &k->top[n * k->n_groups + i];
+
+			scan_group(k, n, i, top, &k->top_at[n * k->n_groups + i]);
+			k->squares[i] += (double)*top * *top;
+		}
+	for (int64_t j = 0; j < r->cols; j++) {
+		double f = s_at(k, j);
+
+		k->energy[j / k->group] += r->energy[j] / (f * f);
+		k->spread += r->wsum[j] * f * f;
+	}
+	for (int64_t t = 0; t < tokens_of(k); t++) {
+		scan_token(k, t, &k->peak[t], &k->peak_at[t]);
+		k->peaks += (double)k->peak[t] * k->peak[t];
+	}
+	const double levels = exp2(g->bits) - 1;
+	k->cw = r->rows ? 4 / (levels * levels * 12) * (double)r->u->rows / (double)r->rows : 0;
+	k->ca = tokens_of(k) ? 1 / (127.0 * 127 * 12 * (double)tokens_of(k)) : 0;
+}
+
+static void close_state(struct state *k)
+{
+	bl_free(k->top);
+	bl_free(k->top_at);
+	bl_free(k->squares);
+	bl_free(k->peak);
+	bl_free(k->peak_at);
+}
+
+static double loss_of(const struct state *k)
+{
+	double w = 0;
+
+	for (int64_t i = 0; i < k->n_groups; i++)
+		w += k->squares[i] * k->energy[i];
+	return k->cw * w + k->ca * k->peaks * k->spread;
+}
+
+double fold_loss(const double *s, const struct fold_reader *r, const struct fold_goal *g)
+{
+	struct state k;
+	double loss;
+
+	open_state(&k, (double *)(uintptr_t)s, r, g);
+	loss = loss_of(&k);
+	close_state(&k);
+	return loss;
+}
+
+/* ---- one channel ---- */
+
+/* The columns of a channel: first, first + head, ... (copies). */
+static int64_t first_column(const struct bl_channels *c, int64_t channel)
+{
+	return c->head ? channel / c->head * c->copies * c->head + channel % c->head : channel;
+}
+
+/* Sets the factor of a channel; everything follows. */
+static void set_factor(struct state *k, int64_t channel, double f)
+{
+	const struct fold_reader *r = k->r;
+	const double old = k->s[channel];
+	const int64_t first = first_column(&r->c, channel), stride = r->c.head ? r->c.head : 1;
+
+	k->s[channel] = f;
+	for (int64_t copy = 0; copy < r->c.copies; copy++) {
+		const int64_t j = first + copy * stride, i = j / k->group;
+
+		k->energy[i] += r->energy[j] / (f * f) - r->energy[j] / (old * old);
+		k->spread += r->wsum[j] * (f * f - old * old);
+		for (int64_t n = 0; n < r->rows; n++) {
+			float *top = &k->top[n * k->n_groups + i], was = *top;
+			int32_t *at = &k->top_at[n * k->n_groups + i];
+
+			if (*at == j && f < old) {
+				scan_group(k, n, i, top, at);
+			} else {
+				float v = (float)(fabs((double)r->w[n * r->cols + j]) * f);
+				if (v > *top || *at == j) {
+					*top = v;
+					*at = (int32_t)j;
+				}
+			}
+			if (*top != was)
+				k->squares[i] += (double)*top * *top - (double)was * was;
+		}
+		for (int64_t t = 0; t < tokens_of(k); t++) {
+			float was = k->peak[t];
+			const float *x = inputs_of(k, t);
+
+			if (k->peak_at[t] == j && f > old) {
+				scan_token(k, t, &k->peak[t], &k->peak_at[t]);
+			} else {
+				float v = (float)(fabs((double)x[j]) / f);
+				if (v > k->peak[t] || k->peak_at[t] == j) {
+					k->peak[t] = v;
+					k->peak_at[t] = (int32_t)j;
+				}
+			}
+			if (k->peak[t] != was)
+				k->peaks += (double)k->peak[t] * k->peak[t] - (double)was * was;
+		}
+	}
+}
+
+void fold_search_channels(double *s, const struct fold_reader *r, const struct fold_goal *g)
+{
+	static const double moves[] = { 2, 1.4142135623730951, 1.189207115002721 };
+	struct state k;
+
+	fold_finish(s, r->c.n, g->pow2);
+	open_state(&k, s, r, g);
+	double best = loss_of(&k);
+	for (int m = 0; m < (g->pow2 ? 1 : 3); m++)
+		for (int sweep = 0; sweep < SWEEPS; sweep++) {
+			const double before = best;
+
+			for (int64_t c = 0; c < r->c.n; c++) {
+				const double old = s[c];
+				bool better = false;
+
+				for (int way = 0; way < 2 && !better; way++) {
+					set_factor(&k, c, way ? old / moves[m] : old * moves[m]);
+					double now = loss_of(&k);
+					better = now < best;
+					if (better)
+						best = now;
+					else
+						set_factor(&k, c, old);
+				}
+			}
+			if (!(best < before * (1 - LEAST_GAIN)))
+				break;
+		}
+	close_state(&k);
+}
+
+double fold_search_alpha(double *s, const struct fold_reader *r, const struct fold_goal *g)
+{
+	double *try = bl_xalloc((size_t)r->c.n + 1, sizeof *try), least, found = -1;
+
+	for (int64_t c = 0; c < r->c.n; c++)
+		s[c] = 1;
+	least = fold_loss(s, r, g);
+	for (int i = 0; i <= 20; i++) {
+		fold_start(try, r, i / 20.0);
+		fold_finish(try, r->c.n, g->pow2);
+		double loss = fold_loss(try, r, g);
+		if (loss < least) {
+			least = loss;
+			found = i / 20.0;
+			memcpy(s, try, (size_t)r->c.n * sizeof *s);
+		}
+	}
+	bl_free(try);
+	return found;
+}
