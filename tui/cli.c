@@ -99,6 +99,8 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		if (o->many_of[i] == BL_OPT_SET && locked)
 			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
 	}
+	if (bl_given(o, BL_OPT_RECOMMENDED) && bl_session_recommend(s, err))
+		return err->status;
 	if (apply_stages(o, s, err))
 		return err->status;
 	if (bl_given(o, BL_OPT_FORMAT))

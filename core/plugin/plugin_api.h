@@ -163,6 +163,7 @@ struct bl_tuning {
 	char start_method[32];     /* one that solves whole units */
 	char start_params[200];
 	double offset_rate, factor_rate; /* learning rates of v and f at first; they fall to 0 in a straight line */
+	double offset_growth;      /* of v's rate: times 2^(offset_growth * (bits - 4)) above 4 bits, where the grid's steps are short */
 	double factor_least, factor_most; /* f stays within */
 	double beta1, beta2;       /* ADAM */
 	int64_t windows;           /* of the calibration, at most so many; 0: all */

@@ -108,6 +108,9 @@ uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request 
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
 
 /* --- units whose method sees them whole (needs a calibration with Hessians) --- */
+/* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); where inputs are rounded too, the plan's stages
+ * even them out first. One undo step. */
+enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err);
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
 bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choice *c); /* together with the others that have its method */
 /* Solves such units of the plan into the cache; selected [n_units] or NULL: all. data: what their moments are of, which are made while the data go through the

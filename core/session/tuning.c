@@ -192,3 +192,30 @@ enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl
 	bl_free(t.fixed);
 	return err->status;
 }
+
+/* ---- what is recommended ---- */
+
+#define RECOMMENDED "tune"
+#define STAGES      "smooth"
+
+enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
+{
+	struct bl_err none = BL_ERR_INIT;
+	bool rounds = false;
+
+	if (!bl_registry_method(&s->registry, RECOMMENDED))
+		return bl_fail(err, BL_NOT_FOUND, "the plugin of method %s is not there", RECOMMENDED);
+	bl_plan_begin(s->plan, "recommended methods");
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *c = bl_plan_choice(s->plan, i);
+
+		if (c->scheme.number == BL_NUM_FULL || c->scheme.strategy == BL_STRATEGY_TENSOR)
+			continue;
+		rounds |= c->scheme.act != BL_ACT_NONE;
+		bl_plan_set_method(s->plan, i, RECOMMENDED, "");
+	}
+	if (rounds && !*bl_plan_stages(s->plan) && bl_session_set_stages(s, STAGES, &none))
+		bl_log(BL_LOG_WARN, "inputs are not smoothed: %s", none.text);
+	bl_plan_end(s->plan);
+	return BL_OK;
+}

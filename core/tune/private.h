@@ -10,6 +10,7 @@
 struct tune_state { /* of a unit; everything in the run's memory */
 	int unit;
 	bool tuned, offsets;              /* offsets: there is a v (integers) */
+	float growth;                     /* of v's rate */
 	int64_t rows, cols, spr;
 	struct bk_grid grid;
 	enum bl_weights_act act;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What is trained of a unit, and how a gradient becomes a step. */
+#include <math.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -151,6 +152,7 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 	s->grid = (struct bk_grid){ .number = in->scheme.number == BL_NUM_FLOAT ? BK_E4M3 : BK_INT, .bits = in->scheme.bits, .symmetric = in->scheme.symmetric,
 				    .group = in->scheme.strategy == BL_STRATEGY_GROUP ? in->scheme.group : 0 };
 	s->offsets = s->grid.number == BK_INT;
+	s->growth = s->grid.bits > 4 ? (float)exp2(t->how->offset_growth * (s->grid.bits - 4)) : 1;
 	if (in->scheme.act != BL_ACT_NONE && in->scheme.symmetric && in->scheme.strategy != BL_STRATEGY_GROUP) /* as a server multiplies codes */
 		s->act = acts[in->scheme.act];
 	s->input_scale = in->input_scale;
@@ -240,7 +242,7 @@ enum bl_status tune_step(void *ctx, int unit, const struct bk_mat *g, struct bl_
 	if (fake_of(t, s, &f, err) || TUNE_OP(t, err, "gradients", zero(t->e->run, s->dscale, (size_t)n * 4)) ||
 	    TUNE_GRAD(t, err, "gradients", fake_quant_back(t->e->run, s->offsets ? g->p : NULL, s->dscale, g, &f)) ||
 	    TUNE_GRAD(t, err, "gradients", product(t->e->run, s->dscale, s->dscale, s->base, n)) ||
-	    (s->offsets && move(t, s->v, s->v1, s->v2, g->p, s->rows * s->cols, t->offset_rate, NULL, err)))
+	    (s->offsets && move(t, s->v, s->v1, s->v2, g->p, s->rows * s->cols, t->offset_rate * s->growth, NULL, err)))
 		return err->status;
 	return move(t, s->factor, s->f1, s->f2, s->dscale, n, t->factor_rate, &limits, err);
 }

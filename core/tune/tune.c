@@ -67,7 +67,7 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 		why = "a start that is not known";
 	else if (h->step != BL_TUNING_SIGN && h->step != BL_TUNING_ADAM)
 		why = "a kind of step that is not known";
-	else if (!within(h->offset_rate, 0, 100) || !within(h->factor_rate, 0, 100))
+	else if (!within(h->offset_rate, 0, 100) || !within(h->factor_rate, 0, 100) || !within(h->offset_growth, 0, 4))
 		why = "a learning rate outside 0 .. 100";
 	else if (!within(h->factor_least, 1e-6, 1) || !within(h->factor_most, 1, 1e6) || h->factor_least >= h->factor_most)
 		why = "limits of scales that make no sense";

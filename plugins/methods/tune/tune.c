@@ -6,13 +6,15 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_EPOCHS, P_BATCH, P_LR, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_WINDOWS, P_SEED, P_COUNT };
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_WINDOWS, P_SEED, P_COUNT };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
 	[P_BATCH] = { .name = "batch", .type = BL_PARAM_INT, .fallback = "4", .min = 1, .max = 4096, .sentence = "Windows in a step." },
 	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 10,
 		   .sentence = "Learning rate of rounding offsets at first, in steps of the grid; it falls to 0 in a straight line." },
+	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0.5", .min = 0, .max = 2,
+		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
 	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.001", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
 	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
 	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales",
@@ -43,6 +45,7 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 	out->step = v[P_STEP] == 0 ? BL_TUNING_ADAM : BL_TUNING_SIGN;
 	snprintf(out->start_method, sizeof out->start_method, "gptq");
 	out->offset_rate = v[P_LR];
+	out->offset_growth = v[P_GROWTH];
 	out->factor_rate = v[P_SCALE_LR];
 	out->factor_least = 0.5;
 	out->factor_most = 2;
