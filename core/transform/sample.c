@@ -6,7 +6,7 @@
 #include "core/base/mem.h"
 #include "core/transform/sample.h"
 
-#define WINDOWS 2
+#define WINDOWS 4
 #define TOKENS  256 /* of each */
 
 struct tap { struct fold_sample *all; struct bl_engine *e; int64_t tokens; unsigned readers; };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Factors between a maker and its reader. The reader's columns are multiplied by s, its inputs divided. Rounding to nearest makes errors that are even over a
- * step and independent, so that the output error to expect is a sum of
- *   weights  step(row, group)^2 / 12 * sum over the group of E[x_k^2] / s_k^2,       step = 2 max |w_k s_k| / (2^bits - 1)
- *   inputs   E[step(token)^2] / 12 * sum over rows and columns of w_k^2 s_k^2,       step = max |x_k / s_k| / 127
+ * Factors between a maker and its reader. The reader's columns are multiplied by s, its inputs divided. Rounding makes errors that are taken as independent, so
+ * that the output error to expect is a sum of
+ *   weights  step(row, group)^2 / 12 * sum over the group of E[x_k^2] / s_k^2,   step = 2 max |w_k s_k| / (2^bits - 1)
+ *   inputs   E[sum over columns of |w_k|^2 (x_k - s_k Q(x_k / s_k))^2]           on sampled tokens, with the steps that they get, max |x_k / s_k| / 127
+ * Most inputs are small against the largest of their token, and what rounds to zero loses itself, not a twelfth of a step: hence the samples.
  * The maker itself loses nothing: a scale per row follows its factor. */
 #include <float.h>
 #include <math.h>
@@ -70,9 +71,10 @@ struct state {
 	int64_t group, n_groups;
 	float *top; int32_t *top_at;     /* [rows, groups]: largest |w s| and its column */
 	double *squares, *energy;        /* [groups]: sum of top^2 over rows; sum of energy / s^2 */
-	float *peak; int32_t *peak_at;   /* [tokens]: largest |x / s| and its column */
-	double peaks, spread;            /* sum of peak^2 over tokens; sum of wsum s^2 */
-	double cw, ca;
+	float *peak; int32_t *peak_at;   /* [tokens] (one for all: [1]): largest |x / s| and its column */
+	double *lost;                    /* [tokens]: sum over columns of wsum (x - s Q(x / s))^2 */
+	double inputs;                   /* sum of them */
+	double cw;
 };
 
 static double s_at(const struct state *k, int64_t j) { return k->s[bl_channel_of(&k->r->c, j)]; }
@@ -114,10 +116,27 @@ static void scan_token(const struct state *k, int64_t t, float *peak, int32_t *a
 	}
 }
 
-/* One scale for all tokens is the largest of the calibration; so is the answer where nothing was sampled. */
-static int64_t tokens_of(const struct state *k)
+/* Scales of inputs: one per token, or one, which is the largest of the calibration. */
+static int64_t scales_of(const struct state *k)
 {
-	return k->g->activations == 2 ? 0 : k->g->activations == 1 || !k->r->x ? 1 : k->r->tokens;
+	return k->g->activations == 2 || !k->r->x ? 0 : k->g->activations == 1 ? 1 : k->r->tokens;
+}
+
+static double lost_at(const struct state *k, int64_t t, int64_t j, double f)
+{
+	const double step = (double)k->peak[k->g->activations == 1 ? 0 : t] / 127 * f, x = k->r->x[t * k->r->cols + j];
+	const double d = step > 0 ? x - step * nearbyint(x / step) : 0;
+
+	return k->r->weight[t] * k->r->wsum[j] * d * d;
+}
+
+static double lost_of(const struct state *k, int64_t t)
+{
+	double sum = 0;
+
+	for (int64_t j = 0; j < k->r->cols; j++)
+		sum += lost_at(k, t, j, s_at(k, j));
+	return sum;
 }
 
 static void open_state(struct state *k, double *s, const struct fold_reader *r, const struct fold_goal *g)
@@ -129,8 +148,9 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	k->top_at = bl_xalloc((size_t)(r->rows * k->n_groups) + 1, sizeof *k->top_at);
 	k->squares = bl_xalloc(2 * (size_t)k->n_groups, sizeof *k->squares);
 	k->energy = k->squares + k->n_groups;
-	k->peak = bl_xalloc((size_t)tokens_of(k) + 1, sizeof *k->peak);
-	k->peak_at = bl_xalloc((size_t)tokens_of(k) + 1, sizeof *k->peak_at);
+	k->peak = bl_xalloc((size_t)scales_of(k) + 1, sizeof *k->peak);
+	k->peak_at = bl_xalloc((size_t)scales_of(k) + 1, sizeof *k->peak_at);
+	k->lost = bl_xalloc((size_t)r->tokens + 1, sizeof *k->lost);
 	for (int64_t n = 0; n < r->rows; n++)
 		for (int64_t i = 0; i < k->n_groups; i++) {
 			float *top = &k->top[n * k->n_groups + i];
@@ -142,15 +162,13 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 		double f = s_at(k, j);
 
 		k->energy[j / k->group] += r->energy[j] / (f * f);
-		k->spread += r->wsum[j] * f * f;
 	}
-	for (int64_t t = 0; t < tokens_of(k); t++) {
+	for (int64_t t = 0; t < scales_of(k); t++)
 		scan_token(k, t, &k->peak[t], &k->peak_at[t]);
-		k->peaks += (double)k->peak[t] * k->peak[t];
-	}
+	for (int64_t t = 0; scales_of(k) && t < r->tokens; t++)
+		k->inputs += k->lost[t] = lost_of(k, t);
 	const double levels = exp2(g->bits) - 1;
 	k->cw = r->rows ? 4 / (levels * levels * 12) * (double)r->u->rows / (double)r->rows : 0;
-	k->ca = tokens_of(k) ? 1 / (127.0 * 127 * 12 * (double)tokens_of(k)) : 0;
 }
 
 static void close_state(struct state *k)
@@ -160,6 +178,7 @@ static void close_state(struct state *k)
 	bl_free(k->squares);
 	bl_free(k->peak);
 	bl_free(k->peak_at);
+	bl_free(k->lost);
 }
 
 static double loss_of(const struct state *k)
@@ -168,7 +187,7 @@ static double loss_of(const struct state *k)
 
 	for (int64_t i = 0; i < k->n_groups; i++)
 		w += k->squares[i] * k->energy[i];
-	return k->cw * w + k->ca * k->peaks * k->spread;
+	return k->cw * w + (k->r->tokens ? k->inputs / (double)k->r->tokens : 0);
 }
 
 double fold_loss(const double *s, const struct fold_reader *r, const struct fold_goal *g)
@@ -190,51 +209,77 @@ static int64_t first_column(const struct bl_channels *c, int64_t channel)
 	return c->head ? channel / c->head * c->copies * c->head + channel % c->head : channel;
 }
 
+static void follow_weights(struct state *k, int64_t j, double old, double f)
+{
+	const struct fold_reader *r = k->r;
+	const int64_t i = j / k->group;
+
+	k->energy[i] += r->energy[j] / (f * f) - r->energy[j] / (old * old);
+	for (int64_t n = 0; n < r->rows; n++) {
+		float *top = &k->top[n * k->n_groups + i], was = *top;
+		int32_t *at = &k->top_at[n * k->n_groups + i];
+
+		if (*at == j && f < old) {
+			scan_group(k, n, i, top, at);
+		} else {
+			float v = (float)(fabs((double)r->w[n * r->cols + j]) * f);
+			if (v > *top || *at == j) {
+				*top = v;
+				*at = (int32_t)j;
+			}
+		}
+		if (*top != was)
+			k->squares[i] += (double)*top * *top - (double)was * was;
+	}
+}
+
+/* Whether the scale moved. */
+static bool follow_peak(struct state *k, int64_t t, int64_t j, double old, double f)
+{
+	const float was = k->peak[t], v = (float)(fabs((double)inputs_of(k, t)[j]) / f);
+
+	if (k->peak_at[t] == j && f > old) {
+		scan_token(k, t, &k->peak[t], &k->peak_at[t]);
+	} else if (v > k->peak[t] || k->peak_at[t] == j) {
+		k->peak[t] = v;
+		k->peak_at[t] = (int32_t)j;
+	}
+	return k->peak[t] != was;
+}
+
 /* Sets the factor of a channel; everything follows. */
 static void set_factor(struct state *k, int64_t channel, double f)
 {
 	const struct fold_reader *r = k->r;
 	const double old = k->s[channel];
-	const int64_t first = first_column(&r->c, channel), stride = r->c.head ? r->c.head : 1;
+	const int64_t first = first_column(&r->c, channel), stride = r->c.head ? r->c.head : 1, n_scales = scales_of(k);
+	bool all = false;
 
 	k->s[channel] = f;
-	for (int64_t copy = 0; copy < r->c.copies; copy++) {
-		const int64_t j = first + copy * stride, i = j / k->group;
+	for (int64_t copy = 0; copy < r->c.copies; copy++)
+		follow_weights(k, first + copy * stride, old, f);
+	if (!n_scales)
+		return;
+	for (int64_t copy = 0; n_scales == 1 && copy < r->c.copies; copy++)
+		all |= follow_peak(k, 0, first + copy * stride, old, f);
+	for (int64_t t = 0; t < r->tokens; t++) {
+		bool moved = all;
 
-		k->energy[i] += r->energy[j] / (f * f) - r->energy[j] / (old * old);
-		k->spread += r->wsum[j] * (f * f - old * old);
-		for (int64_t n = 0; n < r->rows; n++) {
-			float *top = &k->top[n * k->n_groups + i], was = *top;
-			int32_t *at = &k->top_at[n * k->n_groups + i];
+		for (int64_t copy = 0; copy < r->c.copies; copy++) {
+			const int64_t j = first + copy * stride;
 
-			if (*at == j && f < old) {
-				scan_group(k, n, i, top, at);
-			} else {
-				float v = (float)(fabs((double)r->w[n * r->cols + j]) * f);
-				if (v > *top || *at == j) {
-					*top = v;
-					*at = (int32_t)j;
-				}
-			}
-			if (*top != was)
-				k->squares[i] += (double)*top * *top - (double)was * was;
+			double change = moved ? 0 : -lost_at(k, t, j, old); /* with the scale that it had */
+
+			if (n_scales > 1)
+				moved |= follow_peak(k, t, j, old, f);
+			change += moved ? 0 : lost_at(k, t, j, f);
+			k->inputs += change;
+			k->lost[t] += change;
 		}
-		for (int64_t t = 0; t < tokens_of(k); t++) {
-			float was = k->peak[t];
-			const float *x = inputs_of(k, t);
-
-			if (k->peak_at[t] == j && f > old) {
-				scan_token(k, t, &k->peak[t], &k->peak_at[t]);
-			} else {
-				float v = (float)(fabs((double)x[j]) / f);
-				if (v > k->peak[t] || k->peak_at[t] == j) {
-					k->peak[t] = v;
-					k->peak_at[t] = (int32_t)j;
-				}
-			}
-			if (k->peak[t] != was)
-				k->peaks += (double)k->peak[t] * k->peak[t] - (double)was * was;
-		}
+		if (!moved)
+			continue;
+		k->inputs -= k->lost[t];
+		k->inputs += k->lost[t] = lost_of(k, t);
 	}
 }
 
