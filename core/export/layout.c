@@ -258,6 +258,8 @@ static enum bl_status make_modules(struct bl_layout *l, const struct bl_export_r
 	snprintf(l->tool, sizeof l->tool, "bitlathe %s", BL_VERSION);
 	l->plan = (struct bl_x_plan){.modules = l->plan_modules, .n_modules = l->n_modules, .keep = keep, .n_keep = 1, .tool = l->tool};
 	snprintf(l->format, sizeof l->format, "%s", x->format(&l->plan));
+	if (!l->format[0] && rq->model->config.quantized) /* copied as it is */
+		snprintf(l->format, sizeof l->format, "%s", rq->model->config.quant_method);
 	return BL_OK;
 }
 

@@ -19,6 +19,7 @@ struct bl_forward_options {
 	uint64_t weight_bytes;   /* device memory that weights may keep; 0: chosen (all of them, if three quarters of what is free hold them) */
 	bool bf16_frequencies;   /* RoPE frequencies rounded to bfloat16, as in a model object that was cast as a whole (only to compare with what such a one gave) */
 	const atomic_int *cancel; /* looked at between batches; may be NULL */
+	const struct bl_weight_set *own; /* of a checkpoint that is quantized: what its units compute with (NULL entries: plain weights); borrowed. NULL: it is not */
 };
 struct bl_forward;
 enum bl_status bl_forward_new(struct bl_forward **out, const struct bl_model *m, struct bl_engine *e, const struct bl_forward_options *o, struct bl_err *err);

@@ -283,7 +283,7 @@ static void note_config(struct bl_model *m)
 	bool any = false;
 
 	if (c->quantized)
-		bl_model_problem(m, "already quantized (%s): it can be inspected and verified, not quantized again", c->quant_method);
+		bl_model_problem(m, "already quantized (%s): it can be inspected, verified, evaluated and converted to formats that hold the same numbers, not quantized again", c->quant_method);
 	if (c->v5_spelling)
 		bl_model_problem(m, "config.json is in the spelling of transformers 5: servers that pin 4.57 ignore its rope_parameters in silence; an export writes the "
 				    "4.57 spelling");

@@ -166,11 +166,8 @@ static void check_fp8_block(struct bl_verdict *v, const struct question *q)
 static void check_bitsandbytes(struct bl_verdict *v, const struct question *q)
 {
 	v->kernel = q->s->number == BL_NUM_NF4 ? "bitsandbytes NF4" : "bitsandbytes int8";
-	v->rule = "R3";
 	if (q->t->gpu.cc < 70)
 		refuse(v, "R3", "bitsandbytes needs compute capability 7.0");
-	else
-		snprintf(v->sentence, sizeof v->sentence, "%s: for transformers; a server decodes slowly with it", v->kernel);
 }
 
 void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const struct bl_model *m, int unit, const struct bl_scheme *s)
