@@ -48,7 +48,7 @@ BL_OPTION(TOKENS,    "tokens",    0,   "N",        0, "generate", "At most so ma
 BL_OPTION(TEMPERATURE,"temperature",0, "T",        0, "generate", "Sample at this temperature instead of taking the most likely token.")
 BL_OPTION(TOP_P,     "top-p",     0,   "P",        0, "generate", "Sample among the likeliest tokens that hold this share of probability (1).")
 BL_OPTION(PAST_END,  "past-end",  0,   NULL,       0, "generate", "Go on behind the model's end-of-text token.")
-BL_OPTION(BASE,      "base",      0,   "MODEL",    0, "verify", "The unquantized model to compare with.")
+BL_OPTION(BASE,      "base",      0,   "MODEL",    0, "verify evaluate", "The unquantized model to compare with.")
 BL_OPTION(MODEL,     "model",     0,   "MODEL",    0, "bench", "Checkpoint to measure on.")
 BL_OPTION(RUNS,      "runs",      0,   "N",        0, "bench", "Repetitions of each measurement (3).")
 BL_OPTION(TEXT,      "text",      0,   "FILE",     1, "tokenize bench", "Text: a .jsonl with rows of text, anything else is one row.")

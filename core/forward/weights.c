@@ -15,8 +15,18 @@ static const struct bl_unit *unit_of(const struct bl_forward *f, int block, int 
 
 static bool tensor_in_place(const struct bl_forward *f, const struct bl_tensor *t) { return f->e->ops->unified && fw_dtype_of(t->dtype) == f->dtype; }
 
+/* What a unit of a quantized checkpoint computes with; NULL: plain weights. */
+static const struct bl_unit_weights *own_of(const struct bl_forward *f, int unit) { return f->o.own ? f->o.own->of[unit] : NULL; }
+
+static const struct bl_unit_weights *replacement_of(const struct bl_forward *f, const struct bl_weight_set *set, int unit)
+{
+	return set && set->of[unit] ? set->of[unit] : own_of(f, unit);
+}
+
 static bool unit_in_place(const struct bl_forward *f, const struct bl_unit *u)
 {
+	if (own_of(f, (int)(u - f->m->units)))
+		return true; /* nothing of it is copied here */
 	for (int i = 0; i < u->n_members; i++)
 		if (!tensor_in_place(f, u->members[i].weight))
 			return false;
@@ -44,6 +54,8 @@ static enum bl_status check_units(const struct bl_forward *f, struct bl_err *err
 		for (int j = 0; j < f->m->units[i].n_members; j++) {
 			const struct bl_tensor *t = f->m->units[i].members[j].weight;
 
+			if (own_of(f, i))
+				continue;
 			if (!t)
 				return bl_fail(err, BL_UNSUPPORTED, "%s: is already quantized (%s) and cannot be run; open the model it was made from", f->m->title,
 					       f->c->quant_method);
@@ -222,8 +234,8 @@ static enum bl_status bring_replacement(struct bl_forward *f, const struct bl_un
 static enum bl_status bring_replacements(struct bl_forward *f, int block, const struct bl_weight_set *set, struct bl_err *err)
 {
 	f->tick++;
-	for (int k = 0; set && k < BL_UNIT_KIND_COUNT; k++) {
-		const struct bl_unit_weights *w = set->of[block * BL_UNIT_KIND_COUNT + k];
+	for (int k = 0; (set || f->o.own) && k < BL_UNIT_KIND_COUNT; k++) {
+		const struct bl_unit_weights *w = replacement_of(f, set, block * BL_UNIT_KIND_COUNT + k);
 
 		if (w && bring_replacement(f, unit_of(f, block, k), w, err))
 			return err->status;
@@ -272,7 +284,7 @@ static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_un
 
 enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
-	return operand(f, unit, set ? set->of[unit] : NULL, set, out, err);
+	return operand(f, unit, replacement_of(f, set, unit), set, out, err);
 }
 
 enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err)
@@ -288,7 +300,7 @@ enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct b
 		if (bring_replacement(f, u, w, err) || fw_join(f, err))
 			return err->status;
 	}
-	if (operand(f, unit, w, NULL, &o, err))
+	if (operand(f, unit, w ? w : replacement_of(f, NULL, unit), NULL, &o, err))
 		return err->status;
 	*out = (struct bl_operand){ .n = o.n, .scales = o.scales };
 	memcpy(out->w, o.w, (size_t)o.n * sizeof(*o.w));

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/stored.h"
 #include "core/text/dataset.h"
 
 /* ---- the plan's weights ---- */
@@ -190,8 +191,9 @@ static enum bl_status measure(struct bl_eval_result *out, struct bl_forward *f, 
 	return err->status;
 }
 
-enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,
-			      bl_eval_report *report, void *ctx, struct bl_err *err)
+/* with: weights that stand in for the plan's, or NULL. */
+static enum bl_status run_with(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
+			       const struct bl_eval_request *rq, bl_eval_report *report, void *ctx, struct bl_err *err)
 {
 	struct bl_eval_result made = {.seconds = 0};
 	struct texts x = {.end = -1};
@@ -199,7 +201,7 @@ enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, 
 	uint64_t start = bl_now_ns();
 
 	if (load(&x, s->model, rq, err) == BL_OK && (!plan || bl_measure_weights(&set, s, plan, NULL, err) == BL_OK))
-		measure(&made, f, changes_nothing(&set) ? NULL : &set, &x, rq, report, ctx, err);
+		measure(&made, f, with ? with : changes_nothing(&set) ? NULL : &set, &x, rq, report, ctx, err);
 	if (!err->status) {
 		say_protocol(&made, &x);
 		made.seconds = (double)(bl_now_ns() - start) / 1e9;
@@ -212,6 +214,12 @@ enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, 
 	bl_measure_weights_free(&set);
 	texts_free(&x);
 	return err->status;
+}
+
+enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,
+			      bl_eval_report *report, void *ctx, struct bl_err *err)
+{
+	return run_with(out, s, f, plan, NULL, rq, report, ctx, err);
 }
 
 /* ---- ranges ---- */
@@ -257,6 +265,21 @@ static bool any_static(const struct bl_plan *p)
 
 /* ---- alone ---- */
 
+/* A quantized checkpoint of the session's model. */
+static enum bl_status weights_of_other(struct bl_weight_set *out, struct bl_session *s, const char *path, const atomic_int *cancel, struct bl_err *err)
+{
+	struct bl_model *m;
+
+	if (bl_model_open(&m, path, err))
+		return err->status;
+	if (!m->config.quantized)
+		bl_fail(err, BL_USAGE, "%s: is not quantized; --base is for evaluating a quantized checkpoint beside the model it was made from", m->title);
+	else if (bl_same_rest(s->model, m, err) == BL_OK)
+		bl_stored_weights(out, m, s->pool, cancel, err);
+	bl_model_close(m);
+	return err->status;
+}
+
 enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s, const struct bl_measure_request *rq, const atomic_int *cancel,
 				bl_eval_report *report, void *ctx, struct bl_err *err)
 {
@@ -264,10 +287,16 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	struct bl_backend b;
 	struct bl_engine e = {.run = NULL};
 	struct bl_forward *f = NULL;
+	struct bl_weight_set other = {.of = NULL};
 
 	bl_backend_open(&b, rq->program_dir);
-	if (bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) || bl_forward_new(&f, s->model, &e, &o, err))
+	if ((rq->quantized && weights_of_other(&other, s, rq->quantized, cancel, err)) || bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) ||
+	    bl_session_stored(s, &o.own, err) || bl_forward_new(&f, s->model, &e, &o, err))
 		goto done;
+	if (rq->quantized) {
+		run_with(out, s, f, NULL, &other, &rq->eval, report, ctx, err);
+		goto done;
+	}
 	if (rq->n_data && any_static(s->plan)) {
 		float *absmax = bl_xalloc((size_t)s->model->n_units + 1, sizeof *absmax);
 		if (bl_measure_ranges(absmax, s, f, rq->data, rq->n_data, rq->samples, rq->seqlen, report, ctx, err)) {
@@ -279,6 +308,7 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	bl_measure_run(out, s, f, s->plan, &rq->eval, report, ctx, err);
 done:
 	bl_forward_free(f);
+	bl_measure_weights_free(&other);
 	bl_engine_close(&e);
 	bl_backend_close(&b);
 	return err->status;
