@@ -133,7 +133,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 {
 	static const char *const phases[] = {" write", " prove"};
 	bool two = !strcmp(name, "export"); /* the only work in two phases */
-	bool tokens = !strcmp(name, "evaluate") || !strcmp(name, "calibrate");
+	bool tokens = !strcmp(name, "evaluate") || !strcmp(name, "calibrate") || !strcmp(name, "compare");
 	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
 	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
 	char left[24] = "", bar[33];

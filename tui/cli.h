@@ -45,6 +45,8 @@ enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, st
 
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
+struct bl_eval_result;
+void bl_cli_eval_json(cJSON *o, const struct bl_eval_result *r); /* ppl, kl, top1, mcq, base, plan, seconds */
 void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n);
 /* Appends "  text" to the text output; printf-like. */
 void bl_cli_line(struct bl_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
