@@ -27,6 +27,10 @@ struct bl_cli {
 enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err);
 /* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration. */
 enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err);
+/* Waits for a job of the session, with progress and interruption. */
+enum bl_status bl_cli_job(struct bl_cli *c, struct bl_session *s, const char *name, uint64_t job, struct bl_err *err);
+/* A calibration in use, when it is `needed`: made of --data (and arguments behind it) with --samples and --seqlen, or the newest stored one. */
+enum bl_status bl_cli_calibration(struct bl_cli *c, struct bl_session *s, bool needed, long long seqlen, struct bl_err *err);
 /* Runs fn(ctx) on a thread of its own while this one shows progress and watches for signals and the time limit (then progress->cancel is set
  * and the outcome becomes BL_CANCELLED, BL_TERMINATED or BL_TIMEOUT). */
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx,
@@ -37,6 +41,9 @@ enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED o
 
 /* May what is there be replaced? --force and --yes say so; else a person at a terminal is asked; else no. */
 bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
+
+/* A plan file may go there: nothing is, or the plan that was opened, or it may be replaced. */
+enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err);
 
 /* The folder of caches: --cache, else the user's. bl_free. */
 char *bl_cli_cache(const struct bl_cli *c);

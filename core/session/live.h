@@ -140,6 +140,9 @@ struct bl_live {
 	char effect_failed[65];             /* lock: digest of a plan that cannot be measured */
 	char last_digest[65]; const struct bl_live_calib *last_calib; struct bl_effect last; int64_t last_wall_s; /* the screen's: newest measured */
 
+	/* search */
+	struct bl_search_result *search_next, *search; /* lock: newest; the screen's */
+
 	/* evaluation */
 	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
 	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
@@ -167,7 +170,7 @@ void bl_live_unwatch(struct bl_live *l);      /* ends the watcher, which wakes t
 void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 
 /* --- pieces of live work (main lane) --- */
-struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; };
+struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */ };
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 /* bl_session_unit_weights for a given policy; any thread. */

@@ -3,35 +3,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/base/mem.h"
 #include "core/session/compare.h"
 #include "tui/cli.h"
 
 struct texts { char **of; size_t n, cap; };
-
-struct compare_work { struct bl_session *s; uint64_t job; struct bl_progress progress; };
-
-static enum bl_status wait_work(void *ctx, struct bl_err *err)
-{
-	struct compare_work *w = ctx;
-	struct bl_job_view v;
-	char phase[sizeof v.phase] = "";
-
-	while (bl_jobs_view(w->s->jobs, w->job, &v) && v.state < BL_JOB_DONE) {
-		if (atomic_load(&w->progress.cancel))
-			bl_jobs_cancel(w->s->jobs, w->job);
-		if (strcmp(phase, v.phase) != 0) {
-			atomic_fetch_add(&w->progress.phase, 1);
-			memcpy(phase, v.phase, sizeof phase);
-		}
-		atomic_store(&w->progress.total_bytes, (uint64_t)v.total);
-		atomic_store(&w->progress.done_bytes, (uint64_t)v.done);
-		nanosleep(&(struct timespec){0, 20000000}, NULL);
-	}
-	return bl_jobs_wait(w->s->jobs, w->job, err);
-}
 
 /* ---- rows ---- */
 
@@ -112,37 +89,6 @@ static bool needs_calibration(const struct bl_session *s, const struct bl_compar
 				return true;
 		}
 	return false;
-}
-
-static enum bl_status calibration(struct bl_cli *c, struct compare_work *w, const struct bl_compare *all, struct bl_err *err)
-{
-	char *files[BL_MANY_MAX + 16];
-	struct bl_calib_request rq = {.files = files, .hessians = true, .block_inputs = true, .keep_windows = 16};
-	struct bl_err none = BL_ERR_INIT;
-	long long samples, seqlen;
-
-	for (int i = 0; i < c->o.n_many; i++)
-		if (c->o.many_of[i] == BL_OPT_DATA)
-			files[rq.n_files++] = (char *)(uintptr_t)c->o.many[i];
-	for (int i = 1; i < c->o.n_args; i++) { /* --data A B */
-		if (!rq.n_files)
-			return bl_fail(err, BL_USAGE, "compare takes one MODEL, not also %s; files of data come after --data", c->o.args[i]);
-		files[rq.n_files++] = (char *)(uintptr_t)c->o.args[i];
-	}
-	if (!needs_calibration(w->s, all))
-		return BL_OK;
-	if (!rq.n_files) {
-		if (bl_session_adopt_calib(w->s, NULL, &none))
-			bl_fail(err, none.status == BL_NOT_FOUND ? BL_INVALID : none.status, "rows need a calibration: --data FILE... makes one (%s)", none.text);
-		return err->status;
-	}
-	if (bl_option_int(&c->o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(&c->o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
-	    bl_cli_memory_limit(&c->o, &rq.memory_limit, err))
-		return err->status;
-	rq.samples = samples;
-	rq.seqlen = seqlen;
-	w->job = bl_session_calibrate(w->s, &rq);
-	return bl_cli_work(c, "calibrate", wait_work, w, &w->progress, err);
 }
 
 /* ---- output ---- */
@@ -288,21 +234,20 @@ static void to_json(cJSON *o, const struct bl_session *s, const struct bl_compar
 
 /* ---- the command ---- */
 
-static enum bl_status run(struct bl_cli *c, struct compare_work *w, struct bl_compare *all, const struct bl_eval_request *rq, struct bl_err *err)
+static enum bl_status run(struct bl_cli *c, struct bl_session *s, struct bl_compare *all, const struct bl_eval_request *rq, struct bl_err *err)
 {
 	int failed = 0;
 
-	if (calibration(c, w, all, err))
+	if (bl_cli_calibration(c, s, needs_calibration(s, all), BL_EVAL_SEQLEN, err))
 		return err->status;
-	w->job = bl_session_compare(w->s, all, rq);
-	if (bl_cli_work(c, "compare", wait_work, w, &w->progress, err) && err->status != BL_NO_MEMORY && err->status != BL_NO_DEVICE)
+	if (bl_cli_job(c, s, "compare", bl_session_compare(s, all, rq), err) && err->status != BL_NO_MEMORY && err->status != BL_NO_DEVICE)
 		return err->status; /* what was measured is kept: the same line goes on */
 	if (c->json)
-		to_json(c->json, w->s, all);
+		to_json(c->json, s, all);
 	else if (bl_given(&c->o, BL_OPT_MARKDOWN))
-		to_markdown(c, w->s, all);
+		to_markdown(c, s, all);
 	else
-		to_text(c, w->s, all);
+		to_text(c, s, all);
 	for (int i = 0; i < all->n; i++)
 		failed += *all->row[i].why != '\0';
 	if (!err->status && failed)
@@ -312,19 +257,19 @@ static enum bl_status run(struct bl_cli *c, struct compare_work *w, struct bl_co
 
 enum bl_status bl_cmd_compare(struct bl_cli *c, struct bl_err *err)
 {
-	struct compare_work w = {.s = NULL};
+	struct bl_session *s;
 	struct bl_eval_request rq = {.ppl = NULL};
 	struct bl_compare *all = NULL;
 	struct texts rows = {NULL, 0, 0};
 
-	if (eval_request(&rq, c, err) || bl_cli_open(c, &w.s, c->o.args[0], err))
+	if (eval_request(&rq, c, err) || bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
-	if (!make_rows(&rows, c, w.s, err) && !bl_compare_new(&all, w.s, (const char *const *)rows.of, (int)rows.n, err))
-		run(c, &w, all, &rq, err);
+	if (!make_rows(&rows, c, s, err) && !bl_compare_new(&all, s, (const char *const *)rows.of, (int)rows.n, err))
+		run(c, s, all, &rq, err);
 	for (size_t i = 0; i < rows.n; i++)
 		bl_free(rows.of[i]);
 	bl_free(rows.of);
-	bl_session_close(w.s);
+	bl_session_close(s);
 	bl_compare_free(all);
 	return err->status;
 }
