@@ -409,6 +409,8 @@ void bl_live_close(struct bl_session *s)
 		bl_live_input_free(atomic_load(&l->inputs[i]));
 	bl_live_data_unref(l->data);
 	bl_live_evals_free(l);
+	bl_live_tryouts_free(l);
+	bl_live_pictures_free(l);
 	bl_search_result_free(l->search_next);
 	bl_search_result_free(l->search);
 	bl_free(l->inputs);

@@ -83,6 +83,8 @@ struct bl_live_eval { struct bl_eval_result r; char digest[65]; bool of_snapshot
 void bl_live_evals_free(struct bl_live *l);
 void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* of a snapshot; screen's thread */
 void bl_live_seed_evals(struct bl_session *s);
+void bl_live_tryouts_free(struct bl_live *l);
+void bl_live_pictures_free(struct bl_live *l);
 void bl_live_seed(struct bl_session *s); /* numbers of the plan's snapshots that belong to the calibration in use; screen's thread */
 
 struct bl_live {
@@ -143,6 +145,14 @@ struct bl_live {
 	/* search */
 	struct bl_search_result *search_next, *search; /* lock: newest; the screen's */
 
+	/* methods side by side; the screen's */
+	struct bl_tryout *tryout;
+	uint64_t try_job;
+	char *try_params[64]; int n_try_params;
+
+	/* pictures of a unit; the screen's */
+	struct bl_picture *row_errors, *weight_map;
+
 	/* evaluation */
 	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
 	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
@@ -188,6 +198,8 @@ uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full p
 /* Layer errors of requests of one block that need the same (layer_error.c). Sets value, with_activations; state and why are the caller's on failure. */
 enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r, size_t n, struct bl_err *err);
 void bl_live_hessians_free(struct bl_live *l);
+/* tr(d H dT) / tr(w H wT) of every row d of the weights' difference, w of W, into rel [rows]; needs Hessians (layer_error.c). */
+enum bl_status bl_live_row_errors(struct bl_live_turn *t, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err);
 
 /* KL and agreement of a weight assignment on the kept windows (effect.c). BL_CANCELLED: the turn has to end or the plan changed; what was done is kept. */
 enum bl_status bl_live_plan_effect(struct bl_live_turn *t, const struct bl_live_plan *p, double *kl, double *top1, struct bl_err *err);
