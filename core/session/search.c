@@ -75,42 +75,78 @@ static bool measurable(const struct bl_search_run *k)
 	return bl_calib_kept_windows(k->turn.calib->c) > 0;
 }
 
-/* Of one unit alone; *usable false: the option cannot be solved there. */
-static enum bl_status unit_loss(struct bl_search_run *k, int unit, struct bl_search_option *o, bool *usable, struct bl_err *err)
+/* One number of one unit alone, from the cache or measured now. */
+static enum bl_status number(struct bl_search_run *k, int unit, const struct bl_choice *c, enum bl_live_kind kind, double *out, struct bl_err *err)
 {
-	struct bl_live_request r = {.kind = measurable(k) ? BL_LIVE_UNIT_KL : BL_LIVE_ERROR, .unit = unit, .choice = o->c, .zero_nonfinite = k->zero_nonfinite,
-				    .calib = k->turn.calib, .hash = bl_live_choice_hash(&o->c, k->zero_nonfinite)};
+	struct bl_live_request r = {.kind = kind, .unit = unit, .choice = *c, .zero_nonfinite = k->zero_nonfinite, .calib = k->turn.calib,
+				    .hash = bl_live_choice_hash(c, k->zero_nonfinite)};
 	struct bl_live_request *one = &r;
 	const struct bl_unit *u = &k->s->model->units[unit];
-	char key[65];
 	double v[3] = {0};
+	char key[65];
 
-	*usable = true;
-	o->loss = 0;
-	if (!r.hash)
-		return BL_OK; /* as it is on disk */
-	(measurable(k) ? bl_results_unit_kl_key : bl_results_error_key)(key, u, &o->c, k->zero_nonfinite);
+	(kind == BL_LIVE_UNIT_KL ? bl_results_unit_kl_key : bl_results_error_key)(key, u, c, k->zero_nonfinite);
 	if (!bl_results_get(k->turn.calib->results, key, v, NULL)) {
 		do {
 			bl_err_clear(err);
-			if (measurable(k))
+			if (kind == BL_LIVE_UNIT_KL)
 				bl_live_unit_effect(&k->turn, &r, &r.value, &r.extra, err);
 			else
 				bl_live_errors(&k->turn, &one, 1, err);
 		} while (err->status && bl_live_failed(k->turn.l, bl_calib_window(k->turn.calib->c), err));
-		*usable = err->status != BL_UNSUPPORTED && err->status != BL_INVALID;
-		if (!*usable)
-			bl_err_clear(err);
-		if (err->status || !*usable)
+		if (err->status)
 			return err->status;
 		v[0] = r.value;
-		v[1] = measurable(k) ? r.extra : r.with_activations;
+		v[1] = kind == BL_LIVE_UNIT_KL ? r.extra : r.with_activations;
 		bl_results_put(k->turn.calib->results, key, v, bl_wall_s());
-		k->made++;
+		k->made += kind == BL_LIVE_UNIT_KL || !measurable(k);
 	}
-	o->loss = v[0];
-	*usable = isfinite(o->loss);
+	*out = v[0];
 	return BL_OK;
+}
+
+/* What a unit loses alone; *usable false: the option cannot be solved there. */
+static enum bl_status unit_loss(struct bl_search_run *k, int unit, struct bl_search_option *o, bool *usable, struct bl_err *err)
+{
+	o->loss = o->rel = 0;
+	*usable = true;
+	if (!bl_live_choice_hash(&o->c, k->zero_nonfinite))
+		return BL_OK; /* as it is on disk */
+	if (bl_calib_has_hessians(k->turn.calib->c) || !measurable(k))
+		number(k, unit, &o->c, BL_LIVE_ERROR, &o->rel, err);
+	else
+		o->rel = NAN;
+	o->loss = o->rel;
+	if (!err->status && measurable(k))
+		number(k, unit, &o->c, BL_LIVE_UNIT_KL, &o->loss, err);
+	*usable = err->status != BL_UNSUPPORTED && err->status != BL_INVALID && isfinite(o->loss);
+	if (!*usable)
+		bl_err_clear(err);
+	return err->status;
+}
+
+/* Any change at all, however small, makes activations round to other bfloat16 neighbours: a divergence that is the same for every option, that does not add up over
+ * units, and that would make full precision look better than it is. It is what is left when a line through the finest and the coarsest option (divergence over layer
+ * error) comes to no error at all. */
+static void take_floor(struct bl_search_unit *u)
+{
+	const struct bl_search_option *fine = NULL, *coarse = NULL;
+	double floor_;
+
+	for (int i = 0; i < u->n; i++) {
+		const struct bl_search_option *o = &u->o[i];
+		if (o->c.scheme.number == BL_NUM_FULL || !(o->rel > 0))
+			continue;
+		fine = !fine || o->rel < fine->rel ? o : fine;
+		coarse = !coarse || o->rel > coarse->rel ? o : coarse;
+	}
+	if (!fine || !(coarse->rel > 2 * fine->rel)) /* too near to each other for a line */
+		return;
+	floor_ = (fine->loss * coarse->rel - coarse->loss * fine->rel) / (coarse->rel - fine->rel);
+	floor_ = floor_ < 0 ? 0 : floor_ > 0.99 * fine->loss ? 0.99 * fine->loss : floor_;
+	for (int i = 0; i < u->n; i++)
+		if (u->o[i].c.scheme.number != BL_NUM_FULL)
+			u->o[i].loss = u->o[i].loss > floor_ ? u->o[i].loss - floor_ : 0;
 }
 
 static const struct bl_choice *of_array(const void *from, int unit)
@@ -164,6 +200,8 @@ static enum bl_status sensitivities(struct bl_search_run *k, struct bl_err *err)
 			u->n--;
 			o--;
 		}
+		if (!err->status && measurable(k))
+			take_floor(u);
 	}
 	return err->status;
 }

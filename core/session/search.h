@@ -23,7 +23,7 @@ struct bl_search_trial { char what[96]; double kl; uint64_t bytes; double step_m
 struct bl_search_result {
 	enum bl_budget budget; double value;
 	int n; struct bl_choice *choice;      /* [n units], params owned */
-	double *loss;                         /* [n] what each loses alone: nats, or layer error */
+	double *loss;                         /* [n] what each loses alone: nats above the rounding that any change brings, or layer error */
 	bool measured;                        /* losses are; else they are layer errors and there was nothing to measure the plan with */
 	double loss_sum, kl, top1;            /* kl, top1: of the plan, NaN: not measured */
 	uint64_t bytes; struct bl_plan_estimate estimate; /* with score, as far as it is known */

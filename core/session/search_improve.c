@@ -180,7 +180,7 @@ static void add_move(struct bl_search_run *k, const struct best *b, int *at, str
 
 static int moves(struct bl_search_run *k, const struct best *b, int *at, struct move *best, int cap)
 {
-	double sum = bl_search_loss(k, at), scale = sum > 0 && b->kl > 0 ? b->kl / sum : 1;
+	double sum = bl_search_loss(k, at), scale = sum > 0 && b->kl > 0 ? fmin(fmax(b->kl / sum, 0.25), 4) : 1;
 	int n = 0;
 
 	for (int i = 0; i < k->n; i++)

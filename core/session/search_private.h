@@ -8,7 +8,7 @@
 
 #define BL_SEARCH_OPTIONS 16
 
-struct bl_search_option { struct bl_choice c; uint64_t bytes, ns; double loss; }; /* params borrowed from the run's texts */
+struct bl_search_option { struct bl_choice c; uint64_t bytes, ns; double loss, rel; }; /* params borrowed from the run's texts; rel: layer error, NaN unknown */
 struct bl_search_unit { int n; struct bl_search_option o[BL_SEARCH_OPTIONS + 1]; };
 
 struct bl_search_run {

@@ -41,7 +41,7 @@ static void units_json(cJSON *o, const struct bl_session *s, const struct bl_sea
 		cJSON *u = cJSON_CreateObject();
 		char name[BL_SCHEME_NAME_MAX];
 		struct bl_quantity loss = {r->loss[i], 0, r->measured ? BL_MEASURED : BL_MODELLED, r->measured ? "nat" : "ratio",
-					   r->measured ? "this unit alone, on the kept windows" : "layer error"};
+					   r->measured ? "this unit alone, on the kept windows, less the rounding that any change brings" : "layer error"};
 		cJSON_AddItemToArray(list, u);
 		cJSON_AddStringToObject(u, "name", s->model->units[i].name);
 		cJSON_AddStringToObject(u, "scheme", bl_scheme_name(name, &r->choice[i].scheme));

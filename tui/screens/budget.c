@@ -15,10 +15,10 @@
 enum field { F_BUDGET, F_VALUE, F_OPTIONS, F_TRIALS, N_FIELDS };
 
 static const struct { const char *name, *help; } fields[N_FIELDS] = {
-	{"budget", "bytes, time of a decode step on the target, or score"},
-	{"limit", "6.5MB, 60%, plan · 2.9ms, 0.8x, plan · best, 0.62"},
-	{"options", "what units may become, separated by ;"},
-	{"trials", "whole plans that are measured to improve on the sums"},
+	{"budget", "bytes, time of a decode step, or score"},
+	{"limit", "60%  6.5MB  0.8x  2.9ms  best  0.6  plan"},
+	{"options", "what units may become: W4A16;W8A16;BF16"},
+	{"trials", "whole plans measured to beat the sums"},
 };
 static const char *const budgets[] = {"bytes", "time", "score"};
 static const char *const usual[] = {"60%", "0.8x", "best"};
@@ -86,11 +86,13 @@ static int draw_trials(struct bl_app *app, const struct bl_search_result *r, str
 
 	for (int i = 0; i < r->n_trials; i++)
 		kept = r->trial[i].kept ? i : kept;
-	for (int i = 0, n = 0; i < r->n_trials && n < most && y < v.row + v.rows; i++) {
-		const struct bl_search_trial *t = &r->trial[i];
-		snprintf(text, sizeof text, "%s KL %.5f  %s%s", i == 0 ? "tried" : "     ", t->kl, t->what, i == kept ? bl_app_glyph(app, "  ← found", "  <- found") : "");
-		bl_grid_text(g, y, v.col + 2, v.cols - 2, i == kept ? BL_ROLE_GOOD : BL_ROLE_TEXT, 0, text);
-		y++;
+	for (int k = -1, n = 0; k < r->n_trials && n < most && y < v.row + v.rows; k++) { /* the one that was found, then in order */
+		int i = k < 0 ? kept : k;
+		if (k == kept || i >= r->n_trials)
+			continue;
+		snprintf(text, sizeof text, "%s KL %.5f  %s%s", k < 0 ? "tried" : "     ", r->trial[i].kl, r->trial[i].what,
+			 i == kept ? bl_app_glyph(app, "  ← found", "  <- found") : "");
+		bl_grid_text(g, y++, v.col + 2, v.cols - 2, i == kept ? BL_ROLE_GOOD : BL_ROLE_TEXT, 0, text);
 		n++;
 	}
 	return y;
@@ -99,7 +101,7 @@ static int draw_trials(struct bl_app *app, const struct bl_search_result *r, str
 static void draw_units(struct bl_app *app, const struct bl_search_result *r, struct bl_grid_s *g, struct bl_grid_view v, int y)
 {
 	const struct bl_model *m = app->session->model;
-	int per_row = v.cols / 26 > 0 ? v.cols / 26 : 1, n = 0;
+	int per_row = (v.cols - 2) / 29 > 0 ? (v.cols - 2) / 29 : 1, n = 0;
 
 	if (y >= v.row + v.rows)
 		return;
@@ -107,7 +109,7 @@ static void draw_units(struct bl_app *app, const struct bl_search_result *r, str
 	for (int i = 0; i < r->n && y + n / per_row < v.row + v.rows; i++, n++) {
 		char scheme[BL_SCHEME_NAME_MAX], label[24];
 		snprintf(label, sizeof label, "%d.%s", m->units[i].block, bl_unit_kind_name(m->units[i].kind));
-		bl_grid_textf(g, y + n / per_row, v.col + 2 + 26 * (n % per_row), 24, BL_ROLE_TEXT, 0, "%-9.9s%-9.9s%6.2f", label,
+		bl_grid_textf(g, y + n / per_row, v.col + 2 + 29 * (n % per_row), 27, BL_ROLE_TEXT, 0, "%-11.11s%-10.10s%6.2f", label,
 			      bl_scheme_short(scheme, &r->choice[i].scheme), 1e3 * r->loss[i]);
 	}
 }

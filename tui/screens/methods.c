@@ -119,10 +119,13 @@ static void draw_number(struct bl_app *app, struct bl_grid_s *g, int y, int end,
 static double least(const struct methods_state *st, double (*of)(const struct bl_try *))
 {
 	double best = INFINITY;
+	int known = 0;
 
-	for (int i = 0; i < st->n_rows; i++)
+	for (int i = 0; i < st->n_rows; i++) {
+		known += isfinite(of(&st->row[i])) != 0;
 		best = of(&st->row[i]) < best ? of(&st->row[i]) : best; /* NaN is never smaller */
-	return best;
+	}
+	return known > 1 ? best : -INFINITY;
 }
 
 static double rel_of(const struct bl_try *t) { return t->rel; }
@@ -145,8 +148,8 @@ static void draw_row(struct bl_app *app, struct methods_state *st, struct bl_gri
 	if (t->known == BL_KNOWN_REFUSED)
 		snprintf(note, sizeof note, "%s", t->why);
 	else
-		snprintf(note, sizeof note, "%s%s%s", mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", isfinite(t->rel) && t->rel <= least(st, rel_of) ? "least error  " : "",
-			 isfinite(t->kl) && t->kl <= least(st, kl_of) ? "least KL" : "");
+		snprintf(note, sizeof note, "%s%s%s", mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", isfinite(t->rel) && t->rel <= least(st, rel_of) ? "best error  " : "",
+			 isfinite(t->kl) && t->kl <= least(st, kl_of) ? "best KL" : "");
 	if (v.cols >= 80)
 		bl_grid_text(g, y, at + 29, v.col + v.cols - at - 29, t->known == BL_KNOWN_REFUSED ? BL_ROLE_WARN : BL_ROLE_GOOD, 0, note);
 	if (i == st->list.row)

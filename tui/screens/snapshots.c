@@ -143,9 +143,11 @@ static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s", name_of(app, a),
 		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? " differs" : "s differ");
-	bl_grid_textf(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
-		      "  blk unit     here       there          d MB %s here   there   d%s",
-		      bl_screen_errors_are_true(app) ? "  err dB" : "w-err dB", bl_app_glyph(app, "KL·10³", "KL*1e3"));
+	bl_grid_text(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0, "  blk unit     here       there");
+	bl_grid_text_right(g, v.row + 1, v.col + 44, 8, BL_ROLE_HEADING, 0, bl_app_glyph(app, "ΔMB", "d MB"));
+	bl_grid_text_right(g, v.row + 1, v.col + 59, 14, BL_ROLE_HEADING, 0, bl_screen_errors_are_true(app) ? "err dB here" : "w-err dB here");
+	bl_grid_text_right(g, v.row + 1, v.col + 67, 8, BL_ROLE_HEADING, 0, "there");
+	bl_grid_text_right(g, v.row + 1, v.col + 78, 10, BL_ROLE_HEADING, 0, bl_app_glyph(app, "ΔKL·10³", "dKL*1e3"));
 	bl_list_fit(&st->diff, n, v.rows - 2);
 	for (int k = st->diff.top, y = v.row + 2; y < v.row + v.rows; k++, y++) {
 		int u = differing(app, a, b, k);
