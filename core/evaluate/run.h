@@ -28,7 +28,7 @@ void *bl_eval_base_room(struct bl_eval_base *b, int part, size_t bytes);
 void bl_eval_base_forget(struct bl_eval_base *b, int part);
 
 /* Both passes up to the last block. base is NULL when it is not wanted; plan stays NULL without a set. */
-struct bl_eval_passes { struct bl_pass *base, *plan; };
+struct bl_eval_passes { struct bl_pass *base, *plan; struct bl_head_kept *kept; /* may be NULL */ };
 enum bl_status bl_eval_passes_run(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, struct bl_err *err);
 void bl_eval_passes_free(struct bl_eval_passes *p);
 
