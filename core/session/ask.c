@@ -7,6 +7,7 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/search.h"
 
 #define DEBOUNCE_NS      150000000ull /* after an edit, before the whole plan is measured */
 #define DEBOUNCE_CUDA_NS 40000000ull  /* where that takes a moment only: longer than between two repeats of a held key */
@@ -426,6 +427,10 @@ void bl_live_close(struct bl_session *s)
 		bl_live_input_free(atomic_load(&l->inputs[i]));
 	bl_live_data_unref(l->data);
 	bl_live_evals_free(l);
+	bl_live_tryouts_free(l);
+	bl_live_pictures_free(l);
+	bl_search_result_free(l->search_next);
+	bl_search_result_free(l->search);
 	bl_free(l->inputs);
 	bl_free(l->old_inputs);
 	bl_free(l->queue);

@@ -160,8 +160,10 @@ struct watch { struct bl_live_turn *t; const struct bl_live_plan *plan; };
 static bool has_to_stop(const struct watch *w)
 {
 	struct bl_live *l = w->t->l;
-	bool stop = bl_job_checkpoint(w->t->job) || bl_job_wanted(w->t->job);
+	bool stop = bl_job_checkpoint(w->t->job) || (!w->t->own && bl_job_wanted(w->t->job));
 
+	if (w->t->own)
+		return stop;
 	pthread_mutex_lock(&l->lock);
 	for (size_t i = 0; i < l->n_queue && !stop; i++)
 		stop = l->queue[i]->kind == BL_LIVE_ERROR;

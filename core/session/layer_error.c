@@ -294,6 +294,72 @@ done:
 	return err->status;
 }
 
+struct row_dots { const float *a, *b; int64_t cols; double *out; };
+
+static enum bl_status row_dot(void *ctx, size_t row, struct bl_err *err)
+{
+	const struct row_dots *d = ctx;
+	const float *a = d->a + (int64_t)row * d->cols, *b = d->b + (int64_t)row * d->cols;
+	double sum = 0;
+
+	(void)err;
+	for (int64_t i = 0; i < d->cols; i++)
+		sum += (double)a[i] * (double)b[i];
+	d->out[row] = sum;
+	return BL_OK;
+}
+
+/* d H dT of every row of D = W or W^ - W. */
+static enum bl_status row_traces(struct bl_live_turn *t, const struct bl_unit *u, const struct bl_unit_weights *delta, float *h, double *out, struct bl_err *err)
+{
+	struct bl_engine *e = &t->l->engine;
+	const struct bk_run_ops *o = e->ops;
+	struct row_dots dots = {.cols = u->cols};
+	float *rows = NULL, *back = NULL;
+	struct trace w;
+
+	if (trace_alloc(e, &w, u, err))
+		goto done;
+	bl_try_alloc(&rows, (size_t)(w.chunk * u->cols), sizeof *rows, "rows of a layer error", err);
+	if (!err->status)
+		bl_try_alloc(&back, (size_t)(w.chunk * u->cols), sizeof *back, "rows of a layer error", err);
+	for (int64_t row = 0; row < u->rows && !err->status; row += w.chunk) {
+		int64_t n = u->rows - row < w.chunk ? u->rows - row : w.chunk;
+		struct bk_mat d = mat(w.a, n, u->cols, BK_F32), dh = mat(w.b, n, u->cols, BK_F32), hm = mat(h, u->cols, u->cols, BK_F32);
+		size_t bytes = (size_t)(n * u->cols) * sizeof(float);
+		if (bring_rows(t, &w, u, delta, row, n, err) || bl_engine_check(e, o->get(e->run, rows, w.a, bytes), "a layer error", err) ||
+		    bl_engine_check(e, o->gemm(e->run, &dh, &d, 0, &hm, 0, 1, 0, NULL), "a layer error", err) ||
+		    bl_engine_check(e, o->get(e->run, back, w.b, bytes), "a layer error", err))
+			break;
+		dots.a = rows;
+		dots.b = back;
+		dots.out = out + row;
+		bl_pool_run(t->l->s->pool, (size_t)n, row_dot, &dots, bl_job_cancel_flag(t->job), err);
+	}
+done:
+	bl_free(rows);
+	bl_free(back);
+	trace_free(e, &w);
+	return err->status;
+}
+
+enum bl_status bl_live_row_errors(struct bl_live_turn *t, const struct bl_fold *f, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err)
+{
+	const struct bl_unit *u = bl_live_unit(t->l, f, unit);
+	double *error = NULL, *base = NULL;
+	float *h = NULL;
+
+	if (!bl_live_forward(t->l, 0, err) || hessian_on_device(t, f, unit, &h, err))
+		return err->status;
+	if (!bl_try_alloc(&error, (size_t)u->rows, sizeof *error, "errors by row", err) && !bl_try_alloc(&base, (size_t)u->rows, sizeof *base, "errors by row", err) &&
+	    !row_traces(t, u, NULL, h, base, err) && !row_traces(t, u, w, h, error, err))
+		for (int64_t i = 0; i < u->rows; i++)
+			rel[i] = base[i] > 0 && error[i] > 0 ? (float)(error[i] / base[i]) : 0;
+	bl_free(error);
+	bl_free(base);
+	return err->status;
+}
+
 static enum bl_status from_hessian(struct bl_live_turn *t, const struct bl_fold *f, struct bl_live_request *r, const struct bl_unit_weights *w, struct bl_err *err)
 {
 	const struct bl_unit *u = bl_live_unit(t->l, f, r->unit);

@@ -85,6 +85,8 @@ struct bl_live_eval { struct bl_eval_result r; char digest[65]; bool of_snapshot
 void bl_live_evals_free(struct bl_live *l);
 void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const char *digest); /* of a snapshot; screen's thread */
 void bl_live_seed_evals(struct bl_session *s);
+void bl_live_tryouts_free(struct bl_live *l);
+void bl_live_pictures_free(struct bl_live *l);
 void bl_live_seed(struct bl_session *s); /* numbers of the plan's snapshots that belong to the calibration in use; screen's thread */
 
 struct bl_live {
@@ -151,6 +153,17 @@ struct bl_live {
 	char effect_failed[65];             /* lock: digest of a plan that cannot be measured */
 	char last_digest[65]; const struct bl_live_calib *last_calib; struct bl_effect last; int64_t last_wall_s; /* the screen's: newest measured */
 
+	/* search */
+	struct bl_search_result *search_next, *search; /* lock: newest; the screen's */
+
+	/* methods side by side; the screen's */
+	struct bl_tryout *tryout;
+	uint64_t try_job;
+	char *try_params[64]; int n_try_params;
+
+	/* pictures of a unit; the screen's */
+	struct bl_picture *row_errors, *weight_map;
+
 	/* evaluation */
 	struct bl_live_eval *eval_next;     /* lock: newest, not yet looked at */
 	struct bl_live_eval *evals;         /* the screen's, newest first; the last few */
@@ -180,7 +193,7 @@ void bl_live_unwatch(struct bl_live *l);      /* ends the watcher, which wakes t
 void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 
 /* --- pieces of live work (main lane) --- */
-struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; };
+struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */ };
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 /* bl_session_unit_weights for a given policy; any thread. */
@@ -216,6 +229,8 @@ uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full p
 /* Layer errors of requests of one block that need the same (layer_error.c). Sets value, with_activations; state and why are the caller's on failure. */
 enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r, size_t n, struct bl_err *err);
 void bl_live_hessians_free(struct bl_live *l);
+/* tr(d H dT) / tr(w H wT) of every row d of the weights' difference, w of W, into rel [rows]; needs Hessians (layer_error.c). */
+enum bl_status bl_live_row_errors(struct bl_live_turn *t, const struct bl_fold *f, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err);
 
 /* KL and agreement of a weight assignment on the kept windows (effect.c). BL_CANCELLED: the turn has to end or the plan changed; what was done is kept. */
 enum bl_status bl_live_plan_effect(struct bl_live_turn *t, const struct bl_live_plan *p, double *kl, double *top1, struct bl_err *err);

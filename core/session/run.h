@@ -100,7 +100,7 @@ struct bl_eval_result {
 	struct bl_eval_ppl base_ppl, plan_ppl;
 	struct bl_eval_kl kl;
 	struct bl_eval_mcq base_mcq, plan_mcq;
-	double seconds;
+	double seconds, weights_seconds; /* all of it; making the plan's weights alone */
 	int64_t wall_s;
 	char plan_digest[65], device[64], protocol[200];
 };

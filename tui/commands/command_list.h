@@ -8,6 +8,8 @@ BL_COMMAND(plan,      "plan",      "MODEL or PLAN",     1, 1, "Make or change a 
 BL_COMMAND(check,     "check",     "PLAN",              1, 1, "Only the rules of the serving target.")
 BL_COMMAND(calibrate, "calibrate", "MODEL",             1, 16, "Run the model over data; keep ranges, moments, Hessians, block inputs.")
 BL_COMMAND(evaluate,  "evaluate",  "MODEL or PLAN",     1, 16, "Measure: perplexity, distance to the base model, multiple choice.")
+BL_COMMAND(compare,   "compare",   "MODEL",             1, 16, "Many plans side by side: each row quantized and measured, as a table; goes on where it was stopped.")
+BL_COMMAND(search,    "search",    "MODEL or PLAN",     1, 16, "Mixed precision: the plan that loses least within a budget of bytes, of time or for a score.")
 BL_COMMAND(tokenize,  "tokenize",  "MODEL",             1, 1, "What the model sees of a text: ids and pieces, templates rendered.")
 BL_COMMAND(quantize,  "quantize",  "PLAN",              1, 16, "Solve the units whose method needs a calibration (stored, or made on --data); with -o export too.")
 BL_COMMAND(export,    "export",    "PLAN",              1, 1, "Write, read back, prove, rename into place.")
