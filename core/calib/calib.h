@@ -70,7 +70,7 @@ const struct bl_input_stats *bl_calib_stats(const struct bl_calib *c, int unit);
 enum bl_status bl_calib_hessian(const struct bl_calib *c, int unit, const float **h, struct bl_err *err);
 int64_t bl_calib_kept_windows(const struct bl_calib *c);
 int64_t bl_calib_window(const struct bl_calib *c); /* tokens of one */
-const int32_t *bl_calib_kept_ids(const struct bl_calib *c); /* [kept_windows, window] */
+const int32_t *bl_calib_ids(const struct bl_calib *c); /* [tokens / window, window]; the kept windows come first */
 /* Input of a block for the kept windows: bf16 [kept_windows * window, hidden], mapped. block = n blocks: the output of the last one. */
 enum bl_status bl_calib_block_input(const struct bl_calib *c, int block, const uint16_t **x, struct bl_err *err);
 /* total: until everything is written; hessian and io (waiting for copies and files) are within it, forward is the rest. hessian is timed on one batch of each block. */

@@ -64,7 +64,7 @@ static enum bl_status check_item(void *ctx, size_t item, struct bl_err *err)
 	bool bad;
 
 	(void)err;
-	if (kind != CALIB_BLOCK && !j->shape.keep)
+	if (kind == CALIB_INPUTS && !j->shape.keep)
 		return BL_OK;
 	bad = !is_there(j->folder, kind, index);
 	if (!bad && calib_file_verify(&j->shape, j->folder, kind, index, &h, &why)) {
@@ -190,9 +190,7 @@ static enum bl_status list_files(struct calib_manifest *m, const struct calib_sh
 	for (int b = 0; b < blocks; b++)
 		if (list_file(m, s, folder, CALIB_BLOCK, b, err))
 			return err->status;
-	if (!s->keep)
-		return BL_OK;
-	for (int b = 0; b <= blocks; b++)
+	for (int b = 0; s->keep && b <= blocks; b++)
 		if (list_file(m, s, folder, CALIB_INPUTS, b, err))
 			return err->status;
 	return list_file(m, s, folder, CALIB_IDS, 0, err);

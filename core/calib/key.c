@@ -61,9 +61,9 @@ uint64_t bl_calib_disk_bytes(const struct bl_model *m, const struct bl_calib_dat
 	if (s.keep) {
 		calib_head_make(&h, &s, CALIB_INPUTS, 0);
 		bytes += calib_head_stored(&h) * (uint64_t)(m->config.layers + 1);
-		calib_head_make(&h, &s, CALIB_IDS, 0);
-		bytes += calib_head_stored(&h);
 	}
+	calib_head_make(&h, &s, CALIB_IDS, 0);
+	bytes += calib_head_stored(&h);
 	return bytes + (1u << 20); /* the manifest */
 }
 

@@ -12,7 +12,7 @@
 #include "core/base/hash.h"
 #include "core/calib/calib.h"
 
-#define CALIB_PRODUCER 1          /* counts up when the numbers, or how they are stored, change: part of the key */
+#define CALIB_PRODUCER 2          /* counts up when the numbers, or how they are stored, change: part of the key */
 #define CALIB_PAGE 4096
 #define CALIB_PIECE (16u << 20)   /* sums of sections are sums over the sums of pieces of whole rows, at most so long: pieces can be summed in any order */
 #define CALIB_SECTIONS 16

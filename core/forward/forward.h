@@ -58,6 +58,8 @@ struct bl_tap {
 enum bl_status bl_pass_embed(struct bl_pass *p, struct bl_err *err);                          /* hidden := embedding */
 enum bl_status bl_pass_block(struct bl_pass *p, int block, const struct bl_weight_set *set /* may be NULL */, const struct bl_tap *tap /* may be NULL */,
 			     struct bl_err *err);                                             /* hidden := block(hidden), all batches */
+/* One batch of it, for passes that go side by side; every batch once, in any order. */
+enum bl_status bl_pass_step(struct bl_pass *p, int block, int batch, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err);
 /* All blocks from `first` on (hidden = the input of `first`). */
 enum bl_status bl_pass_run(struct bl_pass *p, int first, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err);
 /* Hidden states of tokens first .. first+n-1, [n, hidden] in the pass's storage type (bf16, or float32 with fp32), to and from the host. */

@@ -416,6 +416,28 @@ enum bl_status bl_pass_block(struct bl_pass *p, int block, const struct bl_weigh
 	return every_batch(p, &(struct step){ .set = set, .tap = tap, .block = block, .fn = block_batch }, err);
 }
 
+enum bl_status bl_pass_step(struct bl_pass *p, int block, int batch, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err)
+{
+	const struct step s = { .set = set, .tap = tap, .block = block };
+	struct bl_forward *f = p->f;
+	const struct fw_batch *x;
+	struct bk_mat h;
+
+	if (block < 0 || block >= f->c->layers || batch < 0 || batch >= p->n_batches)
+		return bl_fail(err, BL_FAILED, "there is no block %d, or no batch %d", block, batch);
+	if (fw_work_need(f, p->batch_tokens, err) || fw_block_begin(f, block, set, err) || fw_cancelled(f, err))
+		return err->status;
+	x = &p->batches[batch];
+	if (p->hidden) {
+		h = fw_mat(p->hidden + (size_t)x->first * row_bytes(f), x->tokens, f->c->hidden, f->dtype);
+		return block_batch(p, &s, batch, &h, err);
+	}
+	h = fw_mat(turn_of(p, batch), x->tokens, f->c->hidden, f->dtype);
+	if (bring_batch(p, batch, err) || fw_join(f, err) || block_batch(p, &s, batch, &h, err))
+		return err->status;
+	return FW_OP(f, err, "hidden states", get(FW_RUN(f), p->host + (size_t)x->first * row_bytes(f), h.p, (size_t)x->tokens * row_bytes(f)));
+}
+
 enum bl_status bl_pass_run(struct bl_pass *p, int first, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err)
 {
 	for (int b = first; b < p->f->c->layers; b++)

@@ -65,7 +65,7 @@ static enum bl_status states(struct bl_live_turn *t, struct bl_live_states **out
 		s->start = bl_xalloc((size_t)windows + 1, sizeof *s->start);
 		for (int64_t i = 0; i <= windows; i++)
 			s->start[i] = i * len;
-		s->seq = (struct bl_sequences){bl_calib_kept_ids(t->calib->c), s->start, windows};
+		s->seq = (struct bl_sequences){bl_calib_ids(t->calib->c), s->start, windows};
 		s->blocks = (int)l->s->model->config.layers;
 		s->stride = choose_stride(l, s->blocks, windows * len);
 		s->n = (s->blocks + s->stride - 1) / s->stride + 1;

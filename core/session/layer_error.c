@@ -460,7 +460,7 @@ static enum bl_status run_block(struct bl_live_turn *t, int block, struct tap *t
 	const struct bl_calib *c = t->calib->c;
 	int64_t windows = bl_calib_kept_windows(c), len = bl_calib_window(c);
 	int64_t *start = bl_xalloc((size_t)windows + 1, sizeof *start);
-	struct bl_sequences seq = {bl_calib_kept_ids(c), start, windows};
+	struct bl_sequences seq = {bl_calib_ids(c), start, windows};
 	struct bl_tap look = {.ctx = tap, .input = see_input};
 	struct bl_pass *p = NULL;
 	const uint16_t *x;
