@@ -107,6 +107,13 @@ static enum bl_status look_up(struct lookup *w, struct bl_err *err)
 	return pool ? bl_pool_run(pool, (size_t)((w->n + ROWS_EACH - 1) / ROWS_EACH), host_rows, w, NULL, err) : bl_guard_run(host_rows_all, w, err);
 }
 
+enum bl_status fw_embed_host(struct bl_forward *f, char *host, const int32_t *ids, int64_t n, struct bl_err *err)
+{
+	struct lookup w = { .f = f, .ids = ids, .n = n, .host = host };
+
+	return look_up(&w, err);
+}
+
 /* The table comes along for one embedding, when the run's memory has room for it. */
 bool fw_embed_borrow(struct bl_forward *f)
 {

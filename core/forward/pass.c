@@ -377,8 +377,11 @@ static enum bl_status embed_batch(struct bl_pass *p, const struct step *s, int b
 
 enum bl_status bl_pass_embed(struct bl_pass *p, struct bl_err *err)
 {
-	bool borrowed = fw_embed_borrow(p->f);
+	bool borrowed;
 
+	if (!p->hidden && !p->f->embed.p)
+		return fw_embed_host(p->f, p->host, p->s.ids, p->tokens, err);
+	borrowed = fw_embed_borrow(p->f);
 	every_batch(p, &(struct step){ .fn = embed_batch }, err);
 	if (borrowed)
 		fw_embed_return(p->f);

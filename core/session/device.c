@@ -242,7 +242,7 @@ bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err)
 	if (err->status != BL_NO_MEMORY || !l->engine_open)
 		return false;
 	longest = longest > 0 ? longest : 1;
-	if (!l->weight_bytes) {
+	if (!l->weight_bytes || !l->batch_tokens) {
 		l->weight_bytes = 1; /* one block at a time */
 		l->batch_tokens = FIRST_SMALLER > longest ? FIRST_SMALLER : longest;
 	} else if (l->batch_tokens > longest) {

@@ -41,7 +41,7 @@ struct bl_preflight {           /* what a calibration will need and how it will 
 	struct { char file[96], layout[24], why[120]; int64_t rows, dropped, cut; } file[8]; int n_files;
 	char preview[1200];      /* the beginning of what the model will see, special tokens visible */
 	uint64_t gpu_need, gpu_free, ram_need, ram_free, disk_need, disk_free;
-	int64_t batch_tokens; bool streams_weights, offloads_hidden;
+	int64_t batch_tokens; bool streams_weights, offloads_hidden, spills_hidden; /* spills: to a file in the cache */
 	struct bl_quantity seconds; /* modelled */
 	int reuse_from_block;    /* > 0: blocks before it are in the store */
 	bool complete;           /* the store already has all of it */

@@ -89,8 +89,8 @@ calibration() {
 	seconds=$(awk '/^seconds/ { print $2 + 0 }' "$log/$name.txt")
 	if [ -z "$seconds" ]; then echo "FAIL  $name"; fails=$((fails + 1)); tail -n 3 "$log/$name.err" "$log/$name.txt" | cut -c1-240; return; fi
 	[ $# -gt 4 ] || unlimited=$seconds
-	awk -v name="$name" -v s="$seconds" -v base="$unlimited" '/^seconds/ { rest = $0; sub(/^seconds [0-9.]*: /, "", rest) } /^digest/ { d = substr($2, 1, 12) }
-		END { printf "%-28s %7.2f s  %5.2f x  %s  %s\n", name, s, s / base, rest, d }' "$log/$name.txt" | tee -a "$log/limits.txt"
+	awk -v name="$name" -v s="$seconds" -v base="$unlimited" '/^seconds/ { rest = $0; sub(/^seconds [0-9.]*: /, "", rest) } /^memory/ { m = $2 " " $3 } /^digest/ { d = substr($2, 1, 12) }
+		END { printf "%-28s %7.2f s  %5.2f x  %s, host %s  %s\n", name, s, s / base, rest, m, d }' "$log/$name.txt" | tee -a "$log/limits.txt"
 	rm -rf "$big/cache"
 }
 stage_limits() {
