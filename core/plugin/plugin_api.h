@@ -29,7 +29,8 @@ struct bl_param {
 };
 /* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
  * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
- * of the way to those that make up best for what quantized inputs have lost. */
+ * of the way to those that make up best for what quantized inputs have lost; `token_weight`, a choice "same|rms": whether tokens count the same, or by the size of
+ * what the linear makes of them where a norm follows (o, down): then by one over its mean square. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 

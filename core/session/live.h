@@ -211,7 +211,8 @@ enum bl_status bl_live_no_calibration(const struct bl_session *s, int unit, cons
 struct bl_solve_request bl_live_request(const struct bl_session *s, const struct bl_fold *f, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
 /* Units whose method asks for the inputs of the model as quantized so far (stream.c): what they depend on, and all of a plan solved block by block into
  * the cache (those selected, and what comes before them). */
-struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, const struct bl_choice *c);
+struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, int unit, const struct bl_choice *c);
+bool bl_live_streamed(const struct bl_live *l, int unit, const struct bl_choice *c); /* not to be solved from stored Hessians */
 void bl_live_chain(char chain[65], const struct bl_live *l, const struct bl_live_plan *p, int block);
 /* What the data are; direct: no Hessians are stored, units that ask for the base's inputs are solved from its stream too. */
 struct bl_live_source { const int32_t *ids; int64_t windows, len; const char *key; bool direct; };

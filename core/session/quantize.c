@@ -14,11 +14,11 @@ struct quantize_job {
 	struct bl_plan *plan;
 	uint8_t *of; int n;             /* units that are to be solved */
 	struct bl_live_plan *live;
-	bool propagate, train;          /* some of them on quantized inputs; some trained together */
+	bool propagate, train;          /* some of them while the data go by; some trained together */
 	struct bl_calib_request data;   /* n_files > 0: what the moments are of, instead of a calibration in use */
 };
 
-/* Units of the plan whose inputs are the quantized model's. */
+/* Units of the plan whose moments are not in the store: of the quantized model's inputs, or with tokens weighed. */
 static enum bl_status propagate(struct quantize_job *q, struct bl_job *j, struct bl_err *err)
 {
 	struct bl_live *l = q->s->priv->live;
@@ -76,7 +76,7 @@ static bool is_queued(const struct queue *k, int unit)
 {
 	const struct bl_choice *c = bl_plan_choice(k->q->plan, unit);
 
-	return k->q->of[unit] && !bl_live_inputs(k->l, c).quantized && !bl_live_trained(k->l, c);
+	return k->q->of[unit] && !bl_live_streamed(k->l, unit, c) && !bl_live_trained(k->l, c);
 }
 
 static enum bl_status check_stored(void *ctx, size_t item, struct bl_err *err)
@@ -254,7 +254,7 @@ static void choose(struct quantize_job *q, struct bl_session *s, struct bl_plan 
 
 	*q = (struct quantize_job){.s = s, .plan = p, .of = bl_xalloc((size_t)s->model->n_units + 1, 1)};
 	for (int i = 0; i < s->model->n_units; i++)
-		ordered |= (!selected || selected[i]) && bl_live_inputs(s->priv->live, bl_plan_choice(p, i)).quantized;
+		ordered |= (!selected || selected[i]) && bl_live_streamed(s->priv->live, i, bl_plan_choice(p, i));
 	for (int i = 0; i < s->model->n_units; i++) { /* inputs that are quantized depend on all that comes before */
 		q->of[i] = (!selected || selected[i] || ordered) && bl_session_choice_whole(s, bl_plan_choice(p, i));
 		q->n += q->of[i];
@@ -302,7 +302,7 @@ struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *
 		if (!q.of[i])
 			continue;
 		const bool trained = bl_live_trained(l, c);
-		if (trained || bl_live_inputs(l, c).quantized) {
+		if (trained || bl_live_inputs(l, i, c).quantized) {
 			bl_live_chain(chain, l, q.live, trained ? INT_MAX : l->s->model->units[i].block);
 			rq.chain = chain;
 		}

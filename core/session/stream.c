@@ -24,13 +24,16 @@ struct streams {
 	struct bl_forward *f;
 	struct bl_engine *e;
 	struct bl_pass *base, *quantized, *work;
-	int64_t *start, n_tokens;
+	int64_t *start, n_tokens, batch; /* batch: tokens at once, at most */
 	int blocks, block;         /* block: whose moments there are; -1: none yet */
 	int last_base, last_quantized; /* the last block that needs the stream's inputs */
 	enum stream *want;         /* [n_units]: of those that are to be solved */
+	bool *by_rms;              /* [n_units]: tokens count by one over the mean square of the output */
 	int *unit; size_t n;       /* [n] in order */
 	char (*key)[65];           /* [n_units] */
 	void *h[KINDS], *cross[KINDS], *x[KINDS]; /* x: the base's inputs of one batch */
+	void *scaled[KINDS];       /* inputs of one batch over what comes out */
+	struct bk_mat seen;        /* the input of the linear that runs */
 	struct bl_weight_set set;  /* what the quantized stream goes through */
 	pthread_mutex_t lock;
 	pthread_cond_t made;       /* a unit of `set`, or failed */
@@ -38,11 +41,24 @@ struct streams {
 	atomic_int solved;
 };
 
-struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, const struct bl_choice *c)
+struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, int unit, const struct bl_choice *c)
 {
+	const struct bl_model *m = l->s->model;
+	const enum bl_unit_kind kind = m->units[unit].kind;
+	struct bl_solve_inputs in = {.quantized = false};
+
 	if (c->scheme.number == BL_NUM_FULL)
-		return (struct bl_solve_inputs){false, 0};
-	return bl_solve_inputs_of(&l->s->registry, c->method, c->params);
+		return in;
+	in = bl_solve_inputs_of(&l->s->registry, c->method, c->params);
+	in.by_rms &= m->arch->norms != BL_NORM_PRE && (kind == BL_UNIT_O || kind == BL_UNIT_DOWN);
+	return in;
+}
+
+bool bl_live_streamed(const struct bl_live *l, int unit, const struct bl_choice *c)
+{
+	const struct bl_solve_inputs in = bl_live_inputs(l, unit, c);
+
+	return in.quantized || in.by_rms;
 }
 
 void bl_live_chain(char chain[65], const struct bl_live *l, const struct bl_live_plan *p, int block)
@@ -64,6 +80,13 @@ static enum stream want_of(const struct streams *s, int kind) { return s->want[s
 static int64_t cols_of(const struct streams *s, int kind) { return s->l->s->model->units[s->block * KINDS + kind].cols; }
 static struct bk_mat square(const struct streams *s, void *p, int kind) { return (struct bk_mat){p, cols_of(s, kind), cols_of(s, kind), cols_of(s, kind), BK_F32}; }
 
+static int over_rms(const struct streams *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y)
+{
+	const struct bk_solve solve = {.ops = s->e->ops, .run = s->e->run, .parallel = bl_engine_parallel, .parallel_ctx = s->e};
+
+	return s->e->solve->over_rms(&solve, dst, x, y);
+}
+
 static enum bl_status base_input(void *ctx, int unit, int64_t first, const struct bk_mat *x, struct bl_err *err)
 {
 	struct streams *s = ctx;
@@ -71,23 +94,55 @@ static enum bl_status base_input(void *ctx, int unit, int64_t first, const struc
 	const struct bk_mat h = square(s, s->h[kind], kind), keep = {s->x[kind], x->rows, x->cols, x->cols, x->dtype};
 
 	(void)first;
+	s->seen = *x;
 	if (want_of(s, kind) == BASE)
-		return bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err);
+		return s->by_rms[unit] ? BL_OK : bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err);
 	return s->x[kind] ? bl_engine_check(s->e, s->e->ops->convert(s->e->run, &keep, x), "keeping inputs", err) : BL_OK;
+}
+
+static enum bl_status base_output(void *ctx, int unit, int64_t first, const struct bk_mat *y, struct bl_err *err)
+{
+	struct streams *s = ctx;
+	const int kind = unit - s->block * KINDS;
+	const struct bk_mat h = square(s, s->h[kind], kind), scaled = {s->scaled[kind], s->seen.rows, s->seen.cols, s->seen.cols, s->seen.dtype};
+
+	(void)first;
+	if (want_of(s, kind) != BASE || !s->by_rms[unit] || bl_engine_check(s->e, over_rms(s, &scaled, &s->seen, y), "weighing tokens", err))
+		return err->status;
+	return bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, &scaled), "Hessians", err);
+}
+
+static enum bl_status add_quantized(struct streams *s, int kind, const struct bk_mat *x, struct bl_err *err)
+{
+	const struct bk_mat h = square(s, s->h[kind], kind), g = square(s, s->cross[kind], kind), base = {s->x[kind], x->rows, x->cols, x->cols, x->dtype};
+
+	if (bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err) || want_of(s, kind) != CORRECTED)
+		return err->status;
+	return bl_engine_check(s->e, s->e->ops->gemm(s->e->run, &g, &base, 1, x, 0, 1, 1, NULL), "cross moments", err);
+}
+
+static enum bl_status quantized_output(void *ctx, int unit, int64_t first, const struct bk_mat *y, struct bl_err *err)
+{
+	struct streams *s = ctx;
+	const int kind = unit - s->block * KINDS;
+	const struct bk_mat scaled = {s->scaled[kind], s->seen.rows, s->seen.cols, s->seen.cols, s->seen.dtype};
+	const struct bk_mat base = {s->x[kind], s->seen.rows, s->seen.cols, s->seen.cols, s->seen.dtype};
+
+	(void)first;
+	if (want_of(s, kind) < QUANTIZED || !s->by_rms[unit] || bl_engine_check(s->e, over_rms(s, &scaled, &s->seen, y), "weighing tokens", err) ||
+	    (s->x[kind] && bl_engine_check(s->e, over_rms(s, &base, &base, y), "weighing tokens", err)))
+		return err->status;
+	return add_quantized(s, kind, &scaled, err);
 }
 
 static enum bl_status quantized_input(void *ctx, int unit, int64_t first, const struct bk_mat *x, struct bl_err *err)
 {
 	struct streams *s = ctx;
 	const int kind = unit - s->block * KINDS;
-	const struct bk_mat h = square(s, s->h[kind], kind), g = square(s, s->cross[kind], kind), base = {s->x[kind], x->rows, x->cols, x->cols, x->dtype};
 
 	(void)first;
-	if (want_of(s, kind) < QUANTIZED)
-		return BL_OK;
-	if (bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err) || want_of(s, kind) != CORRECTED)
-		return err->status;
-	return bl_engine_check(s->e, s->e->ops->gemm(s->e->run, &g, &base, 1, x, 0, 1, 1, NULL), "cross moments", err);
+	s->seen = *x;
+	return want_of(s, kind) < QUANTIZED || s->by_rms[unit] ? BL_OK : add_quantized(s, kind, x, err);
 }
 
 static void batch_done(void *ctx, int block, int64_t tokens)
@@ -110,7 +165,8 @@ static void drop_moments(struct streams *s)
 		bl_engine_release(s->e, s->h[k]);
 		bl_engine_release(s->e, s->cross[k]);
 		bl_engine_release(s->e, s->x[k]);
-		s->h[k] = s->cross[k] = s->x[k] = NULL;
+		bl_engine_release(s->e, s->scaled[k]);
+		s->h[k] = s->cross[k] = s->x[k] = s->scaled[k] = NULL;
 	}
 }
 
@@ -126,10 +182,14 @@ static enum bl_status make_moments(struct streams *s, struct bl_err *err)
 	for (int k = 0; k < KINDS; k++) {
 		const size_t bytes = (size_t)(cols_of(s, k) * cols_of(s, k)) * 4;
 
-		if (want_of(s, k) != NONE && zeros(s, &s->h[k], bytes, "a Hessian", err))
+		if (want_of(s, k) == NONE)
+			continue;
+		if (zeros(s, &s->h[k], bytes, "a Hessian", err))
+			return err->status;
+		if (s->by_rms[s->block * KINDS + k] && bl_engine_alloc(s->e, &s->scaled[k], (size_t)(s->batch * cols_of(s, k)) * 2, "inputs of a batch", err))
 			return err->status;
 		if (want_of(s, k) == CORRECTED && (zeros(s, &s->cross[k], bytes, "cross moments", err) ||
-						   bl_engine_alloc(s->e, &s->x[k], (size_t)(bl_pass_batch_tokens(s->work) * cols_of(s, k)) * 2, "inputs of a batch", err)))
+						   bl_engine_alloc(s->e, &s->x[k], (size_t)(s->batch * cols_of(s, k)) * 2, "inputs of a batch", err)))
 			return err->status;
 	}
 	return BL_OK;
@@ -138,7 +198,7 @@ static enum bl_status make_moments(struct streams *s, struct bl_err *err)
 /* Afterwards the base's stream is behind the block, the quantized one still before it. */
 static enum bl_status collect(struct streams *s, struct bl_err *err)
 {
-	const struct bl_tap base = {.ctx = s, .input = base_input, .batch_done = batch_done}, quantized = {.ctx = s, .input = quantized_input, .batch_done = batch_done};
+	const struct bl_tap base = {.ctx = s, .input = base_input, .output = base_output, .batch_done = batch_done}, quantized = {.ctx = s, .input = quantized_input, .output = quantized_output, .batch_done = batch_done};
 	bool any = false, side_by_side = false;
 
 	for (int k = 0; k < KINDS; k++) {
@@ -231,7 +291,7 @@ static enum bl_status prepare(void *ctx, size_t i, struct bl_solve_request *rq, 
 	rq->tokens = s->n_tokens;
 	rq->cancel = bl_job_cancel_flag(s->job);
 	if (s->want[unit] == CORRECTED)
-		rq->correct = bl_live_inputs(s->l, &s->plan->choice[unit]).correct;
+		rq->correct = bl_live_inputs(s->l, unit, &s->plan->choice[unit]).correct;
 	return BL_OK;
 }
 
@@ -283,7 +343,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 
 	for (int i = 0; i < m->n_units; i++) {
 		const struct bl_choice *c = &s->plan->choice[i];
-		const struct bl_solve_inputs in = bl_live_inputs(s->l, c);
+		const struct bl_solve_inputs in = bl_live_inputs(s->l, i, c);
 		struct bl_solve_request rq = bl_live_request(s->l->s, NULL, i, c, s->plan->zero_nonfinite);
 		struct bl_err ignored = BL_ERR_INIT;
 		struct bl_solved *u = NULL;
@@ -298,10 +358,11 @@ static void look_up(struct streams *s, const uint8_t *selected)
 		bl_solved_key(s->key[i], &rq, s->source->key, "");
 		const bool there = !bl_live_load_solved(s->l, &rq, s->key[i], &u, &ignored);
 		bl_solved_free(u);
-		if (there || (!in.quantized && !s->source->direct))
+		if (there || (!in.quantized && !in.by_rms && !s->source->direct))
 			continue;
 		if (!in.quantized && selected && !selected[i]) /* nobody's inputs depend on it unless the stream is quantized */
 			continue;
+		s->by_rms[i] = in.by_rms;
 		s->want[i] = !in.quantized ? BASE : in.correct > 0 ? CORRECTED : QUANTIZED;
 		s->unit[s->n++] = i;
 		if (s->want[i] != QUANTIZED)
@@ -332,6 +393,8 @@ static enum bl_status open_passes(struct streams *s, struct bl_err *err)
 	for (int i = 0; i < 3; i++) /* side by side they need the same batches */
 		if (needed[i] && bl_pass_batch_tokens(*all[i]) != least && bl_pass_set_batch(*all[i], least, err))
 			return err->status;
+	for (int i = 0; i < 3; i++)
+		s->batch = needed[i] && bl_pass_batch_tokens(*all[i]) > s->batch ? bl_pass_batch_tokens(*all[i]) : s->batch;
 	if ((s->base && bl_pass_embed(s->base, err)) || (s->quantized && bl_pass_embed(s->quantized, err)))
 		return err->status;
 	return BL_OK;
@@ -371,6 +434,7 @@ enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct 
 
 		bl_err_clear(err);
 		s.want = bl_xalloc(n, sizeof *s.want);
+		s.by_rms = bl_xalloc(n, sizeof *s.by_rms);
 		s.unit = bl_xalloc(n, sizeof *s.unit);
 		s.key = bl_xalloc(n, sizeof *s.key);
 		pthread_mutex_init(&s.lock, NULL);
@@ -386,6 +450,7 @@ enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct 
 		pthread_cond_destroy(&s.made);
 		bl_free(s.set.of);
 		bl_free(s.want);
+		bl_free(s.by_rms);
 		bl_free(s.unit);
 		bl_free(s.key);
 		bl_free(s.start);

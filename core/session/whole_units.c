@@ -38,13 +38,13 @@ bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choic
 bool bl_live_trained(const struct bl_live *l, const struct bl_choice *c) { return bl_session_choice_trained(l->s, c); }
 
 /* A unit whose codes depend on what is chosen for others: its inputs are the quantized model's, or all are trained together. */
-static bool chained(const struct bl_live *l, const struct bl_choice *c) { return bl_live_inputs(l, c).quantized || bl_live_trained(l, c); }
+static bool chained(const struct bl_live *l, int unit, const struct bl_choice *c) { return bl_live_inputs(l, unit, c).quantized || bl_live_trained(l, c); }
 
 bool bl_live_chain_of(struct bl_live *l, int unit, const struct bl_choice *c, char chain[65])
 {
 	struct bl_live_plan *p;
 
-	if (!chained(l, c))
+	if (!chained(l, unit, c))
 		return false;
 	pthread_mutex_lock(&l->lock);
 	p = l->plan ? bl_live_plan_ref(l->plan) : NULL;
@@ -160,8 +160,8 @@ enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_
 	}
 	if (!bl_live_load_solved(l, &rq, key, out, err))
 		goto done;
-	if (rq.chain) {
-		bl_err_prefix(err, "%s is solved together with others (`bitlathe quantize` does it)", l->s->model->units[unit].name);
+	if (rq.chain || bl_live_streamed(l, unit, c)) {
+		bl_err_prefix(err, "%s is solved together with others, or while the data go through the model (`bitlathe quantize` does it)", l->s->model->units[unit].name);
 		goto done;
 	}
 	bl_err_clear(err); /* not there, or damaged: solved (again) */

@@ -416,7 +416,7 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params)
 {
 	const struct bl_method *m = bl_registry_method(r, method);
-	struct bl_solve_inputs in = { false, 0 };
+	struct bl_solve_inputs in = { .quantized = false };
 	struct bl_err ignored = BL_ERR_INIT;
 	double *v = NULL;
 
@@ -425,6 +425,8 @@ struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const cha
 	for (int i = 0; i < m->n_params; i++) {
 		if (!strcmp(m->params[i].name, "inputs") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "base|quantized"))
 			in.quantized = v[i] == 1;
+		if (!strcmp(m->params[i].name, "token_weight") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "same|rms"))
+			in.by_rms = v[i] == 1;
 		if (!strcmp(m->params[i].name, "qep_alpha") && m->params[i].type == BL_PARAM_REAL)
 			in.correct = v[i];
 	}

@@ -191,6 +191,22 @@ static double residual(const struct bench *b, const float *y)
 	return size > 0 ? sqrt(off / size) : 0;
 }
 
+/* got: w over the root mean squares of d's rows */
+static int wrong_rms(const struct bench *b, const float *got, const float *d)
+{
+	for (int64_t n = 0; n < b->n; n++) {
+		double sum = 0;
+
+		for (int64_t k = 0; k < b->k; k++)
+			sum += (double)d[n * b->k + k] * d[n * b->k + k];
+		sum = sum > 0 ? sqrt(sum / (double)b->k) : 1;
+		for (int64_t k = 0; k < b->k; k++)
+			if (!(fabs(got[n * b->k + k] * sum - b->w[n * b->k + k]) <= 1e-6 * fabs(b->w[n * b->k + k])))
+				return 1;
+	}
+	return 0;
+}
+
 static int compare_small(struct bench *b, const float *y, const float *d, const float *diagonal, const uint64_t found[2], int64_t odd)
 {
 	const int64_t width = b->k / b->spr;
@@ -245,6 +261,10 @@ static int small(struct bench *b)
 	DO(b->ops->add_scaled(b->s, &md, &mw, 0.5f));
 	DO(b->ops->add_scaled(b->s, &md, &mw, -0.5f));
 	DO(o->get(b->s->run, d, dd, (size_t)nk * 4));
+	DO(b->ops->over_rms(b->s, &my, &mw, &md));
+	DO(o->get(b->s->run, w, dy, (size_t)nk * 4));
+	if (!error && wrong_rms(b, w, d))
+		error = 1;
 	memcpy(w, b->w, (size_t)nk * 4);
 	w[odd] = INFINITY;
 	w[nk - 1] = NAN;
