@@ -29,6 +29,7 @@ void fold_reader_free(struct fold_reader *r)
 	bl_free(r->w);
 	bl_free(r->x);
 	bl_free(r->weight);
+	bl_free(r->by_column);
 	*r = (struct fold_reader){ .absmax = NULL };
 }
 
@@ -123,6 +124,11 @@ static enum bl_status samples(struct fold_reader *r, const struct fold_block *b,
 	for (int64_t t = 0; t < s->tokens; t++)
 		bl_ops_absmax(b->ops, &r->c, r->x + t * r->cols, r->cols);
 	r->tokens = s->tokens;
+	if (bl_try_alloc(&r->by_column, (size_t)(s->tokens * r->cols), sizeof *r->by_column, "sampled inputs", err))
+		return err->status;
+	for (int64_t t = 0; t < s->tokens; t++)
+		for (int64_t j = 0; j < r->cols; j++)
+			r->by_column[j * s->tokens + t] = r->x[t * r->cols + j];
 	weigh(r, b->m->arch->norms != BL_NORM_PRE && (r->c.reader == BL_UNIT_O || r->c.reader == BL_UNIT_DOWN));
 	return BL_OK;
 }

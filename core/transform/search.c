@@ -68,12 +68,15 @@ struct state {
 	const struct fold_reader *r;
 	const struct fold_goal *g;
 	double *s;                       /* [channels] */
+	float *factor, *inverse;         /* [cols]: the same, by column */
 	int64_t group, n_groups;
 	float *top; int32_t *top_at;     /* [rows, groups]: largest |w s| and its column */
 	double *squares, *energy;        /* [groups]: sum of top^2 over rows; sum of energy / s^2 */
 	float *peak; int32_t *peak_at;   /* [tokens] (one for all: [1]): largest |x / s| and its column */
 	double *lost;                    /* [tokens]: sum over columns of wsum (x - s Q(x / s))^2 */
-	double inputs;                   /* sum of them */
+	double inputs, held;             /* sums of them: of the tokens that decide, and of those that only judge */
+	int64_t deciding;                /* tokens before this one decide */
+	uint8_t *moved;                  /* [tokens] */
 	double cw;
 };
 
@@ -122,24 +125,35 @@ static int64_t scales_of(const struct state *k)
 	return k->g->activations == 2 || !k->r->x ? 0 : k->g->activations == 1 ? 1 : k->r->tokens;
 }
 
-static double lost_at(const struct state *k, int64_t t, int64_t j, double f)
+/* To the nearest integer, ties to even, for what is small: without a call, so that loops become vectors. */
+static inline float nearest(float v)
 {
-	const double step = (double)k->peak[k->g->activations == 1 ? 0 : t] / 127 * f, x = k->r->x[t * k->r->cols + j];
-	const double d = step > 0 ? x - step * nearbyint(x / step) : 0;
+	const float big = 12582912.f; /* 1.5 * 2^23 */
 
-	return k->r->weight[t] * k->r->wsum[j] * d * d;
+	return (v + big) - big;
+}
+
+/* What column x loses at the given step of its own scale. */
+static inline float lost(float x, float step, float inverse)
+{
+	const float d = x - step * nearest(x * inverse);
+
+	return d * d;
 }
 
 static double lost_of(const struct state *k, int64_t t)
 {
-	double sum = 0;
+	const float *x = k->r->x + t * k->r->cols, peak = k->peak[k->g->activations == 1 ? 0 : t] / 127;
+	float sum = 0;
 
+	if (peak <= 0)
+		return 0;
 	for (int64_t j = 0; j < k->r->cols; j++)
-		sum += lost_at(k, t, j, s_at(k, j));
-	return sum;
+		sum += k->r->wsum[j] * lost(x[j], peak * k->factor[j], k->inverse[j] / peak);
+	return (double)k->r->weight[t] * (double)sum;
 }
 
-static void open_state(struct state *k, double *s, const struct fold_reader *r, const struct fold_goal *g)
+static void open_state(struct state *k, double *s, const struct fold_reader *r, const struct fold_goal *g, int64_t deciding)
 {
 	*k = (struct state){ .r = r, .g = g, .s = s };
 	k->group = g->group > 0 && r->cols % g->group == 0 ? g->group : r->cols;
@@ -151,6 +165,14 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	k->peak = bl_xalloc((size_t)scales_of(k) + 1, sizeof *k->peak);
 	k->peak_at = bl_xalloc((size_t)scales_of(k) + 1, sizeof *k->peak_at);
 	k->lost = bl_xalloc((size_t)r->tokens + 1, sizeof *k->lost);
+	k->moved = bl_xalloc((size_t)r->tokens + 1, 1);
+	k->factor = bl_xalloc(2 * (size_t)r->cols + 1, sizeof *k->factor);
+	k->inverse = k->factor + r->cols;
+	k->deciding = deciding;
+	for (int64_t j = 0; j < r->cols; j++) {
+		k->factor[j] = (float)s_at(k, j);
+		k->inverse[j] = 1 / k->factor[j];
+	}
 	for (int64_t n = 0; n < r->rows; n++)
 		for (int64_t i = 0; i < k->n_groups; i++) {
 			float *top = &k->top[n * k->n_groups + i];
@@ -165,8 +187,10 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	}
 	for (int64_t t = 0; t < scales_of(k); t++)
 		scan_token(k, t, &k->peak[t], &k->peak_at[t]);
-	for (int64_t t = 0; scales_of(k) && t < r->tokens; t++)
-		k->inputs += k->lost[t] = lost_of(k, t);
+	for (int64_t t = 0; scales_of(k) && t < r->tokens; t++) {
+		k->lost[t] = lost_of(k, t);
+		*(t < deciding ? &k->inputs : &k->held) += k->lost[t];
+	}
 	const double levels = exp2(g->bits) - 1;
 	k->cw = r->rows ? 4 / (levels * levels * 12) * (double)r->u->rows / (double)r->rows : 0;
 }
@@ -179,15 +203,19 @@ static void close_state(struct state *k)
 	bl_free(k->peak);
 	bl_free(k->peak_at);
 	bl_free(k->lost);
+	bl_free(k->moved);
+	bl_free(k->factor);
 }
 
-static double loss_of(const struct state *k)
+/* judged: by the tokens that did not decide. */
+static double loss_of(const struct state *k, bool judged)
 {
+	const int64_t n = judged ? k->r->tokens - k->deciding : k->deciding;
 	double w = 0;
 
 	for (int64_t i = 0; i < k->n_groups; i++)
 		w += k->squares[i] * k->energy[i];
-	return k->cw * w + (k->r->tokens ? k->inputs / (double)k->r->tokens : 0);
+	return k->cw * w + (n ? (judged ? k->held : k->inputs) / (double)n : 0);
 }
 
 double fold_loss(const double *s, const struct fold_reader *r, const struct fold_goal *g)
@@ -195,8 +223,8 @@ double fold_loss(const double *s, const struct fold_reader *r, const struct fold
 	struct state k;
 	double loss;
 
-	open_state(&k, (double *)(uintptr_t)s, r, g);
-	loss = loss_of(&k);
+	open_state(&k, (double *)(uintptr_t)s, r, g, r->tokens);
+	loss = loss_of(&k, false);
 	close_state(&k);
 	return loss;
 }
@@ -247,72 +275,110 @@ static bool follow_peak(struct state *k, int64_t t, int64_t j, double old, doubl
 	return k->peak[t] != was;
 }
 
+/* What column j lost with the old factor goes, what it loses with the new one comes; tokens whose scale moved are left to be summed anew. */
+static void exchange(struct state *k, int64_t j, float old, float f)
+{
+	const struct fold_reader *r = k->r;
+	const float *x = r->by_column + j * r->tokens, w = r->wsum[j];
+	const int64_t one = k->g->activations == 1;
+	double sums[2] = { 0, 0 };
+
+	for (int side = 0; side < 2; side++)
+		for (int64_t t = side ? k->deciding : 0; t < (side ? r->tokens : k->deciding); t++) {
+			const float peak = k->peak[one ? 0 : t] / 127;
+
+			if (k->moved[t] || peak <= 0)
+				continue;
+			double d = (double)w * (double)r->weight[t] *
+				   ((double)lost(x[t], peak * f, 1 / (peak * f)) - (double)lost(x[t], peak * old, 1 / (peak * old)));
+			k->lost[t] += d;
+			sums[side] += d;
+		}
+	k->inputs += sums[0];
+	k->held += sums[1];
+}
+
 /* Sets the factor of a channel; everything follows. */
 static void set_factor(struct state *k, int64_t channel, double f)
 {
 	const struct fold_reader *r = k->r;
 	const double old = k->s[channel];
 	const int64_t first = first_column(&r->c, channel), stride = r->c.head ? r->c.head : 1, n_scales = scales_of(k);
-	bool all = false;
 
 	k->s[channel] = f;
-	for (int64_t copy = 0; copy < r->c.copies; copy++)
-		follow_weights(k, first + copy * stride, old, f);
-	if (!n_scales)
-		return;
-	for (int64_t copy = 0; n_scales == 1 && copy < r->c.copies; copy++)
-		all |= follow_peak(k, 0, first + copy * stride, old, f);
-	for (int64_t t = 0; t < r->tokens; t++) {
-		bool moved = all;
+	for (int64_t copy = 0; copy < r->c.copies; copy++) {
+		const int64_t j = first + copy * stride;
 
-		for (int64_t copy = 0; copy < r->c.copies; copy++) {
-			const int64_t j = first + copy * stride;
+		follow_weights(k, j, old, f);
+		k->factor[j] = (float)f;
+		k->inverse[j] = 1 / (float)f;
+	}
+	memset(k->moved, 0, (size_t)r->tokens);
+	for (int64_t copy = 0; copy < r->c.copies; copy++) {
+		const int64_t j = first + copy * stride;
 
-			double change = moved ? 0 : -lost_at(k, t, j, old); /* with the scale that it had */
-
-			if (n_scales > 1)
-				moved |= follow_peak(k, t, j, old, f);
-			change += moved ? 0 : lost_at(k, t, j, f);
-			k->inputs += change;
-			k->lost[t] += change;
-		}
-		if (!moved)
+		if (n_scales == 1 && follow_peak(k, 0, j, old, f))
+			memset(k->moved, 1, (size_t)r->tokens);
+		for (int64_t t = 0; n_scales > 1 && t < n_scales; t++)
+			if (follow_peak(k, t, j, old, f))
+				k->moved[t] = 1;
+	}
+	for (int64_t copy = 0; n_scales && copy < r->c.copies; copy++)
+		exchange(k, first + copy * stride, (float)old, (float)f);
+	for (int64_t t = 0; n_scales && t < r->tokens; t++) {
+		if (!k->moved[t])
 			continue;
-		k->inputs -= k->lost[t];
-		k->inputs += k->lost[t] = lost_of(k, t);
+		double was = k->lost[t];
+		k->lost[t] = lost_of(k, t);
+		*(t < k->deciding ? &k->inputs : &k->held) += k->lost[t] - was;
 	}
 }
 
+/* One pass over the channels; the loss then. */
+static double sweep(struct state *k, double move, double best)
+{
+	for (int64_t c = 0; c < k->r->c.n; c++) {
+		const double old = k->s[c];
+
+		for (int way = 0; way < 2; way++) {
+			set_factor(k, c, way ? old / move : old * move);
+			double now = loss_of(k, false);
+			if (now < best) {
+				best = now;
+				break;
+			}
+			set_factor(k, c, old);
+		}
+	}
+	return best;
+}
+
+/* A quarter of the tokens only judges: the factors that lose least there are the answer. */
 void fold_search_channels(double *s, const struct fold_reader *r, const struct fold_goal *g)
 {
 	static const double moves[] = { 2, 1.4142135623730951, 1.189207115002721 };
+	double *kept = bl_xalloc((size_t)r->c.n + 1, sizeof *kept);
 	struct state k;
 
 	fold_finish(s, r->c.n, g->pow2);
-	open_state(&k, s, r, g);
-	double best = loss_of(&k);
+	open_state(&k, s, r, g, r->tokens - r->tokens / 4);
+	double best = loss_of(&k, false), judged = loss_of(&k, true);
+	memcpy(kept, s, (size_t)r->c.n * sizeof *s);
 	for (int m = 0; m < (g->pow2 ? 1 : 3); m++)
-		for (int sweep = 0; sweep < SWEEPS; sweep++) {
+		for (int i = 0; i < SWEEPS; i++) {
 			const double before = best;
 
-			for (int64_t c = 0; c < r->c.n; c++) {
-				const double old = s[c];
-				bool better = false;
-
-				for (int way = 0; way < 2 && !better; way++) {
-					set_factor(&k, c, way ? old / moves[m] : old * moves[m]);
-					double now = loss_of(&k);
-					better = now < best;
-					if (better)
-						best = now;
-					else
-						set_factor(&k, c, old);
-				}
+			best = sweep(&k, moves[m], best);
+			if (loss_of(&k, true) < judged) {
+				judged = loss_of(&k, true);
+				memcpy(kept, s, (size_t)r->c.n * sizeof *s);
 			}
 			if (!(best < before * (1 - LEAST_GAIN)))
 				break;
 		}
 	close_state(&k);
+	memcpy(s, kept, (size_t)r->c.n * sizeof *s);
+	bl_free(kept);
 }
 
 double fold_search_alpha(double *s, const struct fold_reader *r, const struct fold_goal *g)
