@@ -10,6 +10,15 @@
 
 struct texts { char **of; size_t n, cap; };
 
+struct compare_work { struct bl_session *s; struct bl_compare *all; const struct bl_eval_request *rq; struct bl_progress progress; };
+
+static enum bl_status compare_work(void *ctx, struct bl_err *err)
+{
+	struct compare_work *w = ctx;
+
+	return bl_compare_run(w->s, w->all, w->rq, &w->progress, err);
+}
+
 /* ---- rows ---- */
 
 static void add(struct texts *t, const char *from, size_t n)
@@ -80,14 +89,11 @@ static enum bl_status eval_request(struct bl_eval_request *rq, const struct bl_c
 
 /* ---- the calibration that rows need ---- */
 
-static bool needs_calibration(const struct bl_session *s, const struct bl_compare *all)
+static bool needs_calibration(const struct bl_compare *all)
 {
 	for (int i = 0; i < all->n; i++)
-		for (int u = 0; u < s->model->n_units; u++) {
-			const struct bl_choice *ch = bl_plan_choice(all->row[i].plan, u);
-			if (bl_session_choice_whole(s, ch) || bl_act_is_static(ch->scheme.act))
-				return true;
-		}
+		if (all->row[i].needs_calibration)
+			return true;
 	return false;
 }
 
@@ -209,7 +215,7 @@ static void row_json(cJSON *list, const struct bl_compare_row *r)
 	cJSON_AddStringToObject(o, "row", r->text);
 	bl_json_add_int(o, "bytes", (int64_t)r->bytes);
 	cJSON_AddNumberToObject(o, "time_ratio", r->time_ratio);
-	cJSON_AddBoolToObject(o, "legal", r->n_fatal == 0);
+	cJSON_AddBoolToObject(o, "legal", r->legal);
 	if (*r->why)
 		cJSON_AddStringToObject(o, "failed", r->why);
 	if (!r->done)
@@ -236,11 +242,13 @@ static void to_json(cJSON *o, const struct bl_session *s, const struct bl_compar
 
 static enum bl_status run(struct bl_cli *c, struct bl_session *s, struct bl_compare *all, const struct bl_eval_request *rq, struct bl_err *err)
 {
+	bool look = bl_given(&c->o, BL_OPT_DRY_RUN); /* rows with their sizes, nothing measured */
 	int failed = 0;
 
-	if (bl_cli_calibration(c, s, needs_calibration(s, all), BL_EVAL_SEQLEN, err))
+	if (!look && bl_cli_calibration(c, s, needs_calibration(all), BL_EVAL_SEQLEN, err))
 		return err->status;
-	if (bl_cli_job(c, s, "compare", bl_session_compare(s, all, rq), err) && err->status != BL_NO_MEMORY && err->status != BL_NO_DEVICE)
+	struct compare_work w = {.s = s, .all = all, .rq = rq};
+	if (!look && bl_cli_work(c, "compare", compare_work, &w, &w.progress, err) && err->status != BL_NO_MEMORY && err->status != BL_NO_DEVICE)
 		return err->status; /* what was measured is kept: the same line goes on */
 	if (c->json)
 		to_json(c->json, s, all);

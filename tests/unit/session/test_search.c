@@ -132,7 +132,8 @@ static void rows_are_evaluations(void **state)
 	(void)state;
 	calibrate_small(s, 2);
 	assert_int_equal(bl_compare_new(&c, s, rows, 4, &err), BL_OK);
-	assert_int_equal(bl_jobs_wait(s->jobs, bl_session_compare(s, c, &rq), &err), BL_OK);
+	struct bl_progress progress = {0};
+	assert_int_equal(bl_compare_run(s, c, &rq, &progress, &err), BL_OK);
 	assert_true(c->row[0].done && !c->row[0].stored && c->row[3].stored);
 	assert_true(c->row[0].r.kl.mean == c->row[3].r.kl.mean);
 	assert_true(c->row[1].solve_s > 0 && c->row[1].r.kl.mean > 0);
