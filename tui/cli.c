@@ -274,10 +274,10 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 }
 
 /* "512MiB", "10GiB", "10G", bytes */
-enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err)
 {
 	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
-	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
+	const char *text = o->value[option];
 	char *end;
 
 	*out = 0;
@@ -289,7 +289,7 @@ enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, st
 			*out = (uint64_t)(v * units[i].factor);
 			return BL_OK;
 		}
-	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
+	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
 }
 
 char *bl_cli_cache(const struct bl_cli *c)

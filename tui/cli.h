@@ -41,7 +41,7 @@ bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
 /* The folder of caches: --cache, else the user's. bl_free. */
 char *bl_cli_cache(const struct bl_cli *c);
 /* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
-enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err);
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err);
 
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);

@@ -37,6 +37,7 @@ BL_OPTION(SEQLEN,    "seqlen",    0,   "L",        0, "evaluate calibrate tokeni
 BL_OPTION(NO_HESSIANS,"no-hessians",0,  NULL,      0, "calibrate", "Ranges only: quicker and small, not enough for methods that solve.")
 BL_OPTION(KEEP_WINDOWS,"keep-windows",0,"N",       0, "calibrate", "Windows whose block inputs are kept, for the effect of edits (16).")
 BL_OPTION(MEMORY_LIMIT,"memory-limit",0,"SIZE",    0, "evaluate calibrate", "Device memory that may be used, as 10GiB.")
+BL_OPTION(RAM_LIMIT, "ram-limit", 0,   "SIZE",     0, "calibrate", "Host memory that may be used beside mapped files; what does not fit goes to a file in the cache.")
 BL_OPTION(IDS,       "ids",       0,   "FILE",     0, "forward generate", "Token numbers: a safetensors file with input_ids [B,T].")
 BL_OPTION(FP32,      "fp32",      0,   NULL,       0, "forward generate", "Compute in float32 instead of bfloat16.")
 BL_OPTION(LOGITS,    "logits",    0,   "last:N",   0, "forward", "Logits of the last N tokens of each sequence only.")

@@ -20,7 +20,7 @@ void bl_eval_run_init(struct bl_eval_run *r, struct bl_forward *f, const struct 
 void bl_eval_tell(const struct bl_eval_run *r, double running);
 
 /* Both passes up to the last block. base is NULL when it is not wanted; plan stays NULL without a set. */
-struct bl_eval_passes { struct bl_pass *base, *plan; };
+struct bl_eval_passes { struct bl_pass *base, *plan; struct bl_head_kept *kept; /* may be NULL */ };
 enum bl_status bl_eval_passes_run(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, struct bl_err *err);
 void bl_eval_passes_free(struct bl_eval_passes *p);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public interface of bitlathe's plugins, version 2 (plugins made for version 1 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
+ * The public interface of bitlathe's plugins, version 3 (plugins made for versions 1 and 2 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
  * is built as a shared object, and exports one symbol:
  *
  *     const struct bl_plugin_v1 *bl_plugin_v1(void);
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BL_PLUGIN_API_VERSION 2
+#define BL_PLUGIN_API_VERSION 3
 
 /* ---- parameters: rows that make forms, flags, recipe keys and help ---- */
 enum bl_param_type { BL_PARAM_INT = 1, BL_PARAM_REAL, BL_PARAM_BOOL, BL_PARAM_CHOICE };
@@ -27,6 +27,9 @@ struct bl_param {
 	const char *choices;     /* CHOICE: "minmax|mse" */
 	const char *sentence;    /* one sentence for help and forms */
 };
+/* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
+ * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
+ * of the way to those that make up best for what quantized inputs have lost. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
@@ -107,7 +110,7 @@ struct bl_device {
 	const char *(*permute_cols)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *from, const int32_t *order, int back);
 	const char *(*scale_search)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
 				    const struct bl_scale_search *how);
-	/* codes and e = w - w^, column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
+	/* codes and e = w - w^ (may take w's place), column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
 	const char *(*round)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r, const float *scales,
 			     const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g);
 	/* coordinate descent on codes and e; h: both triangles */
@@ -118,6 +121,9 @@ struct bl_device {
 			     const int8_t *zeros, const struct bl_grid *g);
 	const char *(*loss)(const struct bl_device *d, double *per_row_on_device, const struct bl_dm *e, const struct bl_dm *h);
 	int (*cancelled)(const struct bl_device *d);
+	/* scale_search by sum weight * |w - Q(w)|^norm (since 0.2: look at `size`) */
+	const char *(*scale_search_norm)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+					 const struct bl_scale_search *how, double norm);
 };
 
 struct bl_method_unit { /* one call: all rows of what shares an input */
@@ -136,6 +142,37 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	/* A sentence for the report: what was not done as asked ("damping raised to 0.04"). Copied. */
 	void (*report)(void *ctx, const char *sentence);
 	void *ctx;
+};
+
+/* ---- methods that train (version 3): the host runs the loop, the method says how. A weight is scale * (rne(w / (scale * f) + v) - zero): codes follow from
+ * offsets v [rows, cols] and factors f [rows, spr] that are trained; gradients pass straight through roundings (of inputs too, where the server rounds them).
+ * All units of a plan with such a method are trained in one go and must have the same method and parameters. ---- */
+enum bl_tuning_scope {
+	BL_TUNING_BLOCK = 1, /* block by block: mean square difference from the full-precision block's output on the full-precision input */
+	BL_TUNING_MODEL = 2, /* end to end: KL divergence from the base model's next-token distribution */
+};
+enum bl_tuning_start {
+	BL_TUNING_RANGE = 1, /* rounding to nearest, scale = the largest weight / 2^(bits-1), of the other sign than that weight (symmetric grids of integers only) */
+	BL_TUNING_SCALES = 2, /* rounding to nearest with the scales that start_method finds */
+	BL_TUNING_CODES = 3, /* what start_method finds: v is set so that its codes come out, as near to the weights as that allows */
+};
+enum bl_tuning_step { BL_TUNING_SIGN = 1, BL_TUNING_ADAM = 2 };
+struct bl_tuning {
+	uint32_t size;             /* sizeof(struct bl_tuning) of the host: later versions append */
+	uint32_t scope, start, step;
+	char start_method[32];     /* one that solves whole units */
+	char start_params[200];
+	double offset_rate, factor_rate; /* learning rates of v and f at first; they fall to 0 in a straight line */
+	double factor_least, factor_most; /* f stays within */
+	double beta1, beta2;       /* ADAM */
+	int64_t windows;           /* of the calibration, at most so many; 0: all */
+	int64_t batch;             /* windows in a step */
+	int64_t iterations;        /* BLOCK: steps for each block */
+	double epochs;             /* MODEL: how often the windows are passed through */
+	double held_out;           /* MODEL: part of the windows that is never trained on and decides which state is kept; 0: the last state is */
+	int64_t looks;             /* MODEL: how often it is looked at, beside the start */
+	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
+	uint64_t seed;             /* of the order of windows */
 };
 
 /* ---- methods ---- */
@@ -161,8 +198,10 @@ struct bl_method {
 	size_t (*scratch_bytes)(const struct bl_grid *g, int64_t n_rows, int64_t cols);
 	/* Rows are independent: any split of a linear into row ranges must give the same bytes. */
 	const char *(*solve_rows)(const struct bl_method_rows *call);
-	/* version 2; a method has either solve_rows (then the rest may be NULL) or solve_unit, which needs a calibration with Hessians. */
+	/* version 2; a method has one of solve_rows, solve_unit (which needs a calibration with Hessians) and tuning. */
 	const char *(*solve_unit)(const struct bl_method_unit *call);
+	/* version 3; the same for all units. Fields not set are 0. */
+	const char *(*tuning)(struct bl_tuning *out, bl_param_values params);
 };
 
 /* ---- exporters ---- */

@@ -8,7 +8,8 @@
 #include "core/base/mem.h"
 #include "core/session/live.h"
 
-#define DEBOUNCE_NS 150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_NS      150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_CUDA_NS 40000000ull  /* where that takes a moment only: longer than between two repeats of a held key */
 
 /* ---- shared values ---- */
 
@@ -103,7 +104,7 @@ void bl_live_publish(struct bl_session *s)
 	l->plan = p;
 	if (!old || strcmp(old->digest, p->digest) != 0) {
 		l->effect_wanted = false; /* asked for again when the screen shows it */
-		l->effect_due_ns = bl_now_ns() + DEBOUNCE_NS;
+		l->effect_due_ns = bl_now_ns() + (l->view.cuda ? DEBOUNCE_CUDA_NS : DEBOUNCE_NS);
 	}
 	pthread_mutex_unlock(&l->lock);
 	bl_live_plan_unref(old);

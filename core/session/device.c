@@ -202,7 +202,8 @@ static enum bl_status open_engine(struct bl_live *l, uint64_t limit, struct bl_e
 
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err)
 {
-	struct bl_forward_options o = {.batch_tokens = l->batch_tokens, .weight_bytes = l->weight_bytes, .cancel = &l->cancel};
+	struct bl_forward_options o = {.batch_tokens = l->batch_tokens, .weight_bytes = l->weight_bytes, .host_bytes = l->host_bytes,
+				       .spill_dir = l->cache_dir, .cancel = &l->cancel};
 
 	atomic_store(&l->cancel, 0);
 	if (open_engine(l, limit ? limit : l->memory_limit, err))
@@ -216,9 +217,10 @@ struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_
 
 void bl_live_relax(struct bl_live *l)
 {
-	if (l->batch_tokens || l->weight_bytes)
+	if (l->batch_tokens || l->weight_bytes || l->host_bytes)
 		bl_live_drop_forward(l);
 	l->batch_tokens = 0;
+	l->host_bytes = 0;
 	l->weight_bytes = 0;
 }
 

@@ -107,6 +107,7 @@ struct bl_live {
 	atomic_int cancel;                  /* of the forward */
 	int64_t batch_tokens;               /* 0: chosen */
 	uint64_t weight_bytes;
+	uint64_t host_bytes;                /* that hidden states may take; 0: no bound */
 	struct bl_live_weights *weights;    /* solved ones, per unit */
 	struct bl_live_hessians *hessians;  /* on the device */
 	struct bl_live_states *states;      /* hidden states of the kept windows */
@@ -177,6 +178,12 @@ void bl_live_weights_free(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
+struct bl_solve_request bl_live_request(const struct bl_session *s, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
+/* Units whose method asks for the inputs of the model as quantized so far (propagate.c): what they depend on, and all of a plan solved block by block into
+ * the cache (those selected, and what comes before them). */
+struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, const struct bl_choice *c);
+void bl_live_chain(char chain[65], const struct bl_live *l, const struct bl_live_plan *p, int block);
+enum bl_status bl_live_propagate(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const uint8_t *selected, struct bl_live_calib *calib, struct bl_err *err);
 /* All such units of a plan, [n_units], NULL where there is none. */
 struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *p, struct bl_job *j, struct bl_err *err);
 void bl_live_solved_plan_free(struct bl_solved **all, int n);

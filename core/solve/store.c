@@ -15,7 +15,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 
-#define PRODUCER   1 /* counts up when solvers give other numbers: part of the key */
+#define PRODUCER   2 /* counts up when solvers give other numbers: part of the key */
 #define REPORT_MAX 8192
 
 struct head {
@@ -32,7 +32,7 @@ void bl_solved_key(char key[65], const struct bl_solve_request *rq, const char *
 	struct bl_str s = { 0 };
 	char scheme[BL_SCHEME_NAME_MAX];
 
-	bl_str_addf(&s, "solved %d\nmodel %s\nunit %s\nscheme %s\nmethod %s %s\nparams %s\ncalibration %s\ndevice %s\nnonfinite %d\n", PRODUCER, rq->model->digest,
+	bl_str_addf(&s, "chain %s\nsolved %d\nmodel %s\nunit %s\nscheme %s\nmethod %s %s\nparams %s\ncalibration %s\ndevice %s\nnonfinite %d\n", rq->chain ? rq->chain : "", PRODUCER, rq->model->digest,
 		    rq->model->units[rq->unit].name, bl_scheme_name(scheme, &rq->scheme), rq->method, bl_registry_method_version(rq->registry, rq->method),
 		    rq->params ? rq->params : "", calib_key, device, rq->zero_nonfinite);
 	bl_sha256_of(bl_str_c(&s), s.len, key);

@@ -55,13 +55,30 @@ static int permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const
 	return bk_launched();
 }
 
-/* dst[i, j] = src[k-1-i, k-1-j] where j <= i (lower), or j >= i (upper, zeros elsewhere) */
-template <bool UPPER> static __global__ void flip_kernel(struct view dst, struct view src, int64_t k)
+/* Element (i, j) changes places with (k-1-i, k-1-j). */
+static __global__ void flip_kernel(struct view a, int64_t k)
+{
+	const int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
+
+	for (int64_t i = (int64_t)blockIdx.y * 32 + threadIdx.y; i < k && i < (int64_t)(blockIdx.y + 1) * 32 && j < k; i += blockDim.y) {
+		const int64_t p = k - 1 - i, q = k - 1 - j;
+
+		if (i < p || (i == p && j < q)) {
+			const float x = a.p[i * a.ld + j];
+
+			a.p[i * a.ld + j] = a.p[p * a.ld + q];
+			a.p[p * a.ld + q] = x;
+		}
+	}
+}
+
+static __global__ void clear_lower_kernel(struct view a, int64_t k)
 {
 	const int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
 
 	for (int64_t i = (int64_t)blockIdx.y * 32 + threadIdx.y; i < k && i < (int64_t)(blockIdx.y + 1) * 32 && j < k; i += blockDim.y)
-		dst.p[i * dst.ld + j] = UPPER ? (j >= i ? src.p[(k - 1 - i) * src.ld + (k - 1 - j)] : 0.0f) : src.p[(k - 1 - i) * src.ld + (k - 1 - j)];
+		if (j < i)
+			a.p[i * a.ld + j] = 0;
 }
 
 /* Cholesky of a panel's diagonal block, lower, in place. *failed is raised, never cleared. */
@@ -153,34 +170,31 @@ static int cholesky(const struct bk_solve *s, const struct bk_mat *a, int *d_fai
 	return bk_launched();
 }
 
+/* In place: for the widest inputs a second matrix would not fit. */
 static int factor(const struct bk_solve *s, const struct bk_mat *h, int *failed)
 {
 	const int64_t k = h->cols;
-	const dim3 grid(blocks_of(k, 32), blocks_of(k, 32)), block(32, 8);
+	const dim3 grid(blocks_of(k, 32), blocks_of((k + 1) / 2, 32)), whole(blocks_of(k, 32), blocks_of(k, 32)), block(32, 8);
 	cudaStream_t stream = bk_run_stream(s->run);
-	void *work = NULL, *flag = NULL;
+	void *flag = NULL;
 	int error;
 
 	if (h->rows != k || k < 1 || blocks_of(k, 32) > 65535)
 		return BK_RUN_REFUSED;
-	error = s->ops->alloc(s->run, &work, (size_t)(k * k) * sizeof(float));
-	if (!error)
-		error = s->ops->alloc(s->run, &flag, sizeof(int));
+	error = s->ops->alloc(s->run, &flag, sizeof(int));
 	if (!error)
 		error = s->ops->zero(s->run, flag, sizeof(int));
 	if (!error) {
-		const struct bk_mat a = { work, k, k, k, BK_F32 };
-
-		flip_kernel<false><<<grid, block, 0, stream>>>(view_of(&a), view_of(h), k);
-		error = cholesky(s, &a, (int *)flag);
-		if (!error) {
-			flip_kernel<true><<<grid, block, 0, stream>>>(view_of(h), view_of(&a), k);
-			error = bk_launched();
-		}
+		flip_kernel<<<grid, block, 0, stream>>>(view_of(h), k);
+		error = cholesky(s, h, (int *)flag);
+	}
+	if (!error) {
+		flip_kernel<<<grid, block, 0, stream>>>(view_of(h), k);
+		clear_lower_kernel<<<whole, block, 0, stream>>>(view_of(h), k);
+		error = bk_launched();
 	}
 	if (!error)
 		error = s->ops->get(s->run, failed, flag, sizeof(int));
-	s->ops->release(s->run, work);
 	s->ops->release(s->run, flag);
 	return error;
 }
@@ -218,7 +232,7 @@ struct search_args {
 	struct view w;
 	const float *weight;
 	struct bk_grid g;
-	float least;
+	float least, norm;
 	int steps, full_range;
 	int64_t n_rows, spr, width;
 };
@@ -265,7 +279,7 @@ template <int LANES> static __device__ float group_loss(const struct search_args
 	for (int64_t k = lane; k < a.width; k += LANES) {
 		const float e = w[k] - bk_grid_round(w[k], scale, zero, a.g.number, lo, hi).value;
 
-		sum += weight[k] * e * e;
+		sum += weight[k] * (a.norm == 2 ? e * e : powf(fabsf(e), a.norm));
 	}
 	return sum_over<LANES>(sum, shared);
 }
@@ -328,7 +342,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 {
 	const int64_t width = g->group ? g->group : w->cols;
 	cudaStream_t stream = bk_run_stream(s->run);
-	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->steps, how->full_range, w->rows, 0, width };
+	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->norm > 0 ? (float)how->norm : 2.0f, how->steps, how->full_range, w->rows, 0, width };
 
 	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
 		return BK_RUN_REFUSED;
@@ -715,8 +729,154 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 	return error;
 }
 
+/* ---- what codes stand for ---- */
+
+static __global__ void diff_kernel(struct view d, struct view w, const int8_t *__restrict__ codes, int64_t ldc, const float *__restrict__ scales,
+				   const int8_t *__restrict__ zeros, int64_t cols, int64_t spr, int64_t width, int number)
+{
+	const int64_t row = blockIdx.x;
+
+	for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
+		const int64_t at = row * spr + k / width;
+
+		d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_grid_value(codes[row * ldc + k], scales[at], zeros ? (float)zeros[at] : 0, number);
+	}
+}
+
+static int diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
+		const struct bk_grid *g)
+{
+	const int64_t width = g->group ? g->group : w->cols;
+
+	if (width < 1 || w->cols % width || d->rows != w->rows || d->cols != w->cols || codes->rows != w->rows || codes->cols != w->cols)
+		return BK_RUN_REFUSED;
+	diff_kernel<<<(unsigned)w->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(d), view_of(w), (const int8_t *)codes->p, codes->ld, scales, zeros, w->cols,
+									      w->cols / width, width, g->number);
+	return bk_launched();
+}
+
+static __global__ void finite_kernel(unsigned long long *found, struct view w, int64_t rows, int64_t cols)
+{
+	const int64_t row = blockIdx.x;
+
+	for (int64_t k = threadIdx.x; k < cols; k += THREADS)
+		if (!(fabsf(w.p[row * w.ld + k]) <= FLT_MAX)) {
+			w.p[row * w.ld + k] = 0;
+			atomicAdd(&found[0], 1ull);
+			atomicMax(&found[1], 1ull + (unsigned long long)(rows * cols - (row * cols + k)));
+		}
+}
+
+static int nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w)
+{
+	finite_kernel<<<(unsigned)w->rows, THREADS, 0, bk_run_stream(s->run)>>>((unsigned long long *)found, view_of(w), w->rows, w->cols);
+	return bk_launched();
+}
+
+static __global__ void diagonal_kernel(float *out, struct view h, int64_t k)
+{
+	const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+
+	if (i < k)
+		out[i] = h.p[i * h.ld + i];
+}
+
+static int diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h)
+{
+	if (h->rows != h->cols)
+		return BK_RUN_REFUSED;
+	diagonal_kernel<<<blocks_of(h->cols, THREADS), THREADS, 0, bk_run_stream(s->run)>>>(out, view_of(h), h->cols);
+	return bk_launched();
+}
+
+/* ---- rows times the inverse ---- */
+
+/* A panel's columns, a row per thread: x := x R⁻ᵀ (BACK, from the last column on) or x R⁻¹, R the panel's own triangle. */
+template <bool BACK> static __global__ void panel_rows_kernel(struct view y, int64_t rows, struct view r, int64_t at, int n)
+{
+	__shared__ float t[PANEL][PANEL + 1];
+	const int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x;
+	float x[PANEL];
+
+	for (int e = (int)threadIdx.x; e < PANEL * PANEL; e += ROWS) {
+		const int i = e / PANEL, j = e % PANEL;
+
+		t[i][j] = i < n && j < n ? r.p[(at + i) * r.ld + at + j] : (i == j);
+	}
+	__syncthreads();
+	if (row >= rows)
+		return;
+#pragma unroll
+	for (int j = 0; j < PANEL; j++)
+		x[j] = j < n ? y.p[row * y.ld + at + j] : 0;
+#pragma unroll
+	for (int q = 0; q < PANEL; q++) {
+		const int j = BACK ? PANEL - 1 - q : q;
+
+		x[j] /= t[j][j];
+#pragma unroll
+		for (int i = 0; i < PANEL; i++)
+			if (BACK ? i < j : i > j)
+				x[i] -= x[j] * (BACK ? t[i][j] : t[j][i]);
+	}
+#pragma unroll
+	for (int j = 0; j < PANEL; j++)
+		if (j < n)
+			y.p[row * y.ld + at + j] = x[j];
+}
+
+/* y Rᵀ⁻¹ from the last panel to the first, then R⁻¹ from the first to the last. */
+static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+{
+	const int64_t k = r->cols, rows = y->rows, panels = (k + PANEL - 1) / PANEL;
+	cudaStream_t stream = bk_run_stream(s->run);
+	int error = 0;
+
+	if (r->rows != k || y->cols != k)
+		return BK_RUN_REFUSED;
+	for (int64_t p = panels - 1; p >= 0 && !error; p--) {
+		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL, rest = k - at - n;
+		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, at + n, rows, rest), right = part(r, at, at + n, n, rest);
+
+		if (rest > 0)
+			error = s->ops->gemm(s->run, &here, &done, 0, &right, 1, -1, 1, NULL);
+		if (!error) {
+			panel_rows_kernel<true><<<blocks_of(rows, ROWS), ROWS, 0, stream>>>(view_of(y), rows, view_of(r), at, (int)n);
+			error = bk_launched();
+		}
+	}
+	for (int64_t p = 0; p < panels && !error; p++) {
+		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL;
+		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, 0, rows, at), above = part(r, 0, at, at, n);
+
+		if (at > 0)
+			error = s->ops->gemm(s->run, &here, &done, 0, &above, 0, -1, 1, NULL);
+		if (!error) {
+			panel_rows_kernel<false><<<blocks_of(rows, ROWS), ROWS, 0, stream>>>(view_of(y), rows, view_of(r), at, (int)n);
+			error = bk_launched();
+		}
+	}
+	return error;
+}
+
+static __global__ void add_scaled_kernel(struct view y, struct view x, int64_t cols, float a)
+{
+	const int64_t row = blockIdx.x;
+
+	for (int64_t k = threadIdx.x; k < cols; k += THREADS)
+		y.p[row * y.ld + k] += a * x.p[row * x.ld + k];
+}
+
+static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a)
+{
+	if (x->rows != y->rows || x->cols != y->cols)
+		return BK_RUN_REFUSED;
+	add_scaled_kernel<<<(unsigned)y->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(y), view_of(x), y->cols, a);
+	return bk_launched();
+}
+
 static const struct bk_solve_ops ops = {
-	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss,
+	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, diff, nonfinite, diagonal, solve_rows, add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

@@ -85,49 +85,66 @@ static int permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const
 }
 
 /* With J the reversal of indices, J h J = L Lᵀ and R = J L J. */
+static void flip(float *p, int64_t k, int64_t ld)
+{
+	for (int64_t i = 0; i < (k + 1) / 2; i++)
+		for (int64_t j = 0; j < k && (i != k - 1 - i || j < k - 1 - j); j++) {
+			float *a = p + i * ld + j, *b = p + (k - 1 - i) * ld + (k - 1 - j), t = *a;
+
+			*a = *b;
+			*b = t;
+		}
+}
+
+/* column-major "U" is the row-major lower triangle */
+static int factor_wide(const struct bk_mat *h, int *info)
+{
+	const int64_t k = h->cols;
+	const int n = (int)k;
+	double *d = malloc((size_t)(k * k) * sizeof *d);
+
+	if (!d)
+		return BK_RUN_NO_MEMORY;
+	for (int64_t i = 0; i < k; i++)
+		for (int64_t j = 0; j <= i; j++)
+			d[i * k + j] = row_f(h, k - 1 - i)[k - 1 - j];
+	dpotrf_("U", &n, d, &n, info);
+	for (int64_t i = 0; i < k && !*info; i++)
+		for (int64_t j = 0; j < k; j++)
+			row_f(h, i)[j] = j < i ? 0 : (float)d[(k - 1 - i) * k + (k - 1 - j)];
+	free(d);
+	return 0;
+}
+
+static void factor_in_place(const struct bk_mat *h, int *info)
+{
+	const int64_t k = h->cols;
+	const int n = (int)k, ld = (int)h->ld;
+
+	flip(row_f(h, 0), k, h->ld);
+	spotrf_("U", &n, row_f(h, 0), &ld, info);
+	flip(row_f(h, 0), k, h->ld);
+	for (int64_t i = 1; i < k; i++)
+		memset(row_f(h, i), 0, (size_t)i * sizeof(float));
+}
+
 static int factor(const struct bk_solve *s, const struct bk_mat *h, int *failed)
 {
 	const int64_t k = h->cols;
-	const bool wide = k <= DOUBLE_MAX_COLS;
-	const int n = (int)k;
-	int info = 0;
-	double *d = NULL;
-	float *f = NULL;
+	int info = 0, error = 0;
 
 	(void)s;
 	if (h->rows != k || k < 1 || k > INT32_MAX / 2)
 		return BK_RUN_REFUSED;
-	if (wide)
-		d = malloc((size_t)(k * k) * sizeof *d);
+	if (k <= DOUBLE_MAX_COLS)
+		error = factor_wide(h, &info);
 	else
-		f = malloc((size_t)(k * k) * sizeof *f);
-	if (!d && !f)
-		return BK_RUN_NO_MEMORY;
-	for (int64_t i = 0; i < k; i++)
-		for (int64_t j = 0; j < k; j++) {
-			const float v = row_f(h, k - 1 - i)[k - 1 - j];
-
-			if (wide)
-				d[i * k + j] = v;
-			else
-				f[i * k + j] = v;
-		}
-	/* column-major "U" is the row-major lower triangle */
-	if (wide)
-		dpotrf_("U", &n, d, &n, &info);
-	else
-		spotrf_("U", &n, f, &n, &info);
+		factor_in_place(h, &info);
+	if (error)
+		return error;
 	*failed = info != 0;
-	for (int64_t i = 0; i < k && !info; i++)
-		for (int64_t j = 0; j < k; j++) {
-			const int64_t p = (k - 1 - i) * k + (k - 1 - j);
-
-			row_f(h, i)[j] = j < i ? 0 : wide ? (float)d[p] : f[p];
-		}
 	for (int64_t i = 0; i < k && !*failed; i++)
 		*failed = !(row_f(h, i)[i] > 0 && isfinite(row_f(h, i)[i]));
-	free(d);
-	free(f);
 	return 0;
 }
 
@@ -171,7 +188,7 @@ struct search_args {
 	int64_t spr, width;
 };
 
-static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g)
+static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g, float norm)
 {
 	const float lo = bk_grid_lo(g), hi = bk_grid_hi(g);
 	float sum[8] = { 0 };
@@ -179,7 +196,7 @@ static float group_loss(const float *w, const float *weight, int64_t n, float sc
 	for (int64_t k = 0; k < n; k++) {
 		const float e = w[k] - bk_grid_round(w[k], scale, zero, g->number, lo, hi).value;
 
-		sum[k & 7] += weight[k] * e * e;
+		sum[k & 7] += weight[k] * (norm == 2 ? e * e : powf(fabsf(e), norm));
 	}
 	return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
@@ -188,7 +205,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 {
 	const float *w = row_f(a->w, row) + group * a->width, *weight = a->weight + group * a->width;
 	const float full = a->g.number == BK_INT ? ((float)(1 << a->g.bits) - 1) / 2 : 448.0f, qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
-	const float levels = (float)(1 << a->g.bits) - 1;
+	const float levels = (float)(1 << a->g.bits) - 1, norm = a->how.norm > 0 ? (float)a->how.norm : 2;
 	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
 
 	for (int64_t k = 0; k < a->width; k++) {
@@ -204,7 +221,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 			continue;
 		if (!a->g.symmetric)
 			zero = bk_round_int(bk_clampf(qmin - lo * p / scale, qmin, qmax));
-		e = group_loss(w, weight, a->width, scale, zero, &a->g);
+		e = group_loss(w, weight, a->width, scale, zero, &a->g, norm);
 		if (e < best) {
 			best = e;
 			best_scale = scale;
@@ -215,7 +232,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 		scale = bk_round_bf16(top / -qmin);
 		if (hi >= -lo)
 			scale = -scale; /* the largest element lands on the most negative code */
-		e = group_loss(w, weight, a->width, scale, 0, &a->g);
+		e = group_loss(w, weight, a->width, scale, 0, &a->g, norm);
 		if (e < best) {
 			best = e;
 			best_scale = scale;
@@ -555,6 +572,123 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
 }
 
+/* ---- what codes stand for ---- */
+
+struct diff_args { const struct bk_mat *d, *w, *codes; const float *scales; const int8_t *zeros; struct bk_grid g; int64_t spr, width; };
+
+static void diff_tile(void *arg, size_t tile)
+{
+	const struct diff_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++) {
+		const float *w = row_f(a->w, i);
+		const int8_t *c = row_c(a->codes, i);
+		float *d = row_f(a->d, i);
+
+		for (int64_t g = 0; g < a->spr; g++) {
+			const float scale = a->scales[i * a->spr + g], zero = a->zeros ? (float)a->zeros[i * a->spr + g] : 0;
+
+			for (int64_t k = g * a->width; k < (g + 1) * a->width; k++)
+				d[k] = w[k] - bk_grid_value(c[k], scale, zero, a->g.number);
+		}
+	}
+}
+
+static int diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
+		const struct bk_grid *g)
+{
+	const int64_t width = g->group ? g->group : w->cols;
+	struct diff_args a = { d, w, codes, scales, zeros, *g, width ? w->cols / width : 0, width };
+
+	if (width < 1 || w->cols % width || d->rows != w->rows || d->cols != w->cols || codes->rows != w->rows || codes->cols != w->cols)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(w->rows), diff_tile, &a);
+	return 0;
+}
+
+struct finite_args { const struct bk_mat *w; uint64_t *found; };
+
+static void finite_tile(void *arg, size_t tile)
+{
+	const struct finite_args *a = arg;
+	uint64_t n = 0, first = 0, seen;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t k = 0; k < a->w->cols; k++)
+			if (!isfinite(row_f(a->w, i)[k])) {
+				row_f(a->w, i)[k] = 0;
+				if (!n++)
+					first = 1 + (uint64_t)(a->w->rows * a->w->cols - (i * a->w->cols + k));
+			}
+	if (!n)
+		return;
+	__atomic_fetch_add(&a->found[0], n, __ATOMIC_RELAXED);
+	seen = __atomic_load_n(&a->found[1], __ATOMIC_RELAXED);
+	while (seen < first && !__atomic_compare_exchange_n(&a->found[1], &seen, first, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static int nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w)
+{
+	struct finite_args a = { w, found };
+
+	run(s, tiles_of(w->rows), finite_tile, &a);
+	return 0;
+}
+
+static int diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h)
+{
+	(void)s;
+	if (h->rows != h->cols)
+		return BK_RUN_REFUSED;
+	for (int64_t k = 0; k < h->cols; k++)
+		out[k] = row_f(h, k)[k];
+	return 0;
+}
+
+struct rows_args { const struct bk_mat *y, *r; };
+
+static void solve_tile(void *arg, size_t tile)
+{
+	const struct rows_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->y->rows - row0 < TILE ? a->y->rows - row0 : TILE;
+	const int k = (int)a->y->cols, ldr = (int)a->r->ld, ldy = (int)a->y->ld;
+
+	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
+	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
+}
+
+static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+{
+	struct rows_args a = { y, r };
+
+	if (r->rows != r->cols || r->rows != y->cols || y->cols > INT32_MAX / 2)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(y->rows), solve_tile, &a);
+	return 0;
+}
+
+struct add_args { const struct bk_mat *y, *x; float a; };
+
+static void add_tile(void *arg, size_t tile)
+{
+	const struct add_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->y->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t k = 0; k < a->y->cols; k++)
+			row_f(a->y, i)[k] += a->a * row_f(a->x, i)[k];
+}
+
+static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale)
+{
+	struct add_args a = { y, x, scale };
+
+	if (x->rows != y->rows || x->cols != y->cols)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(y->rows), add_tile, &a);
+	return 0;
+}
+
 static const struct bk_solve_ops ops = {
 	.size = sizeof(struct bk_solve_ops),
 	.permute_sym = permute_sym,
@@ -565,6 +699,11 @@ static const struct bk_solve_ops ops = {
 	.descend = descend,
 	.refit = refit,
 	.loss = loss,
+	.diff = diff,
+	.nonfinite = nonfinite,
+	.diagonal = diagonal,
+	.solve_rows = solve_rows,
+	.add_scaled = add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

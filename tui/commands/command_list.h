@@ -17,7 +17,7 @@ BL_COMMAND(snapshot,  "snapshot",  "VERB PLAN [NAME [NEW]]", 1, 4, "Named states
 BL_COMMAND(forward,   "forward",   "MODEL or PLAN",     1, 1, "Hidden states, logits and input ranges of given token numbers.")
 BL_COMMAND(generate,  "generate",  "MODEL or PLAN",     1, 1, "Text from a prompt, greedy or sampled.")
 BL_COMMAND(cache,     "cache",     "[list] or drop KEY", 0, 2, "What calibrations are stored; drop one.")
-BL_COMMAND(bench,     "bench",     "[NAME...]",         0, 16, "Measure, with the baseline of the same run and the ratio to it.")
+BL_COMMAND(bench,     "bench",     "[NAME...]",         0, 16, "Measure, with the baseline of the same run and the ratio to it; forward, hessian, live-error, live-kl and keys-calibrate only by name.")
 BL_COMMAND(doctor,    "doctor",    "",                  0, 0, "What this machine offers and what is missing.")
 BL_COMMAND(plugins,   "plugins",   "",                  0, 0, "Methods and export formats.")
 BL_COMMAND(themes,    "themes",    "",                  0, 0, "Themes.")

@@ -159,7 +159,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	}
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    bl_cli_memory_limit(o, &w->rq.eval.memory_limit, err))
+	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.eval.memory_limit, err))
 		return err->status;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
 	w->rq.eval.kl = (char *)(uintptr_t)o->value[BL_OPT_KL];

@@ -56,7 +56,7 @@ static float *inputs_of(struct bl_session *s, int unit)
 	const struct bl_calib *c = bl_session_calib(s);
 	int64_t n = bl_calib_kept_windows(c), len = bl_calib_window(c), start[WINDOWS + 1];
 	struct inputs in = {unit, bl_xalloc((size_t)(n * len * s->model->units[unit].cols), 4), s->model->units[unit].cols};
-	struct bl_sequences seq = {bl_calib_kept_ids(c), start, n};
+	struct bl_sequences seq = {bl_calib_ids(c), start, n};
 	struct bl_tap tap = {.ctx = &in, .input = see};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_pass *p = NULL;
@@ -146,7 +146,7 @@ static void errors_are_exact(void **state)
 static void full(struct bl_session *s, double *kl, double *top1)
 {
 	const struct bl_calib *c = bl_session_calib(s);
-	struct bl_eval_windows w = {bl_calib_kept_ids(c), bl_calib_kept_windows(c), bl_calib_window(c)};
+	struct bl_eval_windows w = {bl_calib_ids(c), bl_calib_kept_windows(c), bl_calib_window(c)};
 	struct bl_weight_set set = {bl_xalloc((size_t)s->model->n_units, sizeof *set.of), s->model->n_units};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_eval_kl out;
