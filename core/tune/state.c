@@ -103,7 +103,7 @@ static void cut(struct tune_state *s, bool moments, char *p, uint64_t *bytes)
 	*bytes = at;
 }
 
-static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, struct bl_err *err)
+static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, bool is_best, struct bl_err *err)
 {
 	const size_t n = (size_t)(s->rows * s->cols), g = (size_t)(s->rows * s->spr);
 	const bool codes = s->offsets && t->how->start == BL_TUNING_CODES;
@@ -126,7 +126,8 @@ static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, s
 		if (TUNE_OP(t, err, "moments", zero(t->e->run, s->f1, g * 4)) || TUNE_OP(t, err, "moments", zero(t->e->run, s->f2, g * 4)))
 			goto done;
 	}
-	tune_keep(t, s->unit, err);
+	if (is_best)
+		tune_keep(t, s->unit, err);
 done:
 	bl_free(base);
 	bl_free(one);
@@ -162,7 +163,14 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 	if (bl_engine_alloc(t->e, &s->own, (size_t)bytes, "what is tuned", err))
 		return err->status;
 	cut(s, moments, s->own, &bytes);
-	return fill(t, s, moments, err);
+	return fill(t, s, moments, true, err);
+}
+
+enum bl_status tune_state_restart(struct tune *t, int unit, struct bl_err *err)
+{
+	struct tune_state *s = &t->states[unit];
+
+	return s->tuned ? fill(t, s, t->how->step == BL_TUNING_ADAM, false, err) : BL_OK;
 }
 
 void tune_state_close(struct tune *t, int unit)
