@@ -52,6 +52,15 @@ uint64_t bl_calib_disk_bytes(const struct bl_model *m, const struct bl_calib_dat
 /* What it needs beside the forward: on the device (at least, and to overlap copies with work), in host memory. */
 void bl_calib_need(const struct bl_model *m, const struct bl_calib_options *o, uint64_t *device_least, uint64_t *device_best, uint64_t *host);
 
+/* How a bound on host memory (0: none) is kept, beside one on the device's: what the engine may hand out and what hidden states may take (for struct
+ * bl_forward_options). On the CPU both are one memory. BL_NO_MEMORY: the copies on their way to files alone need more. */
+struct bl_calib_bounds { uint64_t device_bytes, host_bytes; };
+enum bl_status bl_calib_bound(struct bl_calib_bounds *out, const struct bl_model *m, const struct bl_calib_options *o, bool cuda, uint64_t memory_limit, uint64_t ram_limit,
+			      struct bl_err *err);
+/* What is left beside the forward's weights is less than the run has a use for: one that brings weights in block by block (weight_bytes 1) is as fast, because
+ * all tokens go through a block before the next one is needed. */
+bool bl_calib_crowded(struct bl_forward *f, const struct bl_calib_data *d, const struct bl_calib_options *o);
+
 const char *bl_calib_key_of(const struct bl_calib *c);
 const char *bl_calib_digest(const struct bl_calib *c); /* of everything in it, 64 hex */
 int64_t bl_calib_tokens(const struct bl_calib *c);

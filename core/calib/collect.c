@@ -277,7 +277,7 @@ static enum bl_status run_locked(struct bl_calib **out, struct calib_job *j, str
 	calib_manifest_free(&stored);
 	if (!*digest && write_manifest(j->folder, m, false, err))
 		return err->status;
-	j->hidden = stored_hidden(j);
+	j->hidden = *digest ? -1 : stored_hidden(j); /* of a finished one they are leftovers of a run that was killed at its very end */
 	tidy(j->folder, j->hidden);
 	if (announce_stored(j, err) || calib_compute(j, &seconds, err) || list_files(m, &j->shape, j->folder, err))
 		return err->status;

@@ -7,8 +7,10 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/search.h"
 
-#define DEBOUNCE_NS 150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_NS      150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_CUDA_NS 40000000ull  /* where that takes a moment only: longer than between two repeats of a held key */
 
 /* ---- shared values ---- */
 
@@ -111,7 +113,7 @@ void bl_live_publish(struct bl_session *s)
 	l->plan = p;
 	if (!old || strcmp(old->digest, p->digest) != 0) {
 		l->effect_wanted = false; /* asked for again when the screen shows it */
-		l->effect_due_ns = bl_now_ns() + DEBOUNCE_NS;
+		l->effect_due_ns = bl_now_ns() + (l->view.cuda ? DEBOUNCE_CUDA_NS : DEBOUNCE_NS);
 	}
 	pthread_mutex_unlock(&l->lock);
 	bl_live_plan_unref(old);
@@ -425,10 +427,15 @@ void bl_live_close(struct bl_session *s)
 		bl_live_input_free(atomic_load(&l->inputs[i]));
 	bl_live_data_unref(l->data);
 	bl_live_evals_free(l);
+	bl_live_tryouts_free(l);
+	bl_live_pictures_free(l);
+	bl_search_result_free(l->search_next);
+	bl_search_result_free(l->search);
 	bl_free(l->inputs);
 	bl_free(l->old_inputs);
 	bl_free(l->queue);
 	bl_free(l->device);
+	bl_free(l->trusted);
 	bl_free(l->program_dir);
 	bl_free(l->cache_dir);
 	pthread_cond_destroy(&l->watch_change);

@@ -20,7 +20,7 @@ uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero)
 
 	if (c->scheme.number == BL_NUM_FULL && !*bl_choice_stages(c))
 		return 0;
-	n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %s ", c->scheme.number, c->scheme.bits, c->scheme.symmetric, c->scheme.strategy, c->scheme.act,
+	n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %s ", c->scheme.number + 16 * (c->scheme.nested + 2 * c->scheme.order), c->scheme.bits, c->scheme.symmetric, c->scheme.strategy, c->scheme.act,
 		     c->scheme.group, zero, c->method);
 	uint64_t h = bl_hash64(text, (size_t)(n < (int)sizeof text ? n : (int)sizeof text - 1)) ^ bl_hash64(c->params, strlen(c->params)) * 0x9e3779b97f4a7c15u;
 	if (*bl_choice_stages(c))

@@ -80,7 +80,7 @@ static bool all_stored(const struct tuning *t)
 		if (!bl_live_trained(t->l, choice(t, i)))
 			continue;
 		key_of(t, i, key);
-		if (bl_solved_load(&u, &rq, t->l->cache_dir, key, &ignored))
+		if (bl_live_load_solved(t->l, &rq, key, &u, &ignored))
 			return false;
 		bl_solved_free(u);
 	}
@@ -146,8 +146,7 @@ static enum bl_status done(void *ctx, struct bl_solved *s, struct bl_err *err)
 	char key[65];
 
 	key_of(t, s->unit, key);
-	bl_solved_save(s, t->l->cache_dir, key, err); /* not kept, it would be lost */
-	bl_log(BL_LOG_INFO, "%s: %s", t->l->s->model->units[s->unit].name, s->report);
+	bl_live_save_solved(t->l, s, key, err); /* not kept, it would be lost */
 	bl_solved_free(s);
 	return err->status;
 }

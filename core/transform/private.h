@@ -27,6 +27,8 @@ struct fold_reader { /* weights and inputs of a pair's reader after the operatio
 	float *wmax, *wsum;     /* [cols] of the weights: largest value, sum of squares; over all rows */
 	float *w; int64_t rows; /* some rows [rows, cols], evenly spread */
 	float *x; int64_t tokens; /* samples [tokens, cols]; NULL: none */
+	float *by_column;         /* the same, [cols, tokens] */
+	float *weight;          /* [tokens], mean 1: what an error at a token counts; where a norm divides by the size of the output, the inverse of that */
 };
 /* most_rows: how many rows are kept in w (0: none). */
 enum bl_status fold_reader_open(struct fold_reader *r, const struct fold_block *b, enum bl_fold_pair pair, int64_t most_rows, struct bl_err *err);

@@ -28,6 +28,8 @@ void fold_reader_free(struct fold_reader *r)
 	bl_free(r->absmax);
 	bl_free(r->w);
 	bl_free(r->x);
+	bl_free(r->weight);
+	bl_free(r->by_column);
 	*r = (struct fold_reader){ .absmax = NULL };
 }
 
@@ -79,6 +81,37 @@ static enum bl_status weights(struct fold_reader *r, const struct fold_block *b,
 	return err->status;
 }
 
+/* Outputs from the rows that are kept. Energies are those of the weighted tokens from here on. */
+static void weigh(struct fold_reader *r, bool normed)
+{
+	double sum = 0;
+
+	r->weight = bl_xalloc((size_t)r->tokens + 1, sizeof *r->weight);
+	for (int64_t t = 0; t < r->tokens; t++) {
+		double size = 0;
+
+		for (int64_t n = 0; normed && n < r->rows; n++) {
+			const float *w = r->w + n * r->cols, *x = r->x + t * r->cols;
+			float y = 0;
+
+			for (int64_t j = 0; j < r->cols; j++)
+				y += w[j] * x[j];
+			size += (double)y * y;
+		}
+		r->weight[t] = (float)(1 / (size > 1e-30 ? size : 1e-30));
+		if (!normed)
+			r->weight[t] = 1;
+		sum += r->weight[t];
+	}
+	if (normed)
+		memset(r->energy, 0, (size_t)r->cols * sizeof *r->energy);
+	for (int64_t t = 0; t < r->tokens; t++) {
+		r->weight[t] = (float)(r->weight[t] * (double)r->tokens / sum);
+		for (int64_t j = 0; normed && j < r->cols; j++)
+			r->energy[j] += r->weight[t] * r->x[t * r->cols + j] * r->x[t * r->cols + j] / (float)r->tokens;
+	}
+}
+
 static enum bl_status samples(struct fold_reader *r, const struct fold_block *b, struct bl_err *err)
 {
 	const struct fold_sample *s = &b->sample[r->c.reader];
@@ -91,6 +124,12 @@ static enum bl_status samples(struct fold_reader *r, const struct fold_block *b,
 	for (int64_t t = 0; t < s->tokens; t++)
 		bl_ops_absmax(b->ops, &r->c, r->x + t * r->cols, r->cols);
 	r->tokens = s->tokens;
+	if (bl_try_alloc(&r->by_column, (size_t)(s->tokens * r->cols), sizeof *r->by_column, "sampled inputs", err))
+		return err->status;
+	for (int64_t t = 0; t < s->tokens; t++)
+		for (int64_t j = 0; j < r->cols; j++)
+			r->by_column[j * s->tokens + t] = r->x[t * r->cols + j];
+	weigh(r, b->m->arch->norms != BL_NORM_PRE && (r->c.reader == BL_UNIT_O || r->c.reader == BL_UNIT_DOWN));
 	return BL_OK;
 }
 

@@ -6,8 +6,9 @@
 #include "core/base/mem.h"
 #include "core/transform/sample.h"
 
-#define WINDOWS 2
-#define TOKENS  256 /* of each */
+#define WINDOWS 8
+#define ELEMS   (4ll << 20) /* at most so many numbers of a unit, if that leaves LEAST tokens of each window */
+#define LEAST   32
 
 struct tap { struct fold_sample *all; struct bl_engine *e; int64_t tokens; unsigned readers; };
 
@@ -66,10 +67,23 @@ static enum bl_status run(struct tap *t, struct bl_forward *f, const struct bl_c
 	return err->status;
 }
 
+static int64_t length(const struct bl_model *m, const struct bl_calib *c, int64_t windows, unsigned readers)
+{
+	const int64_t whole = bl_calib_window(c);
+	int64_t widest = 1, len;
+
+	for (int i = 0; i < m->n_units; i++)
+		if (readers >> m->units[i].kind & 1 && m->units[i].cols > widest)
+			widest = m->units[i].cols;
+	len = ELEMS / widest / (windows > 0 ? windows : 1);
+	len = len < LEAST ? LEAST : len;
+	return len < whole ? len : whole;
+}
+
 enum bl_status fold_samples(struct fold_sample *all, const struct bl_model *m, const struct bl_calib *c, unsigned readers, struct bl_pool *pool, const atomic_int *cancel,
 			    struct bl_err *err)
 {
-	const int64_t kept = bl_calib_kept_windows(c), whole = bl_calib_window(c), windows = kept < WINDOWS ? kept : WINDOWS, len = whole < TOKENS ? whole : TOKENS;
+	const int64_t kept = bl_calib_kept_windows(c), windows = kept < WINDOWS ? kept : WINDOWS, len = length(m, c, windows, readers);
 	struct bl_forward_options o = { .cancel = cancel };
 	struct bl_forward *f = NULL;
 	struct bl_backend backend;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Attention's backward, everything in float32: one row of queries (for dq) or of keys (for dk and dv) and one head per block, for float32 states and for what
- * the fast kernels (grad_flash.cu) leave out. A thread computes the score of a pair; then it owns channels of the results. */
+ * Attention's backward, everything in float32: one row of queries (for dq) or of keys (for dk and dv) and one head per block, for float32 states and
+ * for what the fast kernels (grad_flash.cu) leave out. A thread computes the score of a pair; then it owns channels of the results. */
 #include "kernels/grad/grad_cuda.cuh"
 
 #define THREADS 128
@@ -18,7 +18,8 @@ struct plain {
 };
 
 /* delta[row, head] = sum of dout out: a warp each */
-template <int DTYPE> static __global__ void __launch_bounds__(128) deltas(float *delta, const struct bk_mat out, const struct bk_mat dout, int heads, int dim)
+template <int DTYPE>
+static __global__ void __launch_bounds__(128) deltas(float *delta, const struct bk_mat out, const struct bk_mat dout, int heads, int dim)
 {
 	const int64_t unit = (int64_t)blockIdx.x * 4 + threadIdx.x / 32, i = unit / heads, at = unit % heads * dim;
 	float s = 0;
@@ -32,7 +33,8 @@ template <int DTYPE> static __global__ void __launch_bounds__(128) deltas(float 
 		delta[unit] = s;
 }
 
-template <int DTYPE> static __device__ __forceinline__ float dot_row(const float *a, const struct bk_mat &m, int64_t row, int64_t col, int dim, bool by8)
+template <int DTYPE>
+static __device__ __forceinline__ float dot_row(const float *a, const struct bk_mat &m, int64_t row, int64_t col, int dim, bool by8)
 {
 	const typename bk_elem<DTYPE>::type *p = (const typename bk_elem<DTYPE>::type *)m.p + row * m.ld + col;
 	float s = 0, v[8];
@@ -65,10 +67,12 @@ static __device__ __forceinline__ void pair_back(float &p, float &ds, float s, f
 template <int DTYPE, bool KEYS> static __global__ void __launch_bounds__(THREADS) back_rows(const struct plain a)
 {
 	__shared__ float x[DIM_MAX], y[DIM_MAX], p[THREADS], g[THREADS]; /* own row: k and v, or q and dout */
-	const int64_t q0 = a.q_start[blockIdx.z], kv0 = a.kv_start[blockIdx.z], n_q = a.q_start[blockIdx.z + 1] - q0, n_kv = a.kv_start[blockIdx.z + 1] - kv0;
+	const int64_t q0 = a.q_start[blockIdx.z], kv0 = a.kv_start[blockIdx.z], n_q = a.q_start[blockIdx.z + 1] - q0,
+		      n_kv = a.kv_start[blockIdx.z + 1] - kv0;
 	const int64_t i = blockIdx.x, off = n_kv - n_q, own = KEYS ? kv0 + i : q0 + i, own_col = (int64_t)blockIdx.y * a.dim;
-	const int64_t q_last = a.window && i - off + a.window < n_q ? i - off + a.window : n_q; /* of a key: first query, and the one after the last */
-	const int64_t q_first = i - off > 0 ? i - off : 0, at = i + off;                        /* of a query: its last key */
+	const int64_t q_last =
+		a.window && i - off + a.window < n_q ? i - off + a.window : n_q; /* of a key: first query, and the one after the last */
+	const int64_t q_first = i - off > 0 ? i - off : 0, at = i + off;         /* of a query: its last key */
 	const int64_t first = KEYS ? q_first : a.window && at - a.window + 1 > 0 ? at - a.window + 1 : 0, end = KEYS ? q_last : at + 1;
 	const int h0 = KEYS ? blockIdx.y * a.group : blockIdx.y, n_heads = KEYS ? a.group : 1;
 	float acc0[OWNED] = {}, acc1[OWNED] = {};
@@ -91,7 +95,8 @@ template <int DTYPE, bool KEYS> static __global__ void __launch_bounds__(THREADS
 
 			if (j < end) {
 				const int64_t pair = (KEYS ? q0 + j : own) * a.heads + h;
-				const float s = dot_row<DTYPE>(x, other, start + j, col, a.dim, a.by8), dp = dot_row<DTYPE>(y, second, start + j, col, a.dim, a.by8);
+				const float s = dot_row<DTYPE>(x, other, start + j, col, a.dim, a.by8),
+					    dp = dot_row<DTYPE>(y, second, start + j, col, a.dim, a.by8);
 
 				pair_back(p[threadIdx.x], g[threadIdx.x], s, dp, a.lse[pair], a.delta[pair], a);
 			}
@@ -144,7 +149,8 @@ static bool contract(const struct bk_back *b, const struct bk_mat *out)
 	const struct bk_mat *all[] = { &b->q, &b->dout, &b->dq, out, &b->k, &b->v, &b->dk, &b->dv };
 
 	if (!b->lse || a->heads < 1 || a->kv_heads < 1 || a->heads % a->kv_heads || a->heads > 65535 || a->head_dim < 1 || a->head_dim > DIM_MAX ||
-	    a->window < 0 || !(a->softcap >= 0) || a->seq.n < 0 || a->seq.max_q < 0 || a->seq.max_kv < 0 || (a->seq.n && (!a->seq.q_start || !a->seq.kv_start)))
+	    a->window < 0 || !(a->softcap >= 0) || a->seq.n < 0 || a->seq.max_q < 0 || a->seq.max_kv < 0 ||
+	    (a->seq.n && (!a->seq.q_start || !a->seq.kv_start)))
 		return false;
 	for (int i = 0; i < 8; i++)
 		if (!bk_mat_ok(all[i]) || !bk_is_io(all[i]->dtype) || !bk_alike(all[i], i < 4 ? &b->q : &b->k) || all[i]->dtype != b->q.dtype)
@@ -181,8 +187,24 @@ BK_GRAD_OP(attention_back, const struct bk_mat *dq, const struct bk_mat *dk, con
 		e = bk_grad_flash(r, &b, &done);
 	if (e || done)
 		return e;
-	p = (struct plain){ *dq, *dk, *dv, *q, *k, *v, *dout, lse, b.delta, a->heads / a->kv_heads, a->head_dim, a->heads, (float)a->scale, (float)a->softcap,
-			    a->window, NULL, NULL, bk_by8(q) && bk_by8(k) && bk_by8(v) && bk_by8(dout) && a->head_dim % 8 == 0 };
+	p = (struct plain){ *dq,
+			    *dk,
+			    *dv,
+			    *q,
+			    *k,
+			    *v,
+			    *dout,
+			    lse,
+			    b.delta,
+			    a->heads / a->kv_heads,
+			    a->head_dim,
+			    a->heads,
+			    (float)a->scale,
+			    (float)a->softcap,
+			    a->window,
+			    NULL,
+			    NULL,
+			    bk_by8(q) && bk_by8(k) && bk_by8(v) && bk_by8(dout) && a->head_dim % 8 == 0 };
 	return q->dtype == BK_BF16 ? plain_launch<BK_BF16>(r, p, a) : plain_launch<BK_F32>(r, p, a);
 }
 

@@ -12,11 +12,13 @@ extern "C" {
 #define BK_GRAD_OP(name, ...) int bk_grad_cuda_##name(struct bk_run *r, __VA_ARGS__)
 /* grad_rows.cu */
 BK_GRAD_OP(rmsnorm_back, const struct bk_mat *dx, float *dweight, const struct bk_mat *x, const struct bk_norm *n, const struct bk_mat *dy, int add);
-BK_GRAD_OP(head_norm_rope, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope);
+BK_GRAD_OP(head_norm_rope, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n,
+	   const struct bk_rope *rope);
 BK_GRAD_OP(head_norm_rope_back, const struct bk_mat *dx, float *dweight, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n,
 	   const struct bk_rope *rope, const struct bk_mat *dy);
 /* grad_elements.cu */
-BK_GRAD_OP(gate_back, const struct bk_mat *dg, const struct bk_mat *du, const struct bk_mat *g, const struct bk_mat *u, const struct bk_mat *dh, enum bk_gate kind);
+BK_GRAD_OP(gate_back, const struct bk_mat *dg, const struct bk_mat *du, const struct bk_mat *g, const struct bk_mat *u, const struct bk_mat *dh,
+	   enum bk_gate kind);
 BK_GRAD_OP(softcap_back, const struct bk_mat *dx, const struct bk_mat *y, const struct bk_mat *dy, double cap);
 BK_GRAD_OP(kl_back, const struct bk_mat *dq, float *kl, const struct bk_mat *p, const struct bk_mat *q, float scale);
 BK_GRAD_OP(mse_back, const struct bk_mat *d, double *sum, const struct bk_mat *a, const struct bk_mat *b, float scale);

@@ -29,13 +29,14 @@ template <int DTYPE> struct gate_back_rows {
 	}
 };
 
-BK_GRAD_OP(gate_back, const struct bk_mat *dg, const struct bk_mat *du, const struct bk_mat *g, const struct bk_mat *u, const struct bk_mat *dh, enum bk_gate kind)
+BK_GRAD_OP(gate_back, const struct bk_mat *dg, const struct bk_mat *du, const struct bk_mat *g, const struct bk_mat *u, const struct bk_mat *dh,
+	   enum bk_gate kind)
 {
 	const bool gelu = kind == BK_GATE_GELU_TANH;
 	bool by8;
 
-	if (!bk_mat_ok(dg) || !bk_mat_ok(du) || !bk_mat_ok(g) || !bk_mat_ok(u) || !bk_mat_ok(dh) || !bk_alike(dg, du) || !bk_alike(dg, g) || !bk_alike(dg, u) ||
-	    !bk_alike(dg, dh) || !bk_is_io(dg->dtype) || (kind != BK_GATE_SILU && !gelu))
+	if (!bk_mat_ok(dg) || !bk_mat_ok(du) || !bk_mat_ok(g) || !bk_mat_ok(u) || !bk_mat_ok(dh) || !bk_alike(dg, du) || !bk_alike(dg, g) ||
+	    !bk_alike(dg, u) || !bk_alike(dg, dh) || !bk_is_io(dg->dtype) || (kind != BK_GATE_SILU && !gelu))
 		return BK_RUN_REFUSED;
 	by8 = bk_by8(dg) && bk_by8(du) && bk_by8(g) && bk_by8(u) && bk_by8(dh);
 	if (dg->dtype == BK_BF16)
@@ -64,7 +65,8 @@ BK_GRAD_OP(softcap_back, const struct bk_mat *dx, const struct bk_mat *y, const 
 {
 	bool by8;
 
-	if (!bk_mat_ok(dx) || !bk_mat_ok(y) || !bk_mat_ok(dy) || !bk_alike(dx, y) || !bk_alike(dx, dy) || !bk_is_io(dx->dtype) || !(cap > 0) || !isfinite(cap))
+	if (!bk_mat_ok(dx) || !bk_mat_ok(y) || !bk_mat_ok(dy) || !bk_alike(dx, y) || !bk_alike(dx, dy) || !bk_is_io(dx->dtype) || !(cap > 0) ||
+	    !isfinite(cap))
 		return BK_RUN_REFUSED;
 	by8 = bk_by8(dx) && bk_by8(y) && bk_by8(dy);
 	if (dx->dtype == BK_BF16)
@@ -75,8 +77,9 @@ BK_GRAD_OP(softcap_back, const struct bk_mat *dx, const struct bk_mat *y, const 
 /* ---- losses ---- */
 
 /* A block per row: log-sum-exps as in kl_rows, then the row again (it lies in the cache). */
-template <int P, int Q> static __global__ void __launch_bounds__(LOSS_THREADS) kl_back_rows(const struct bk_mat dq, float *kl, const struct bk_mat p,
-												const struct bk_mat q, float scale, bool p8, bool q8)
+template <int P, int Q>
+static __global__ void __launch_bounds__(LOSS_THREADS)
+	kl_back_rows(const struct bk_mat dq, float *kl, const struct bk_mat p, const struct bk_mat q, float scale, bool p8, bool q8)
 {
 	__shared__ struct part sh[LOSS_THREADS / 32];
 	__shared__ float lse_of[2];
@@ -127,7 +130,8 @@ BK_GRAD_OP(kl_back, const struct bk_mat *dq, float *kl, const struct bk_mat *p, 
 {
 	bool p8, q8;
 
-	if (!bk_mat_ok(dq) || !bk_mat_ok(p) || !bk_mat_ok(q) || !bk_alike(dq, q) || !bk_same_shape(p, q) || !bk_is_io(p->dtype) || !bk_is_io(q->dtype))
+	if (!bk_mat_ok(dq) || !bk_mat_ok(p) || !bk_mat_ok(q) || !bk_alike(dq, q) || !bk_same_shape(p, q) || !bk_is_io(p->dtype) ||
+	    !bk_is_io(q->dtype))
 		return BK_RUN_REFUSED;
 	if (!q->rows || !q->cols)
 		return 0;
@@ -148,8 +152,9 @@ BK_GRAD_OP(kl_back, const struct bk_mat *dq, float *kl, const struct bk_mat *p, 
 #define SUM_BLOCKS 1024
 
 /* part[block] = its sum of squares, in double */
-template <int A, int B> static __global__ void __launch_bounds__(256) mse_back_blocks(const struct bk_mat d, double *part, const struct bk_mat a, const struct bk_mat b,
-										      float twice, bool a8, bool b8)
+template <int A, int B>
+static __global__ void __launch_bounds__(256)
+	mse_back_blocks(const struct bk_mat d, double *part, const struct bk_mat a, const struct bk_mat b, float twice, bool a8, bool b8)
 {
 	__shared__ double sh[8];
 	const int64_t per_row = (a.cols + 7) / 8, n = a.rows * per_row;
@@ -298,8 +303,10 @@ BK_GRAD_OP(adam_step, float *p, float *m, float *v, const float *g, int64_t n, c
 {
 	if (!adam || adam->step < 1)
 		return BK_RUN_REFUSED;
-	return go(r, adam_each{ p, m, v, g, *adam, (float)(1 / (1 - pow((double)adam->beta1, (double)adam->step))),
-				(float)(1 / (1 - pow((double)adam->beta2, (double)adam->step))) }, n);
+	return go(r,
+		  adam_each{ p, m, v, g, *adam, (float)(1 / (1 - pow((double)adam->beta1, (double)adam->step))),
+			     (float)(1 / (1 - pow((double)adam->beta2, (double)adam->step))) },
+		  n);
 }
 
 BK_GRAD_OP(axpy, float *y, float a, const float *x, int64_t n) { return go(r, axpy_each{ y, a, x }, n); }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Attention's backward over tiles on the tensor cores (bf16 in, float32 sums; weights and their gradients rounded to bf16 before they meet the other side).
- * One kernel, twice: a block owns 64 keys of a key/value head and walks over the queries that see them, for all heads that read it; or it owns 64 queries
- * and walks over their keys. Each of 4 warps has 16 of its rows, the other side comes in tiles of BO, loaded one ahead. No result is shared between
- * blocks: sums have one order. */
+ * Attention's backward over tiles on the tensor cores (bf16 in, float32 sums; weights and their gradients rounded to bf16 before they meet the other
+ * side). One kernel, twice: a block owns 64 keys of a key/value head and walks over the queries that see them, for all heads that read it; or it
+ * owns 64 queries and walks over their keys. Each of 4 warps has 16 of its rows, the other side comes in tiles of BO, loaded one ahead. No result is
+ * shared between blocks: sums have one order. */
 #include "kernels/grad/grad_cuda.cuh"
 #include "kernels/run/flash.cuh"
 
@@ -25,7 +25,8 @@ template <int HDP, int BO> struct back_shape {
 
 #if __CUDA_ARCH__ >= 800
 /* c [16, N * 8] += rows of a from shared memory, tile b likewise: sums over channels */
-template <int HDP, int BO> static __device__ __forceinline__ void rows_by_rows(float (&c)[BO / 8][4], uint32_t a_tile, int a_row, uint32_t b_tile, int lane)
+template <int HDP, int BO>
+static __device__ __forceinline__ void rows_by_rows(float (&c)[BO / 8][4], uint32_t a_tile, int a_row, uint32_t b_tile, int lane)
 {
 #pragma unroll
 	for (int kk = 0; kk < HDP / 16; kk++) {
@@ -44,12 +45,13 @@ template <int HDP, int BO> static __device__ __forceinline__ void rows_by_rows(f
 }
 
 /* o [16, HDP] += c [16, BO] (rounded) times the tile's rows */
-template <int HDP, int BO> static __device__ __forceinline__ void weights_by_rows(float (&o)[HDP / 8][4], const float (&c)[BO / 8][4], uint32_t tile, int lane)
+template <int HDP, int BO>
+static __device__ __forceinline__ void weights_by_rows(float (&o)[HDP / 8][4], const float (&c)[BO / 8][4], uint32_t tile, int lane)
 {
 #pragma unroll
 	for (int kk = 0; kk < BO / 16; kk++) {
-		const uint32_t a[4] = { pair16(c[2 * kk][0], c[2 * kk][1]), pair16(c[2 * kk][2], c[2 * kk][3]), pair16(c[2 * kk + 1][0], c[2 * kk + 1][1]),
-					pair16(c[2 * kk + 1][2], c[2 * kk + 1][3]) };
+		const uint32_t a[4] = { pair16(c[2 * kk][0], c[2 * kk][1]), pair16(c[2 * kk][2], c[2 * kk][3]),
+					pair16(c[2 * kk + 1][0], c[2 * kk + 1][1]), pair16(c[2 * kk + 1][2], c[2 * kk + 1][3]) };
 
 #pragma unroll
 		for (int d = 0; d < HDP / 16; d++) {
@@ -64,14 +66,15 @@ template <int HDP, int BO> static __device__ __forceinline__ void weights_by_row
 
 /* The warp's 16 rows, times f, over its own rows of a tile that nobody reads any more, then out in pieces of 16 bytes. */
 template <int HDP>
-static __device__ __forceinline__ void leave(unsigned char *tile, uint16_t *to, int64_t ld, int row0, int n_rows, int dim, const float (&o)[HDP / 8][4], float f,
-					     int warp, int lane)
+static __device__ __forceinline__ void leave(unsigned char *tile, uint16_t *to, int64_t ld, int row0, int n_rows, int dim,
+					     const float (&o)[HDP / 8][4], float f, int warp, int lane)
 {
 #pragma unroll
 	for (int h = 0; h < 2; h++)
 #pragma unroll
 		for (int d = 0; d < HDP / 8; d++)
-			*(uint32_t *)(tile + spot<HDP>(warp * 16 + lane / 4 + h * 8, d) + (lane & 3) * 4) = pair16(o[d][2 * h] * f, o[d][2 * h + 1] * f);
+			*(uint32_t *)(tile + spot<HDP>(warp * 16 + lane / 4 + h * 8, d) + (lane & 3) * 4) =
+				pair16(o[d][2 * h] * f, o[d][2 * h + 1] * f);
 	__syncwarp();
 #pragma unroll
 	for (int at = 0; at < 16 * HDP / 8; at += 32) {
@@ -153,7 +156,8 @@ template <int HDP, int BO, bool KEYS> static __global__ void __launch_bounds__(1
 				const int row = next0 + (int)threadIdx.x;
 				const int64_t at = (q_at + row) * f.heads + head0 + next_head;
 
-				of_tile[to * 2 * BO + threadIdx.x] = row < n_q ? f.lse[at] * 1.4426950408889634f : INFINITY; /* none there: weight 0 */
+				of_tile[to * 2 * BO + threadIdx.x] =
+					row < n_q ? f.lse[at] * 1.4426950408889634f : INFINITY; /* none there: weight 0 */
 				of_tile[to * 2 * BO + BO + threadIdx.x] = row < n_q ? f.delta[at] : 0;
 			}
 		}
@@ -187,7 +191,7 @@ template <int HDP, int BO, bool KEYS> static __global__ void __launch_bounds__(1
 				g[n][e] = weight * (g[n][e] - delta) * slope;
 			}
 		if (KEYS)
-			weights_by_rows<HDP, BO>(*(float (*)[HDP / 8][4])&o2, s, w_tile, lane);
+			weights_by_rows<HDP, BO>(*(float(*)[HDP / 8][4]) & o2, s, w_tile, lane);
 		weights_by_rows<HDP, BO>(o, g, u_tile, lane);
 	}
 	fetch_wait();
@@ -195,7 +199,7 @@ template <int HDP, int BO, bool KEYS> static __global__ void __launch_bounds__(1
 	if (KEYS) {
 		leave<HDP>(shared, f.dk + kv_at * f.ldk_out + (int64_t)kv_head * f.dim, f.ldk_out, own0, n_own, f.dim, o, f.scale, warp, lane);
 		leave<HDP>(shared + shape::MINE, f.dv + kv_at * f.ldv_out + (int64_t)kv_head * f.dim, f.ldv_out, own0, n_own, f.dim,
-			   *(float (*)[HDP / 8][4])&o2, 1, warp, lane);
+			   *(float(*)[HDP / 8][4]) & o2, 1, warp, lane);
 	} else {
 		leave<HDP>(shared, f.dq + q_at * f.ldq_out + (int64_t)head0 * f.dim, f.ldq_out, own0, n_own, f.dim, o, f.scale, warp, lane);
 	}
@@ -231,12 +235,28 @@ int bk_grad_flash(struct bk_run *r, const struct bk_back *b, bool *done)
 	struct flash_back f;
 
 	*done = false;
-	if (b->q.dtype != BK_BF16 || r->capability < 80 || a->head_dim % 8 || a->head_dim > 128 || !(a->scale > 0) || !bk_by8(&b->q) || !bk_by8(&b->k) ||
-	    !bk_by8(&b->v) || !bk_by8(&b->dout) || !bk_by8(&b->dq) || !bk_by8(&b->dk) || !bk_by8(&b->dv))
+	if (b->q.dtype != BK_BF16 || r->capability < 80 || a->head_dim % 8 || a->head_dim > 128 || !(a->scale > 0) || !bk_by8(&b->q) ||
+	    !bk_by8(&b->k) || !bk_by8(&b->v) || !bk_by8(&b->dout) || !bk_by8(&b->dq) || !bk_by8(&b->dk) || !bk_by8(&b->dv))
 		return 0;
-	f = (struct flash_back){ (const uint16_t *)b->q.p, (const uint16_t *)b->k.p, (const uint16_t *)b->v.p, (const uint16_t *)b->dout.p, (uint16_t *)b->dq.p,
-				 (uint16_t *)b->dk.p, (uint16_t *)b->dv.p, b->q.ld, b->k.ld, b->v.ld, b->dout.ld, b->dq.ld, b->dk.ld, b->dv.ld, b->lse, b->delta,
-				 a->heads / a->kv_heads, a->heads, a->head_dim };
+	f = (struct flash_back){ (const uint16_t *)b->q.p,
+				 (const uint16_t *)b->k.p,
+				 (const uint16_t *)b->v.p,
+				 (const uint16_t *)b->dout.p,
+				 (uint16_t *)b->dq.p,
+				 (uint16_t *)b->dk.p,
+				 (uint16_t *)b->dv.p,
+				 b->q.ld,
+				 b->k.ld,
+				 b->v.ld,
+				 b->dout.ld,
+				 b->dq.ld,
+				 b->dk.ld,
+				 b->dv.ld,
+				 b->lse,
+				 b->delta,
+				 a->heads / a->kv_heads,
+				 a->heads,
+				 a->head_dim };
 	f.window = a->window > 0x3fffffff ? 0 : (int)a->window;
 	f.scale = (float)a->scale;
 	f.scale2 = (float)(1.4426950408889634 * (a->softcap > 0 ? 1 : a->scale));

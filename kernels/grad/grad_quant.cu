@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fake quantization: values 8 at a time, gradients of scales with a warp per group. Quotients and sums are those of the CPU, to the bit, where they decide
- * about a code. */
+ * Fake quantization: values 8 at a time, gradients of scales with a warp per group. Quotients and sums are those of the CPU, to the bit, where they
+ * decide about a code. */
 #include "kernels/grad/grad_cuda.cuh"
 #include "kernels/run/each8.cuh"
 
-struct point { float s, z; }; /* s 0: nothing there */
+struct point {
+	float s, z;
+}; /* s 0: nothing there */
 
 struct fake {
 	struct bk_mat w_hat, codes, w, v, g; /* p NULL: not there */
@@ -130,8 +132,8 @@ template <int W, int G, int CODES> static __global__ void __launch_bounds__(256)
 }
 
 /* What all four check. w or codes give the shape. */
-static bool contract(struct fake *f, const struct bk_mat *w_hat, const struct bk_mat *codes, const struct bk_mat *w, const float *v, const struct bk_mat *g,
-		     const int8_t *zero, const struct bk_grid *grid)
+static bool contract(struct fake *f, const struct bk_mat *w_hat, const struct bk_mat *codes, const struct bk_mat *w, const float *v,
+		     const struct bk_mat *g, const int8_t *zero, const struct bk_grid *grid)
 {
 	const struct bk_mat *of = w ? w : codes, none = { NULL, 0, 0, 0, 0 };
 
@@ -226,7 +228,8 @@ BK_GRAD_OP(codes_back, float *dscale, const struct bk_mat *g, const struct bk_ma
 
 /* ---- tokens: a block per row, which is read twice ---- */
 
-template <int DTYPE> static __global__ void __launch_bounds__(128) token_rows(const struct bk_mat y, const struct bk_mat x, bool e4m3, float fixed, bool by8)
+template <int DTYPE>
+static __global__ void __launch_bounds__(128) token_rows(const struct bk_mat y, const struct bk_mat x, bool e4m3, float fixed, bool by8)
 {
 	__shared__ float sh[33];
 	const int64_t i = blockIdx.x, cols = x.cols;
@@ -267,7 +270,8 @@ BK_GRAD_OP(fake_tokens, const struct bk_mat *y, const struct bk_mat *x, enum bk_
 {
 	const bool e4m3 = kind == BK_TOKEN_E4M3;
 
-	if (!bk_mat_ok(y) || !bk_mat_ok(x) || !bk_alike(y, x) || !bk_is_io(x->dtype) || !(scale >= 0) || !isfinite(scale) || (kind != BK_TOKEN_INT8 && !e4m3))
+	if (!bk_mat_ok(y) || !bk_mat_ok(x) || !bk_alike(y, x) || !bk_is_io(x->dtype) || !(scale >= 0) || !isfinite(scale) ||
+	    (kind != BK_TOKEN_INT8 && !e4m3))
 		return BK_RUN_REFUSED;
 	if (!x->rows || !x->cols)
 		return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Backward of norms. First a pass over rows (or heads of rows) for what needs a sum over one; then columns of a run of rows per block, where results are
- * elementwise and sums over rows come along. Those of the blocks are added in order at the end. */
+ * Backward of norms. First a pass over rows (or heads of rows) for what needs a sum over one; then columns of a run of rows per block, where results
+ * are elementwise and sums over rows come along. Those of the blocks are added in order at the end. */
 #include "kernels/grad/grad_cuda.cuh"
 
 #define CHUNKS 256 /* of rows, at most */
@@ -158,8 +158,19 @@ BK_GRAD_OP(rmsnorm_back, const struct bk_mat *dx, float *dweight, const struct b
 		return BK_RUN_REFUSED;
 	if (!x->rows || !x->cols)
 		return 0;
-	b = (struct norm_back){ *dx, *x, *dy, n->weight, (int)n->dtype, n->plus_one ? 1.0f : 0.0f, (float)n->eps, NULL, NULL, chunk_of(x->rows), add,
-				bk_by8(dx) && bk_by8(x) && bk_by8(dy), (uintptr_t)n->weight % 16 == 0 };
+	b = (struct norm_back){ *dx,
+				*x,
+				*dy,
+				n->weight,
+				(int)n->dtype,
+				n->plus_one ? 1.0f : 0.0f,
+				(float)n->eps,
+				NULL,
+				NULL,
+				chunk_of(x->rows),
+				add,
+				bk_by8(dx) && bk_by8(x) && bk_by8(dy),
+				(uintptr_t)n->weight % 16 == 0 };
 	chunks = (x->rows + b.chunk - 1) / b.chunk;
 	e = scratch_of(r, x->rows, x->cols, chunks, dweight != NULL, &b.stats, &b.part);
 	if (e)
@@ -282,11 +293,13 @@ template <int DTYPE> static void head_launch(struct bk_run *r, const struct head
 	head_columns<DTYPE><<<dim3(bk_ceil(h.dim / 2, 32), (unsigned)chunks), 256, 0, r->stream>>>(h);
 }
 
-BK_GRAD_OP(head_norm_rope, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope)
+BK_GRAD_OP(head_norm_rope, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n,
+	   const struct bk_rope *rope)
 {
 	if (n || rope)
 		return bk_run_head_norm_rope_to(r, y, x, heads, head_dim, n, rope);
-	if (!bk_mat_ok(y) || !bk_mat_ok(x) || !bk_alike(y, x) || !bk_is_io(x->dtype) || heads < 1 || head_dim < 1 || x->cols != (int64_t)heads * head_dim)
+	if (!bk_mat_ok(y) || !bk_mat_ok(x) || !bk_alike(y, x) || !bk_is_io(x->dtype) || heads < 1 || head_dim < 1 ||
+	    x->cols != (int64_t)heads * head_dim)
 		return BK_RUN_REFUSED;
 	return bk_run_convert(r, y, x);
 }
@@ -298,15 +311,27 @@ BK_GRAD_OP(head_norm_rope_back, const struct bk_mat *dx, float *dweight, const s
 	int64_t units, chunks;
 	int e = 0;
 
-	if (!bk_mat_ok(dx) || !bk_mat_ok(dy) || !bk_alike(dx, dy) || !bk_is_io(dx->dtype) || heads < 1 || head_dim < 2 || head_dim % 2 || head_dim > 4096 ||
-	    dx->cols != (int64_t)heads * head_dim || (rope && (!rope->cos || !rope->sin || !rope->position)) ||
+	if (!bk_mat_ok(dx) || !bk_mat_ok(dy) || !bk_alike(dx, dy) || !bk_is_io(dx->dtype) || heads < 1 || head_dim < 2 || head_dim % 2 ||
+	    head_dim > 4096 || dx->cols != (int64_t)heads * head_dim || (rope && (!rope->cos || !rope->sin || !rope->position)) ||
 	    (n && (!n->weight || !bk_is_float(n->dtype) || !bk_mat_ok(x) || !bk_alike(x, dx))))
 		return BK_RUN_REFUSED;
 	if (!dx->rows)
 		return 0;
 	units = dx->rows * heads;
-	h = (struct head_back){ *dx, n ? *x : *dx, *dy, heads, head_dim, n ? n->weight : NULL, n ? (int)n->dtype : 0, n && n->plus_one ? 1.0f : 0.0f,
-				n ? (float)n->eps : 0, rope ? rope->cos : NULL, rope ? rope->sin : NULL, rope ? rope->position : NULL, NULL, NULL,
+	h = (struct head_back){ *dx,
+				n ? *x : *dx,
+				*dy,
+				heads,
+				head_dim,
+				n ? n->weight : NULL,
+				n ? (int)n->dtype : 0,
+				n && n->plus_one ? 1.0f : 0.0f,
+				n ? (float)n->eps : 0,
+				rope ? rope->cos : NULL,
+				rope ? rope->sin : NULL,
+				rope ? rope->position : NULL,
+				NULL,
+				NULL,
 				chunk_of(units) };
 	chunks = (units + h.chunk - 1) / h.chunk;
 	if (n)

@@ -43,7 +43,7 @@ int bk_run_join(struct bk_run *r);                               /* what was iss
 int bk_transfer_open(struct bk_run *r, const struct bk_run_options *o);
 void bk_transfer_close(struct bk_run *r);
 bool bk_is_pinned(const void *p);
-bool bk_transfer_pending(const struct bk_run *r);
+bool bk_transfer_meets(const struct bk_run *r, const void *p, size_t bytes); /* a copy that was not joined yet goes there, or comes from there */
 int bk_run_upload(struct bk_run *r, void *dst, const void *src, size_t bytes);
 int bk_run_upload_join(struct bk_run *r);
 int bk_run_download(struct bk_run *r, void *dst, const void *src, size_t bytes);

@@ -274,7 +274,8 @@ int bk_run_head_norm_rope_to(struct bk_run *r, const struct bk_mat *y, const str
 	bool fast;
 
 	if (!bk_mat_ok(x) || !bk_mat_ok(y) || !bk_same_shape(x, y) || y->dtype != x->dtype || !bk_is_io(x->dtype) || heads < 1 || head_dim < 2 ||
-	    head_dim % 2 || head_dim > 4096 || x->cols != (int64_t)heads * head_dim || (n && (!n->weight || !bk_is_float(n->dtype))) || (rope && (!rope->cos || !rope->sin || !rope->position)))
+	    head_dim % 2 || head_dim > 4096 || x->cols != (int64_t)heads * head_dim || (n && (!n->weight || !bk_is_float(n->dtype))) ||
+	    (rope && (!rope->cos || !rope->sin || !rope->position)))
 		return BK_RUN_REFUSED;
 	if (!x->rows || (!n && !rope))
 		return 0;

@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/grad/grad_check.h"
+#include "tests/unit/kernels/grad_rates.h"
 #include "tests/unit/kernels/support.h"
 
 static void *handle;
@@ -192,9 +193,18 @@ static void products(void **state)
 		ops->release(run, p[i]);
 }
 
+static void rates(void **state)
+{
+	(void)state;
+	if (!gpu.side.run || !getenv("BL_TEST_RATES"))
+		skip();
+	test_grad_rates(&gpu, atoi(getenv("BL_TEST_RATES")));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(same_bits), cmocka_unit_test(products) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(agrees_with_cpu), cmocka_unit_test(same_bits), cmocka_unit_test(products),
+					    cmocka_unit_test(rates) };
 
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }
