@@ -185,7 +185,9 @@ struct bl_tuning {
 	int64_t iterations;        /* BLOCK: steps for each block */
 	double epochs;             /* MODEL: how often the windows are passed through */
 	double held_out;           /* MODEL: part of the windows that is never trained on and decides which state is kept; 0: the last state is */
-	int64_t looks;             /* MODEL: how often it is looked at, beside the start */
+	int64_t looks;             /* MODEL: how often it is looked at, beside the start, in each try */
+	int64_t tries;             /* MODEL: so many runs from the start, with rates times 1, try_factor, 1 / try_factor, try_factor^2 ...; needs held-out windows */
+	double try_factor;
 	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
 	uint64_t seed;             /* of the order of windows */
 };

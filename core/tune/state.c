@@ -38,10 +38,27 @@ static enum bl_status put_member(struct tune *t, const struct bl_tensor *x, cons
 	return err->status;
 }
 
+/* With zeros where they are not finite. */
+static enum bl_status put_finite(struct tune *t, const struct bl_tensor *x, const struct bk_mat *to, struct bl_err *err)
+{
+	const int64_t n = to->rows * to->cols;
+	float *w = NULL;
+
+	if (bl_try_alloc(&w, (size_t)n, sizeof *w, "the unit's weights", err))
+		return err->status;
+	if (bl_cpu_ops()->load_rows(w, x->data, dtype_of(x->dtype), n))
+		for (int64_t i = 0; i < n; i++)
+			w[i] = isfinite(w[i]) ? w[i] : 0;
+	TUNE_OP(t, err, "weights", put(t->e->run, to->p, w, (size_t)n * sizeof *w));
+	bl_free(w);
+	return err->status;
+}
+
 static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_err *err)
 {
 	const struct bl_unit *u = &t->m->units[s->unit];
-	const int dtype = weight_dtype(u);
+	const bool zeros = t->rq->zero_nonfinite && s->tuned;
+	const int dtype = zeros ? BK_F32 : weight_dtype(u);
 	const size_t elem = dtype == BK_F32 ? 4 : 2;
 	int64_t row = 0;
 
@@ -51,7 +68,7 @@ static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_er
 	for (int i = 0; i < u->n_members; row += u->members[i++].rows) {
 		const struct bk_mat part = tune_mat((char *)s->w.p + (size_t)(row * s->cols) * elem, u->members[i].rows, s->cols, dtype);
 
-		if (put_member(t, u->members[i].weight, &part, err))
+		if (zeros ? put_finite(t, u->members[i].weight, &part, err) : put_member(t, u->members[i].weight, &part, err))
 			return err->status;
 	}
 	return BL_OK;
@@ -103,7 +120,7 @@ static void cut(struct tune_state *s, bool moments, char *p, uint64_t *bytes)
 	*bytes = at;
 }
 
-static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, struct bl_err *err)
+static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, bool is_best, struct bl_err *err)
 {
 	const size_t n = (size_t)(s->rows * s->cols), g = (size_t)(s->rows * s->spr);
 	const bool codes = s->offsets && t->how->start == BL_TUNING_CODES;
@@ -126,7 +143,8 @@ static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, s
 		if (TUNE_OP(t, err, "moments", zero(t->e->run, s->f1, g * 4)) || TUNE_OP(t, err, "moments", zero(t->e->run, s->f2, g * 4)))
 			goto done;
 	}
-	tune_keep(t, s->unit, err);
+	if (is_best)
+		tune_keep(t, s->unit, err);
 done:
 	bl_free(base);
 	bl_free(one);
@@ -162,7 +180,14 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 	if (bl_engine_alloc(t->e, &s->own, (size_t)bytes, "what is tuned", err))
 		return err->status;
 	cut(s, moments, s->own, &bytes);
-	return fill(t, s, moments, err);
+	return fill(t, s, moments, true, err);
+}
+
+enum bl_status tune_state_restart(struct tune *t, int unit, struct bl_err *err)
+{
+	struct tune_state *s = &t->states[unit];
+
+	return s->tuned ? fill(t, s, t->how->step == BL_TUNING_ADAM, false, err) : BL_OK;
 }
 
 void tune_state_close(struct tune *t, int unit)

@@ -77,7 +77,8 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 		why = "a batch that is empty or too large";
 	else if (h->scope == BL_TUNING_BLOCK ? h->iterations < 1 || h->iterations > STEPS_MOST : !within(h->epochs, 1e-6, 1e6))
 		why = "a number of steps that makes no sense";
-	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST))
+	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST || h->tries < 1 || h->tries > 16 ||
+						       (h->tries > 1 && (!within(h->try_factor, 1.01, 100) || h->held_out <= 0))))
 		why = "held-out windows that make no sense";
 	return why ? bl_fail(err, BL_INVALID, "method %s asks for %s", owner, why) : BL_OK;
 }

@@ -97,7 +97,7 @@ static struct bl_tuning blocks(void)
 static struct bl_tuning whole(void)
 {
 	return (struct bl_tuning){ .scope = BL_TUNING_MODEL, .start = BL_TUNING_RANGE, .step = BL_TUNING_ADAM, .offset_rate = 0.01, .factor_rate = 0.001, .factor_least = 0.5,
-				   .factor_most = 2, .beta1 = 0.9, .beta2 = 0.99, .batch = 2, .epochs = 8, .held_out = 0, .looks = 1, .seed = 1 };
+				   .factor_most = 2, .beta1 = 0.9, .beta2 = 0.99, .batch = 2, .epochs = 8, .held_out = 0, .looks = 1, .tries = 1, .seed = 1 };
 }
 
 /* Units first .. last-1 are trained. */
@@ -205,6 +205,8 @@ static void one_unit(void **state)
 
 	how.epochs = 1;
 	how.held_out = 0.3;
+	how.tries = 2;
+	how.try_factor = 3;
 	if (run(*state, &how, "W8A8", 31, 32, NULL, &a, &err))
 		fail_msg("%s", err.text);
 	for (int i = 0; i < UNITS; i++)
@@ -264,7 +266,7 @@ static void refusals(void **state)
 	bl_err_clear(&err);
 	const struct { size_t at; double v; } wrong[] = { { offsetof(struct bl_tuning, offset_rate), NAN }, { offsetof(struct bl_tuning, factor_rate), -1 },
 							  { offsetof(struct bl_tuning, epochs), 0 }, { offsetof(struct bl_tuning, factor_most), 0.5 },
-							  { offsetof(struct bl_tuning, beta2), 1 }, { offsetof(struct bl_tuning, held_out), 1 } };
+							  { offsetof(struct bl_tuning, beta2), 1 }, { offsetof(struct bl_tuning, offset_growth), NAN }, { offsetof(struct bl_tuning, held_out), 1 } };
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		bad = how;
 		memcpy((char *)&bad + wrong[i].at, &wrong[i].v, sizeof wrong[i].v);
