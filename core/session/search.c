@@ -444,8 +444,11 @@ static enum bl_status parse_options(struct bl_search_run *k, const char *text, s
 		else if (!bl_plan_set_text(p, s->model, bl_str_c(&set), NULL, NULL, err) && s->model->n_units) {
 			o[*n] = *bl_plan_choice(p, 0);
 			o[*n].params = keep(k, o[*n].params);
+			const struct bl_method *m = bl_registry_method(&s->registry, o[*n].method);
 			struct bl_solver solver;
-			if (o[*n].scheme.number != BL_NUM_FULL &&
+			if (m && bl_method_trains(&s->registry, m))
+				bl_fail(err, BL_UNSUPPORTED, "%s trains all units together, and a search looks at each alone: search with gptq, then choose it for what was found", m->name);
+			else if (o[*n].scheme.number != BL_NUM_FULL &&
 			    !bl_solver_init(&solver, &s->registry, &o[*n].scheme, o[*n].method, o[*n].params, k->zero_nonfinite, err))
 				bl_solver_fini(&solver);
 			++*n;
