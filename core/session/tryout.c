@@ -151,6 +151,12 @@ static enum bl_status one_row(struct try_job *k, int i, struct bl_err *err)
 		publish(k, i, &row);
 		return BL_OK;
 	}
+	if (m && bl_method_whole(&k->s->registry, m) && !calib) {
+		row.known = BL_KNOWN_REFUSED;
+		snprintf(row.why, sizeof row.why, "needs a calibration (c)");
+		publish(k, i, &row);
+		return BL_OK;
+	}
 	row.known = BL_KNOWN_COMPUTING;
 	publish(k, i, &row);
 	if (!full && !solve(k, &row, err)) {
