@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The job that solves a plan's units into the cache: from stored Hessians through one queue, from the data as they go by, or from both. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ struct quantize_job {
 	struct bl_session *s;
 	struct bl_plan *plan;
 	uint8_t *of; int n;             /* units that are to be solved */
-	struct bl_live_plan *propagate; /* some of them while the data go by; NULL: none */
+	struct bl_live_plan *live;
+	bool propagate, train;          /* some of them while the data go by; some trained together */
 	struct bl_calib_request data;   /* n_files > 0: what the moments are of, instead of a calibration in use */
 };
 
@@ -25,10 +27,27 @@ static enum bl_status propagate(struct quantize_job *q, struct bl_job *j, struct
 	if (calib) { /* base inputs are in the store by now */
 		const struct bl_live_source source = {.ids = bl_calib_ids(calib->c), .windows = bl_calib_tokens(calib->c) / bl_calib_window(calib->c),
 						      .len = bl_calib_window(calib->c), .key = bl_calib_key_of(calib->c)};
-		bl_live_stream(l, j, q->propagate, q->of, &source, err);
+		if (*bl_choice_stages(&q->live->choice[0]))
+			bl_fail(err, BL_UNSUPPORTED, "inputs=quantized does not go with stages yet: take either out of the plan");
+		else
+			bl_live_stream(l, j, q->live, q->of, &source, err);
 	} else {
 		bl_fail(err, BL_INVALID, "the plan's methods need a calibration: calibrate first (c, or `bitlathe calibrate MODEL --data FILE`)");
 	}
+	bl_live_calib_unref(calib);
+	return err->status;
+}
+
+/* Units of the plan that are trained together, from what the others came to. */
+static enum bl_status train(struct quantize_job *q, struct bl_job *j, struct bl_err *err)
+{
+	struct bl_live *l = q->s->priv->live;
+	struct bl_live_calib *calib = bl_live_get_calib(l);
+
+	if (calib)
+		bl_live_tune(l, j, q->live, calib, err);
+	else
+		bl_fail(err, BL_INVALID, "the plan's methods need a calibration: calibrate first (c, or `bitlathe calibrate MODEL --data FILE`)");
 	bl_live_calib_unref(calib);
 	return err->status;
 }
@@ -39,6 +58,8 @@ struct queue {
 	struct bl_live *l;
 	struct bl_job *j;
 	struct bl_live_calib *calib;
+	struct bl_fold *fold;
+	float **own;     /* [n_units]: folded Hessians until their units are solved */
 	char (*key)[65];
 	int *unit;       /* [n]: left to solve */
 	bool *there;     /* [n_units] */
@@ -48,12 +69,14 @@ struct queue {
 
 static struct bl_solve_request request_of(const struct queue *k, int unit)
 {
-	return bl_live_request(k->l->s, unit, bl_plan_choice(k->q->plan, unit), bl_plan_zero_nonfinite(k->q->plan));
+	return bl_live_request(k->l->s, k->fold, unit, bl_plan_choice(k->q->plan, unit), bl_plan_zero_nonfinite(k->q->plan));
 }
 
 static bool is_queued(const struct queue *k, int unit)
 {
-	return k->q->of[unit] && !bl_live_streamed(k->l, unit, bl_plan_choice(k->q->plan, unit));
+	const struct bl_choice *c = bl_plan_choice(k->q->plan, unit);
+
+	return k->q->of[unit] && !bl_live_streamed(k->l, unit, c) && !bl_live_trained(k->l, c);
 }
 
 static enum bl_status check_stored(void *ctx, size_t item, struct bl_err *err)
@@ -80,7 +103,11 @@ static enum bl_status prepare(void *ctx, size_t i, struct bl_solve_request *rq, 
 	*rq = request_of(k, k->unit[i]);
 	rq->tokens = bl_calib_tokens(k->calib->c);
 	rq->cancel = bl_job_cancel_flag(k->j);
-	return bl_calib_hessian(k->calib->c, rq->unit, &rq->h, err);
+	if (!k->fold)
+		return bl_calib_hessian(k->calib->c, rq->unit, &rq->h, err);
+	bl_free(k->own[rq->unit]);
+	k->own[rq->unit] = NULL;
+	return bl_fold_hessian(k->fold, k->calib->c, rq->unit, &rq->h, &k->own[rq->unit], err);
 }
 
 static enum bl_status keep(void *ctx, size_t i, const struct bl_solved *s, struct bl_err *err)
@@ -88,6 +115,8 @@ static enum bl_status keep(void *ctx, size_t i, const struct bl_solved *s, struc
 	struct queue *k = ctx;
 
 	(void)i;
+	bl_free(k->own[s->unit]);
+	k->own[s->unit] = NULL;
 	if (bl_live_save_solved(k->l, s, k->key[s->unit], err))
 		return err->status;
 	k->there[s->unit] = true;
@@ -143,6 +172,9 @@ static enum bl_status solve_all(struct quantize_job *q, struct bl_job *j, struct
 				bl_live_no_calibration(l->s, i, bl_plan_choice(q->plan, i), err);
 		goto done;
 	}
+	if (bl_live_fold(l, bl_plan_choice(q->plan, 0), &k.fold, err))
+		goto done;
+	k.own = bl_xalloc((size_t)n, sizeof *k.own);
 	k.key = bl_xalloc((size_t)n, sizeof *k.key);
 	k.unit = bl_xalloc((size_t)n, sizeof *k.unit);
 	k.there = bl_xalloc((size_t)n, sizeof *k.there);
@@ -151,7 +183,13 @@ static enum bl_status solve_all(struct quantize_job *q, struct bl_job *j, struct
 done:
 	if (!err->status && q->propagate)
 		propagate(q, j, err);
+	if (!err->status && q->train)
+		train(q, j, err);
+	for (int i = 0; i < n && k.own; i++)
+		bl_free(k.own[i]);
+	bl_fold_unref(k.fold);
 	bl_live_calib_unref(k.calib);
+	bl_free(k.own);
 	bl_free(k.key);
 	bl_free(k.unit);
 	bl_free(k.there);
@@ -174,7 +212,7 @@ static enum bl_status solve_data(struct quantize_job *q, struct bl_job *j, struc
 		char key[65];
 
 		bl_calib_key(key, l->s->model, &data, &o);
-		if (!bl_live_take_up(l, key, &none)) {
+		if (!bl_live_take_up(l, key, &none) || q->train || *bl_choice_stages(&q->live->choice[0])) {
 			solve_all(q, j, err);
 		} else {
 			const struct bl_live_source source = {.ids = d->ids, .windows = d->windows, .len = d->len, .key = key, .direct = true};
@@ -182,7 +220,7 @@ static enum bl_status solve_data(struct quantize_job *q, struct bl_job *j, struc
 			pthread_mutex_lock(&l->lock);
 			snprintf(l->direct_key, sizeof l->direct_key, "%s", key);
 			pthread_mutex_unlock(&l->lock);
-			bl_live_stream(l, j, q->propagate, q->of, &source, err);
+			bl_live_stream(l, j, q->live, q->of, &source, err);
 		}
 	}
 	bl_live_data_unref(d);
@@ -200,7 +238,7 @@ static void quantize_drop(void *ctx)
 {
 	struct quantize_job *q = ctx;
 
-	bl_live_plan_unref(q->propagate);
+	bl_live_plan_unref(q->live);
 	bl_plan_free(q->plan);
 	bl_calib_request_free(&q->data);
 	bl_free(q->of);
@@ -210,7 +248,7 @@ static void quantize_drop(void *ctx)
 static const struct bl_choice *choice_at(const void *plan, int unit) { return bl_plan_choice(plan, unit); }
 
 /* What is to be solved of a plan, which stays the caller's. */
-static void choose(struct quantize_job *q, struct bl_session *s, struct bl_plan *p, const uint8_t *selected, const struct bl_calib_request *data)
+static void choose(struct quantize_job *q, struct bl_session *s, struct bl_plan *p, const uint8_t *selected)
 {
 	bool ordered = false;
 
@@ -220,9 +258,11 @@ static void choose(struct quantize_job *q, struct bl_session *s, struct bl_plan 
 	for (int i = 0; i < s->model->n_units; i++) { /* inputs that are quantized depend on all that comes before */
 		q->of[i] = (!selected || selected[i] || ordered) && bl_session_choice_whole(s, bl_plan_choice(p, i));
 		q->n += q->of[i];
+		q->train |= q->of[i] && bl_live_trained(s->priv->live, bl_plan_choice(p, i));
 	}
-	if (ordered || data)
-		q->propagate = bl_live_plan_new(s->model->n_units, choice_at, p, bl_plan_zero_nonfinite(p));
+	q->propagate = ordered;
+	if (q->n)
+		q->live = bl_live_plan_new(s->model->n_units, choice_at, p, bl_plan_zero_nonfinite(p));
 }
 
 uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data)
@@ -231,7 +271,7 @@ uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected, cons
 	struct quantize_job *q = bl_xalloc(1, sizeof *q);
 
 	bl_live_publish(s);
-	choose(q, s, bl_plan_copy(s->plan), selected, data);
+	choose(q, s, bl_plan_copy(s->plan), selected);
 	if (data)
 		bl_calib_request_copy(&q->data, data);
 	if (q->n)
@@ -248,19 +288,22 @@ struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *
 {
 	const int n = bl_plan_n_units(p);
 	struct bl_solved **all = bl_xalloc((size_t)n + 1, sizeof *all);
+	struct bl_fold *fold = NULL;
 	struct quantize_job q;
 
-	choose(&q, l->s, (struct bl_plan *)(uintptr_t)p, NULL, NULL);
-	if (q.n)
-		solve_all(&q, j, err);
+	choose(&q, l->s, (struct bl_plan *)(uintptr_t)p, NULL);
+	if (q.n && !solve_all(&q, j, err))
+		bl_live_fold(l, bl_plan_choice(p, 0), &fold, err);
 	for (int i = 0; i < n && !err->status; i++) {
-		struct bl_solve_request rq = bl_live_request(l->s, i, bl_plan_choice(p, i), bl_plan_zero_nonfinite(p));
+		const struct bl_choice *c = bl_plan_choice(p, i);
+		struct bl_solve_request rq = bl_live_request(l->s, fold, i, c, bl_plan_zero_nonfinite(p));
 		char key[65], chain[65];
 
 		if (!q.of[i])
 			continue;
-		if (bl_live_inputs(l, i, bl_plan_choice(p, i)).quantized) {
-			bl_live_chain(chain, l, q.propagate, l->s->model->units[i].block);
+		const bool trained = bl_live_trained(l, c);
+		if (trained || bl_live_inputs(l, i, c).quantized) {
+			bl_live_chain(chain, l, q.live, trained ? INT_MAX : l->s->model->units[i].block);
 			rq.chain = chain;
 		}
 		if (bl_live_solved_key(l, &rq, key))
@@ -268,7 +311,8 @@ struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *
 		else
 			bl_live_no_calibration(l->s, i, bl_plan_choice(p, i), err);
 	}
-	bl_live_plan_unref(q.propagate);
+	bl_fold_unref(fold);
+	bl_live_plan_unref(q.live);
 	bl_free(q.of);
 	return all;
 }

@@ -243,7 +243,7 @@ static enum bl_status fetch_weights(struct streams *s, int unit, struct bl_err *
 	struct bl_solved *u = NULL;
 
 	if (bl_session_choice_whole(s->l->s, c)) {
-		const struct bl_solve_request rq = bl_live_request(s->l->s, unit, c, s->plan->zero_nonfinite);
+		const struct bl_solve_request rq = bl_live_request(s->l->s, NULL, unit, c, s->plan->zero_nonfinite);
 		if (bl_live_load_solved(s->l, &rq, s->key[unit], &u, err))
 			return err->status;
 	}
@@ -287,7 +287,7 @@ static enum bl_status prepare(void *ctx, size_t i, struct bl_solve_request *rq, 
 	const int unit = s->unit[i];
 
 	(void)err;
-	*rq = bl_live_request(s->l->s, unit, &s->plan->choice[unit], s->plan->zero_nonfinite);
+	*rq = bl_live_request(s->l->s, NULL, unit, &s->plan->choice[unit], s->plan->zero_nonfinite);
 	rq->tokens = s->n_tokens;
 	rq->cancel = bl_job_cancel_flag(s->job);
 	if (s->want[unit] == CORRECTED)
@@ -344,12 +344,12 @@ static void look_up(struct streams *s, const uint8_t *selected)
 	for (int i = 0; i < m->n_units; i++) {
 		const struct bl_choice *c = &s->plan->choice[i];
 		const struct bl_solve_inputs in = bl_live_inputs(s->l, i, c);
-		struct bl_solve_request rq = bl_live_request(s->l->s, i, c, s->plan->zero_nonfinite);
+		struct bl_solve_request rq = bl_live_request(s->l->s, NULL, i, c, s->plan->zero_nonfinite);
 		struct bl_err ignored = BL_ERR_INIT;
 		struct bl_solved *u = NULL;
 		char chain[65];
 
-		if (!bl_session_choice_whole(s->l->s, c))
+		if (!bl_session_choice_whole(s->l->s, c) || bl_live_trained(s->l, c))
 			continue;
 		if (in.quantized) {
 			bl_live_chain(chain, s->l, s->plan, m->units[i].block);

@@ -5,6 +5,7 @@
 #include "core/base/mem.h"
 #include "core/base/file.h"
 #include "core/session/run.h"
+#include "core/transform/fold.h"
 #include "tui/cli.h"
 
 static void files_json(cJSON *j, const char *name, uint64_t bytes, const char *sha256)
@@ -115,18 +116,21 @@ enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_e
 		return err->status;
 	float *absmax = bl_session_input_absmax(s);
 	struct bl_solved **units = NULL;
+	struct bl_fold *fold = NULL;
 	bool taken = !dry && (bl_is_file(out) || bl_is_dir(out));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = out,
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, out), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
 					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
 					  .input_absmax = absmax};
-	if (!dry)
+	if (!dry && !bl_session_fold(s, &fold, err))
 		w.rq.solved = units = bl_session_solved(s, err);
+	w.rq.model = fold ? bl_fold_model(fold) : s->model;
 	if (!err->status && !(dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))) {
 		export_report(c, &w, dry);
 		bl_export_result_free(&w.result);
 	}
 	bl_session_solved_free(s, units);
+	bl_fold_unref(fold);
 	bl_free(absmax);
 	return err->status;
 }

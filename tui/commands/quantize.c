@@ -2,34 +2,13 @@
  * quantize: solves the units whose method needs what flows into them, into the cache; and what commands share that need them solved. */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/base/mem.h"
 #include "core/session/run.h"
 #include "tui/cli.h"
 
-struct quantize_work { struct bl_session *s; uint64_t job; struct bl_progress progress; };
-
-/* Waits for the job; an interruption becomes its cancel. */
-static enum bl_status wait_work(void *ctx, struct bl_err *err)
-{
-	struct quantize_work *w = ctx;
-	struct bl_job_view v;
-
-	while (bl_jobs_view(w->s->jobs, w->job, &v) && v.state < BL_JOB_DONE) {
-		struct timespec pause = {0, 20000000};
-		if (atomic_load(&w->progress.cancel))
-			bl_jobs_cancel(w->s->jobs, w->job);
-		atomic_store(&w->progress.total_bytes, (uint64_t)v.total);
-		atomic_store(&w->progress.done_bytes, (uint64_t)v.done);
-		nanosleep(&pause, NULL);
-	}
-	return bl_jobs_wait(w->s->jobs, w->job, err);
-}
-
 enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err)
 {
-	struct quantize_work w = {.s = s};
 	struct bl_err none = BL_ERR_INIT;
 	bool needed = false;
 
@@ -44,8 +23,8 @@ enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_
 			bl_fail(err, BL_INVALID, "the plan's methods need a calibration, and none of this model is stored: `bitlathe calibrate %s --data FILE`", s->model->id);
 		return err->status;
 	}
-	w.job = bl_session_quantize(s, selected, data);
-	return w.job ? bl_cli_work(c, "quantize", wait_work, &w, &w.progress, err) : BL_OK;
+	const uint64_t job = bl_session_quantize(s, selected, data);
+	return job ? bl_cli_job(c, s, "quantize", job, err) : BL_OK;
 }
 
 /* What --data and its options ask for; n_files 0: nothing. */
@@ -71,27 +50,27 @@ static enum bl_status data_of(struct bl_calib_request *r, const char **files, co
 	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &r->memory_limit, err);
 }
 
-/* A folder is all that is wanted, and nothing in the plan needs ranges of inputs: then the moments need not be kept. */
+/* A folder is all that is wanted, and nothing in the plan needs ranges of inputs, kept windows or stages: then the moments need not be kept. */
 static bool once(const struct bl_cli *c, const struct bl_session *s)
 {
 	bool ranges = false;
 
-	for (int i = 0; i < s->model->n_units; i++)
-		ranges |= bl_act_is_static(bl_plan_choice(s->plan, i)->scheme.act);
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
+		ranges |= bl_act_is_static(ch->scheme.act) || bl_session_choice_trained(s, ch) || *bl_choice_stages(ch);
+	}
 	return bl_given(&c->o, BL_OPT_OUT) && !ranges;
 }
 
 static enum bl_status solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err)
 {
 	const char *files[BL_MANY_MAX + 16];
-	struct quantize_work w = {.s = s};
 	struct bl_calib_request data;
 
 	if (data_of(&data, files, c, err))
 		return err->status;
 	if (data.n_files && !once(c, s)) {
-		w.job = bl_session_calibrate(s, &data);
-		if (bl_cli_work(c, "calibrate", wait_work, &w, &w.progress, err))
+		if (bl_cli_job(c, s, "calibrate", bl_session_calibrate(s, &data), err))
 			return err->status;
 		data.n_files = 0;
 	}
