@@ -152,19 +152,23 @@ static void add_row(const struct bl_session *s, const char *scheme, const char *
 	(*rows)[(*n)++] = bl_str_take(&text);
 }
 
+/* What needs no data comes first, what trains a whole plan last. */
+static int order_of(const struct bl_session *s, const struct bl_method *m)
+{
+	return !strcmp(m->name, "rtn") ? 0 : bl_method_trains(&s->registry, m) ? 3 : bl_method_whole(&s->registry, m) ? 2 : 1;
+}
+
 void bl_compare_all_methods(const struct bl_session *s, const char *scheme, char ***rows, size_t *n, size_t *cap)
 {
-	static const char first[] = "rtn"; /* what needs no data comes first */
-
-	for (int turn = 0; turn < 2; turn++)
+	for (int turn = 0; turn < 4; turn++)
 		for (int i = 0; i < bl_registry_n_methods(&s->registry); i++) {
-			const char *name = bl_registry_method_at(&s->registry, i)->name;
-			if ((strcmp(name, first) == 0) != (turn == 0))
+			const struct bl_method *m = bl_registry_method_at(&s->registry, i);
+			if (order_of(s, m) != turn)
 				continue;
-			add_row(s, scheme, name, "", rows, n, cap);
+			add_row(s, scheme, m->name, "", rows, n, cap);
 			for (size_t k = 0; k < sizeof worth / sizeof worth[0]; k++)
-				if (!strcmp(worth[k].method, name))
-					add_row(s, scheme, name, worth[k].params, rows, n, cap);
+				if (!strcmp(worth[k].method, m->name))
+					add_row(s, scheme, m->name, worth[k].params, rows, n, cap);
 		}
 }
 
@@ -286,7 +290,7 @@ static enum bl_status solve(struct comparison *k, struct bl_compare_row *row, st
 			all &= there;
 			known += there ? seconds : 0;
 		}
-	job = bl_session_quantize(k->s, NULL);
+	job = bl_session_quantize(k->s, NULL, NULL);
 	if (job && wait_for(k, job, err))
 		return err->status;
 	row->solve_s = all ? known : (double)(bl_now_ns() - start) / 1e9;
