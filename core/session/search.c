@@ -262,7 +262,7 @@ static enum bl_status least_sum(struct bl_search_run *k, int *at, struct bl_err 
 
 static void say_speed(const struct bl_search_run *k, const int *at, char *to, size_t cap)
 {
-	const struct bl_gpu *g = &k->s->target->gpu;
+	const struct bl_gpu *g = &k->target->gpu;
 	size_t n = (size_t)snprintf(to, cap, "row %s of the speed model: %.0f GB/s x %.3f, %.0f us a step, %.1f us to quantize inputs; %s", g->title, g->bw_gb_s, g->bw_share,
 				    g->step_us, g->quant_us, g->fit);
 
@@ -279,7 +279,7 @@ static void say_speed(const struct bl_search_run *k, const int *at, char *to, si
 		}
 		if (seen || n >= cap)
 			continue;
-		bl_target_check_unit(&v, k->s->target, k->s->model, i, s);
+		bl_target_check_unit(&v, k->target, k->s->model, i, s);
 		n += (size_t)snprintf(to + n, cap - n, "; %s: %d units, %s", bl_scheme_name(name, s), units, v.kernel && *v.kernel ? v.kernel : "plain product");
 	}
 }
@@ -444,8 +444,11 @@ static enum bl_status parse_options(struct bl_search_run *k, const char *text, s
 		else if (!bl_plan_set_text(p, s->model, bl_str_c(&set), NULL, NULL, err) && s->model->n_units) {
 			o[*n] = *bl_plan_choice(p, 0);
 			o[*n].params = keep(k, o[*n].params);
+			const struct bl_method *m = bl_registry_method(&s->registry, o[*n].method);
 			struct bl_solver solver;
-			if (o[*n].scheme.number != BL_NUM_FULL &&
+			if (m && bl_method_trains(&s->registry, m))
+				bl_fail(err, BL_UNSUPPORTED, "%s trains all units together, and a search looks at each alone: search with gptq, then choose it for what was found", m->name);
+			else if (o[*n].scheme.number != BL_NUM_FULL &&
 			    !bl_solver_init(&solver, &s->registry, &o[*n].scheme, o[*n].method, o[*n].params, k->zero_nonfinite, err))
 				bl_solver_fini(&solver);
 			++*n;
@@ -499,6 +502,7 @@ uint64_t bl_session_search(struct bl_session *s, const struct bl_search_request 
 	}
 	k = bl_xalloc(1, sizeof *k);
 	k->s = s;
+	k->target = s->target;
 	k->rq = *rq;
 	k->rq.options = NULL;
 	k->zero_nonfinite = bl_plan_zero_nonfinite(s->plan);

@@ -13,6 +13,7 @@ struct bl_search_unit { int n; struct bl_search_option o[BL_SEARCH_OPTIONS + 1];
 
 struct bl_search_run {
 	struct bl_session *s;
+	const struct bl_target *target;   /* the plan's when the search was asked for */
 	struct bl_search_request rq;      /* options: NULL, they are in `unit` */
 	struct bl_search_unit *unit; int n;
 	struct bl_choice *before;         /* [n] the plan's, params borrowed from `params` */

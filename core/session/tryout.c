@@ -143,6 +143,20 @@ static enum bl_status one_row(struct try_job *k, int i, struct bl_err *err)
 	struct bl_live_calib *calib = k->turn.calib;
 	bool full = row.choice.scheme.number == BL_NUM_FULL;
 
+	const struct bl_method *m = bl_registry_method(&k->s->registry, row.choice.method);
+
+	if (m && bl_method_trains(&k->s->registry, m)) { /* of a unit alone it would be another method */
+		row.known = BL_KNOWN_REFUSED;
+		snprintf(row.why, sizeof row.why, "trains all units that have it together: choose it for them, then solve");
+		publish(k, i, &row);
+		return BL_OK;
+	}
+	if (m && bl_method_whole(&k->s->registry, m) && !calib) {
+		row.known = BL_KNOWN_REFUSED;
+		snprintf(row.why, sizeof row.why, "needs a calibration (c)");
+		publish(k, i, &row);
+		return BL_OK;
+	}
 	row.known = BL_KNOWN_COMPUTING;
 	publish(k, i, &row);
 	if (!full && !solve(k, &row, err)) {

@@ -187,14 +187,22 @@ static void draw_note(struct bl_app *app, struct methods_state *st, struct bl_gr
 	bl_pager_wrap(g, v, 0, BL_ROLE_DIM, text, v.rows);
 }
 
-static void methods_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
+/* What is known now; texts of the rows are borrowed until another tryout starts. */
+static void refresh(struct bl_app *app, struct methods_state *st)
 {
-	struct methods_state *st = state;
-	int unit, notes = v.rows >= 14 ? 3 : v.rows >= 8 ? 2 : 0, rows = v.rows - 2 - (notes ? notes + 1 : 0);
+	int unit;
 
 	st->n_rows = bl_session_tried(app->session, &unit, st->row, BL_TRY_MAX);
 	if (unit != st->unit)
 		st->n_rows = 0;
+}
+
+static void methods_draw(struct bl_app *app, void *state, struct bl_grid_s *g, struct bl_grid_view v)
+{
+	struct methods_state *st = state;
+	int notes = v.rows >= 14 ? 3 : v.rows >= 8 ? 2 : 0, rows = v.rows - 2 - (notes ? notes + 1 : 0);
+
+	refresh(app, st);
 	draw_head(app, st, g, v);
 	if (rows < 1)
 		return;
@@ -235,6 +243,7 @@ static void add_row(struct bl_app *app, struct methods_state *st, const char *te
 		if (strcmp(st->row[i].choice.method, words) != 0 || strcmp(st->row[i].choice.params, canonical) != 0)
 			all[n++] = st->row[i].choice;
 	bl_session_try(app->session, st->unit, all, n);
+	refresh(app, st);
 	st->list.row = 0;
 	bl_free(canonical);
 	bl_free(values);
@@ -244,6 +253,8 @@ static void add_row(struct bl_app *app, struct methods_state *st, const char *te
 static unsigned methods_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct methods_state *st = state;
+
+	refresh(app, st);
 	unsigned react = bl_list_act(&st->list, a, arg, st->n_rows, 8);
 	char text[400] = "";
 
@@ -309,10 +320,10 @@ static void methods_leave(struct bl_app *app, void *state)
 
 static void methods_row_text(struct bl_app *app, void *state, struct bl_str *out)
 {
-	const struct methods_state *st = state;
+	struct methods_state *st = state;
 	char text[400];
 
-	(void)app;
+	refresh(app, st);
 	if (st->list.row >= st->n_rows)
 		return;
 	method_text(&st->row[st->list.row].choice, text, sizeof text);
