@@ -9,6 +9,7 @@
 #define WINDOWS 8
 #define ELEMS   (4ll << 20) /* at most so many numbers of a unit, if that leaves LEAST tokens of each window */
 #define LEAST   32
+#define MOST    256
 
 struct tap { struct fold_sample *all; struct bl_engine *e; int64_t tokens; unsigned readers; };
 
@@ -76,7 +77,7 @@ static int64_t length(const struct bl_model *m, const struct bl_calib *c, int64_
 		if (readers >> m->units[i].kind & 1 && m->units[i].cols > widest)
 			widest = m->units[i].cols;
 	len = ELEMS / widest / (windows > 0 ? windows : 1);
-	len = len < LEAST ? LEAST : len;
+	len = len < LEAST ? LEAST : len > MOST ? MOST : len;
 	return len < whole ? len : whole;
 }
 
