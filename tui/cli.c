@@ -99,6 +99,8 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		if (o->many_of[i] == BL_OPT_SET && locked)
 			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
 	}
+	if (bl_given(o, BL_OPT_RECOMMENDED) && bl_session_recommend(s, err))
+		return err->status;
 	if (apply_stages(o, s, err))
 		return err->status;
 	if (bl_given(o, BL_OPT_FORMAT))
@@ -157,7 +159,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 {
 	static const char *const phases[] = {" write", " prove"};
 	bool two = !strcmp(name, "export"); /* the only work in two phases */
-	bool tokens = !strcmp(name, "evaluate") || !strcmp(name, "calibrate");
+	bool tokens = !strcmp(name, "evaluate") || !strcmp(name, "calibrate") || !strcmp(name, "compare");
 	double done = (double)atomic_load(&p->done_bytes), total = (double)atomic_load(&p->total_bytes);
 	double share = total > 0 ? done / total : 0, rate = seconds > 0 ? done / seconds : 0;
 	char left[24] = "", bar[33];
@@ -170,6 +172,10 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 	bar[32] = '\0';
 	if (rate > 0)
 		bl_human_secs(left, sizeof left, (total - done) / rate);
+	if (!strcmp(name, "search") || !strcmp(name, "quantize")) { /* counts, not bytes */
+		fprintf(stderr, "%s%s [%s] %3.0f %%  %s left%s", tty ? "\r" : "", name, bar, 100 * (share < 1 ? share : 1), left, tty ? "   " : "\n");
+		return;
+	}
 	fprintf(stderr, "%s%s%s [%s] %3.0f %%  %.2f %s  %s left%s", tty ? "\r" : "", name, two ? phases[atomic_load(&p->phase) & 1] : "", bar,
 		100 * (share < 1 ? share : 1), rate / (tokens ? 1e3 : 1e9), tokens ? "k tokens/s" : "GB/s", left, tty ? "" : "\n");
 }
@@ -298,10 +304,10 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 }
 
 /* "512MiB", "10GiB", "10G", bytes */
-enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, struct bl_err *err)
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err)
 {
 	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
-	const char *text = o->value[BL_OPT_MEMORY_LIMIT];
+	const char *text = o->value[option];
 	char *end;
 
 	*out = 0;
@@ -313,7 +319,7 @@ enum bl_status bl_cli_memory_limit(const struct bl_options *o, uint64_t *out, st
 			*out = (uint64_t)(v * units[i].factor);
 			return BL_OK;
 		}
-	return bl_fail(err, BL_USAGE, "--memory-limit: must be a size like 512MiB or 10GiB, is %s", text);
+	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
 }
 
 char *bl_cli_cache(const struct bl_cli *c)

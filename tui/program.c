@@ -499,6 +499,7 @@ static const struct {
 	{ BL_ACT_VERIFY, true, do_verify },
 	{ BL_ACT_CALIBRATE, true, bl_do_calibrate },
 	{ BL_ACT_EVALUATE, true, bl_do_evaluate },
+	{ BL_ACT_BUDGET, true, bl_do_budget },
 	{ BL_ACT_ADOPT, true, bl_do_adopt },
 	{ BL_ACT_PAUSE, true, bl_do_pause },
 	{ BL_ACT_RESUME, true, bl_do_resume },

@@ -6,12 +6,14 @@
 #include "core/backend/backend.h"
 #include "core/base/err.h"
 #include "core/base/pool.h"
+#include "kernels/grad/grad.h"
 #include "kernels/run/run.h"
 #include "kernels/solve/solve.h"
 
 struct bl_engine {
 	const struct bk_run_ops *ops;
 	const struct bk_solve_ops *solve;
+	const struct bk_grad_ops *grad;
 	struct bk_run *run;
 	struct bl_backend *backend;  /* borrowed */
 	struct bl_pool *pool;        /* borrowed; CPU work runs on it */

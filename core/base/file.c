@@ -111,6 +111,36 @@ void bl_map_close(struct bl_map *m)
 	*m = (struct bl_map){ .fd = -1 };
 }
 
+enum bl_status bl_scratch_open(void **out, uint64_t bytes, const char *dir, struct bl_err *err)
+{
+	char name[64], *path;
+	void *p = MAP_FAILED;
+	int fd;
+
+	snprintf(name, sizeof name, ".scratch.bl-%ld-%u.tmp", (long)getpid(), atomic_fetch_add(&tmp_number, 1));
+	path = bl_path_join(dir, name);
+	fd = bl_create_file(path, 0600, err);
+	if (fd >= 0) {
+		unlink(path);
+		errno = posix_fallocate(fd, 0, (off_t)bytes);
+		if (!errno)
+			p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (p == MAP_FAILED)
+			bl_fail_sys(err, BL_IO, "%s: %.1f GiB for what does not fit the memory", path, (double)bytes / (1024.0 * 1024 * 1024));
+		close(fd); /* the map keeps it */
+	}
+	bl_free(path);
+	if (!err->status)
+		*out = p;
+	return err->status;
+}
+
+void bl_scratch_close(void *p, uint64_t bytes)
+{
+	if (p)
+		munmap(p, bytes);
+}
+
 enum bl_status bl_map_unchanged(const struct bl_map *m, struct bl_err *err)
 {
 	struct stat here, open_file;

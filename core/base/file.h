@@ -24,6 +24,9 @@ struct bl_map { /* read-only view of a whole regular file */
 /* Refuses anything but a regular file (symlinks to one are followed). An empty file maps to bytes 0. */
 enum bl_status bl_map_open(struct bl_map *m, const char *path, struct bl_err *err);
 void bl_map_close(struct bl_map *m);
+/* Memory that the kernel may write out: a file without a name in `dir`, mapped to read and write, its room on the disk taken at once. */
+enum bl_status bl_scratch_open(void **out, uint64_t bytes, const char *dir, struct bl_err *err);
+void bl_scratch_close(void *p, uint64_t bytes);
 /* BL_INVALID, naming the file, when it was replaced, truncated or touched since it was mapped. */
 enum bl_status bl_map_unchanged(const struct bl_map *m, struct bl_err *err);
 

@@ -52,6 +52,15 @@ uint64_t bl_calib_disk_bytes(const struct bl_model *m, const struct bl_calib_dat
 /* What it needs beside the forward: on the device (at least, and to overlap copies with work), in host memory. */
 void bl_calib_need(const struct bl_model *m, const struct bl_calib_options *o, uint64_t *device_least, uint64_t *device_best, uint64_t *host);
 
+/* How a bound on host memory (0: none) is kept, beside one on the device's: what the engine may hand out and what hidden states may take (for struct
+ * bl_forward_options). On the CPU both are one memory. BL_NO_MEMORY: the copies on their way to files alone need more. */
+struct bl_calib_bounds { uint64_t device_bytes, host_bytes; };
+enum bl_status bl_calib_bound(struct bl_calib_bounds *out, const struct bl_model *m, const struct bl_calib_options *o, bool cuda, uint64_t memory_limit, uint64_t ram_limit,
+			      struct bl_err *err);
+/* What is left beside the forward's weights is less than the run has a use for: one that brings weights in block by block (weight_bytes 1) is as fast, because
+ * all tokens go through a block before the next one is needed. */
+bool bl_calib_crowded(struct bl_forward *f, const struct bl_calib_data *d, const struct bl_calib_options *o);
+
 const char *bl_calib_key_of(const struct bl_calib *c);
 const char *bl_calib_digest(const struct bl_calib *c); /* of everything in it, 64 hex */
 int64_t bl_calib_tokens(const struct bl_calib *c);
@@ -61,7 +70,7 @@ const struct bl_input_stats *bl_calib_stats(const struct bl_calib *c, int unit);
 enum bl_status bl_calib_hessian(const struct bl_calib *c, int unit, const float **h, struct bl_err *err);
 int64_t bl_calib_kept_windows(const struct bl_calib *c);
 int64_t bl_calib_window(const struct bl_calib *c); /* tokens of one */
-const int32_t *bl_calib_kept_ids(const struct bl_calib *c); /* [kept_windows, window] */
+const int32_t *bl_calib_ids(const struct bl_calib *c); /* [tokens / window, window]; the kept windows come first */
 /* Input of a block for the kept windows: bf16 [kept_windows * window, hidden], mapped. block = n blocks: the output of the last one. */
 enum bl_status bl_calib_block_input(const struct bl_calib *c, int block, const uint16_t **x, struct bl_err *err);
 /* total: until everything is written; hessian and io (waiting for copies and files) are within it, forward is the rest. hessian is timed on one batch of each block. */

@@ -64,7 +64,7 @@ static enum bl_status check_item(void *ctx, size_t item, struct bl_err *err)
 	bool bad;
 
 	(void)err;
-	if (kind != CALIB_BLOCK && !j->shape.keep)
+	if (kind == CALIB_INPUTS && !j->shape.keep)
 		return BL_OK;
 	bad = !is_there(j->folder, kind, index);
 	if (!bad && calib_file_verify(&j->shape, j->folder, kind, index, &h, &why)) {
@@ -190,9 +190,7 @@ static enum bl_status list_files(struct calib_manifest *m, const struct calib_sh
 	for (int b = 0; b < blocks; b++)
 		if (list_file(m, s, folder, CALIB_BLOCK, b, err))
 			return err->status;
-	if (!s->keep)
-		return BL_OK;
-	for (int b = 0; b <= blocks; b++)
+	for (int b = 0; s->keep && b <= blocks; b++)
 		if (list_file(m, s, folder, CALIB_INPUTS, b, err))
 			return err->status;
 	return list_file(m, s, folder, CALIB_IDS, 0, err);
@@ -279,7 +277,7 @@ static enum bl_status run_locked(struct bl_calib **out, struct calib_job *j, str
 	calib_manifest_free(&stored);
 	if (!*digest && write_manifest(j->folder, m, false, err))
 		return err->status;
-	j->hidden = stored_hidden(j);
+	j->hidden = *digest ? -1 : stored_hidden(j); /* of a finished one they are leftovers of a run that was killed at its very end */
 	tidy(j->folder, j->hidden);
 	if (announce_stored(j, err) || calib_compute(j, &seconds, err) || list_files(m, &j->shape, j->folder, err))
 		return err->status;

@@ -78,7 +78,7 @@ void calib_head_make(struct calib_head *h, const struct calib_shape *s, enum cal
 	} else if (kind == CALIB_INPUTS) {
 		add_section(h, CALIB_ROWS, 0, s->keep * s->len, 2 * hidden);
 	} else if (kind == CALIB_IDS) {
-		add_section(h, CALIB_ROWS, 0, s->keep, 4 * s->len);
+		add_section(h, CALIB_ROWS, 0, s->windows, 4 * s->len);
 	} else {
 		add_section(h, CALIB_ROWS, 0, s->windows * s->len, (s->fp32 ? 4 : 2) * hidden);
 	}

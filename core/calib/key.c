@@ -61,9 +61,9 @@ uint64_t bl_calib_disk_bytes(const struct bl_model *m, const struct bl_calib_dat
 	if (s.keep) {
 		calib_head_make(&h, &s, CALIB_INPUTS, 0);
 		bytes += calib_head_stored(&h) * (uint64_t)(m->config.layers + 1);
-		calib_head_make(&h, &s, CALIB_IDS, 0);
-		bytes += calib_head_stored(&h);
 	}
+	calib_head_make(&h, &s, CALIB_IDS, 0);
+	bytes += calib_head_stored(&h);
 	return bytes + (1u << 20); /* the manifest */
 }
 
@@ -110,6 +110,50 @@ uint64_t calib_chunk_bytes(const struct bl_model *m, bool hessians, int *n_chunk
 	}
 	*n_chunks = most + 4 < 8 ? 8 : most + 4 > 20 ? 20 : (int)most + 4;
 	return row > bytes ? row : bytes;
+}
+
+#define GOOD_BATCH 4096 /* tokens; smaller batches cost more than waiting for copies does */
+#define BEST_BATCH 32768
+
+bool calib_second_set(const struct bl_model *m, int64_t tokens, bool fp32, uint64_t set, uint64_t available)
+{
+	uint64_t device, host;
+
+	bl_forward_need(m, fp32, tokens, tokens < GOOD_BATCH ? tokens : GOOD_BATCH, &device, &host);
+	return set <= available && device <= (available - set) / 4 * 3;
+}
+
+#define STAGING ((uint64_t)64 << 20) /* of uploads, and small things */
+
+enum bl_status bl_calib_bound(struct bl_calib_bounds *out, const struct bl_model *m, const struct bl_calib_options *o, bool cuda, uint64_t memory_limit, uint64_t ram_limit,
+			      struct bl_err *err)
+{
+	uint64_t least, best, copies, left;
+
+	*out = (struct bl_calib_bounds){ memory_limit, 0 };
+	if (!ram_limit)
+		return BL_OK;
+	bl_calib_need(m, o, &least, &best, &copies);
+	copies += cuda ? STAGING : 0;
+	if (ram_limit <= copies)
+		return bl_fail(err, BL_NO_MEMORY, "memory: a bound of %.2f GiB is too small: copies on their way to files take %.2f GiB", (double)ram_limit / (1u << 30),
+			       (double)copies / (1u << 30));
+	left = ram_limit - copies;
+	out->host_bytes = cuda ? left : 1; /* on the CPU: in the engine's memory, or in a file */
+	if (!cuda)
+		out->device_bytes = memory_limit && memory_limit < left ? memory_limit : left;
+	return BL_OK;
+}
+
+bool bl_calib_crowded(struct bl_forward *f, const struct bl_calib_data *d, const struct bl_calib_options *o)
+{
+	const struct bl_model *m = bl_forward_model(f);
+	int64_t tokens = d->windows * d->len;
+	uint64_t device, hidden, least, best, host;
+
+	bl_forward_need(m, o->fp32, tokens, tokens < BEST_BATCH ? tokens : BEST_BATCH, &device, &hidden);
+	bl_calib_need(m, o, &least, &best, &host);
+	return best + device + hidden > bl_engine_available(bl_forward_engine(f));
 }
 
 void bl_calib_need(const struct bl_model *m, const struct bl_calib_options *o, uint64_t *device_least, uint64_t *device_best, uint64_t *host)

@@ -166,7 +166,7 @@ enum bl_status calib_open_as(struct bl_calib **out, const struct calib_shape *s,
 	for (int b = 0; b < blocks; b++)
 		if (load_block(c, b, err))
 			goto failed;
-	if (s->keep && (map_listed(c, &c->ids, CALIB_IDS, 0, err) || checked(&c->ids, 0, err)))
+	if (map_listed(c, &c->ids, CALIB_IDS, 0, err) || checked(&c->ids, 0, err))
 		goto failed;
 	*out = c;
 	return BL_OK;
@@ -305,12 +305,12 @@ int64_t bl_calib_window(const struct bl_calib *c)
 	return c->shape.len;
 }
 
-const int32_t *bl_calib_kept_ids(const struct bl_calib *c)
+const int32_t *bl_calib_ids(const struct bl_calib *c)
 {
 	struct calib_head head;
 
 	calib_head_make(&head, &c->shape, CALIB_IDS, 0);
-	return c->shape.keep ? at_section(&c->ids, &head, 0) : NULL;
+	return at_section(&c->ids, &head, 0);
 }
 
 enum bl_status bl_calib_block_input(const struct bl_calib *c, int block, const uint16_t **x, struct bl_err *err)

@@ -12,7 +12,7 @@
 #include "core/base/hash.h"
 #include "core/calib/calib.h"
 
-#define CALIB_PRODUCER 1          /* counts up when the numbers, or how they are stored, change: part of the key */
+#define CALIB_PRODUCER 2          /* counts up when the numbers, or how they are stored, change: part of the key */
 #define CALIB_PAGE 4096
 #define CALIB_PIECE (16u << 20)   /* sums of sections are sums over the sums of pieces of whole rows, at most so long: pieces can be summed in any order */
 #define CALIB_SECTIONS 16
@@ -115,6 +115,8 @@ void calib_shape_of(struct calib_shape *s, const struct bl_model *m, const struc
 void calib_manifest_of(struct calib_manifest *out, const struct calib_shape *s, const struct bl_calib_data *d, const char *device);   /* nothing allocated */
 void calib_key_of(char key[65], const struct calib_manifest *m);
 uint64_t calib_set_bytes(const struct bl_model *m, bool hessians, uint64_t *stats); /* accumulators of the largest block */
+/* Whether a second set leaves enough for batches of a good size. */
+bool calib_second_set(const struct bl_model *m, int64_t tokens, bool fp32, uint64_t set, uint64_t available);
 uint64_t calib_chunk_bytes(const struct bl_model *m, bool hessians, int *n_chunks);
 
 /* --- a run --- */

@@ -425,7 +425,8 @@ static enum bl_status make_memory(struct running *r, struct bl_err *err)
 	if (bl_engine_alloc(r->e, &r->set[0], set, r->shape.hessians ? "Hessians of a block" : "statistics of a block", err))
 		return err->status;
 	r->n_sets = 1;
-	if (set <= bl_engine_available(r->e) / 4 && !bl_engine_alloc(r->e, &r->set[1], set, "Hessians of a block", &ignored))
+	if (calib_second_set(r->shape.m, r->shape.windows * r->shape.len, r->shape.fp32, set, bl_engine_available(r->e)) &&
+	    !bl_engine_alloc(r->e, &r->set[1], set, "Hessians of a block", &ignored))
 		r->n_sets = 2;
 	r->chunks = bl_xalloc((size_t)r->n_chunks, sizeof *r->chunks);
 	for (int i = 0; i < r->n_chunks; i++) {

@@ -6,7 +6,8 @@
 
 #include "core/base/mem.h"
 
-#define HEAD_ELEMS (16ll << 20) /* logits of one chunk */
+#define HEAD_ELEMS      (16ll << 20)  /* logits of one chunk */
+#define HEAD_ELEMS_CUDA (128ll << 20) /* there the head's weights are read anew for every chunk */
 
 int bl_eval_first_block(const struct bl_model *m, const struct bl_weight_set *set)
 {
@@ -61,14 +62,47 @@ static enum bl_status run_blocks(struct bl_pass *p, struct bl_eval_run *r, int f
 	return BL_OK;
 }
 
+static size_t pass_bytes(const struct bl_pass *p)
+{
+	return (size_t)bl_pass_tokens(p) * bl_pass_row_bytes(p);
+}
+
+/* Of the base's output; nothing is lost when there is no room. */
+static enum bl_status keep_base(struct bl_eval_run *r, struct bl_pass *base, struct bl_err *err)
+{
+	void *room = r->kept ? bl_eval_base_room(r->kept, r->part, pass_bytes(base)) : NULL;
+
+	if (room && bl_pass_read(base, 0, bl_pass_tokens(base), room, err))
+		bl_eval_base_forget(r->kept, r->part);
+	return err->status;
+}
+
+/* The base is there already: only the plan runs, from the first block it changes on after blocks of the base. */
+static enum bl_status run_beside(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, const void *kept, struct bl_err *err)
+{
+	if (r->set && (bl_pass_new(&p->plan, r->f, s, err) || bl_pass_embed(p->plan, err) || run_blocks(p->plan, r, 0, r->first, NULL, err) ||
+		       run_blocks(p->plan, r, r->first, r->blocks, r->set, err)))
+		return err->status;
+	r->done += (double)bl_pass_tokens(p->base) * (r->blocks - (r->set ? r->first : 0));
+	return bl_pass_write(p->base, 0, bl_pass_tokens(p->base), kept, err);
+}
+
 enum bl_status bl_eval_passes_run(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, struct bl_err *err)
 {
-	*p = (struct bl_eval_passes){NULL, NULL};
-	if (bl_pass_new(&p->base, r->f, s, err) || bl_pass_embed(p->base, err) || run_blocks(p->base, r, 0, r->first, NULL, err))
+	*p = (struct bl_eval_passes){NULL, NULL, NULL};
+	if (bl_pass_new(&p->base, r->f, s, err))
+		goto fail;
+	const void *kept = r->kept ? bl_eval_base_of(r->kept, r->part, pass_bytes(p->base)) : NULL;
+	if (kept) {
+		if (run_beside(p, r, s, kept, err))
+			goto fail;
+		return BL_OK;
+	}
+	if (bl_pass_embed(p->base, err) || run_blocks(p->base, r, 0, r->first, NULL, err))
 		goto fail;
 	if (r->set && (bl_pass_new(&p->plan, r->f, s, err) || bl_pass_copy(p->plan, p->base, err)))
 		goto fail;
-	if (run_blocks(p->base, r, r->first, r->blocks, NULL, err) || (r->set && run_blocks(p->plan, r, r->first, r->blocks, r->set, err)))
+	if (run_blocks(p->base, r, r->first, r->blocks, NULL, err) || (r->set && run_blocks(p->plan, r, r->first, r->blocks, r->set, err)) || keep_base(r, p->base, err))
 		goto fail;
 	return BL_OK;
 fail:
@@ -80,7 +114,7 @@ void bl_eval_passes_free(struct bl_eval_passes *p)
 {
 	bl_pass_free(p->base);
 	bl_pass_free(p->plan);
-	*p = (struct bl_eval_passes){NULL, NULL};
+	*p = (struct bl_eval_passes){NULL, NULL, NULL};
 }
 
 /* ---- rows of the head ---- */
@@ -150,26 +184,42 @@ static enum bl_status alloc_rows(struct rows *w, struct bl_err *err)
 	return BL_OK;
 }
 
+static enum bl_status head_rows(struct rows *w, struct bl_eval_passes *p, const int64_t *tokens, int64_t n, struct bl_err *err)
+{
+	struct bl_head_pair two = {w, pair};
+	struct bl_head_sink alone = {w, one};
+
+	if (alloc_rows(w, err))
+		return err->status;
+	if (p->plan) {
+		bl_pass_head_pair(p->base, p->plan, tokens, n, w->cap, &two, p->kept, err);
+	} else {
+		w->nll = w->out->nll_base;
+		bl_pass_head(p->base, tokens, n, w->cap, &alone, err);
+	}
+	bl_engine_release(w->e, w->targets);
+	return err->status;
+}
+
 enum bl_status bl_eval_rows_run(struct bl_eval_rows *out, struct bl_eval_run *r, struct bl_eval_passes *p, const int64_t *tokens, const int32_t *targets, int64_t n,
 				struct bl_err *err)
 {
-	int64_t vocab = bl_forward_model(r->f)->config.vocab, cap = HEAD_ELEMS / (vocab > 0 ? vocab : 1);
 	struct rows w = {.out = out, .run = r, .e = bl_forward_engine(r->f), .targets_host = targets};
+	int64_t vocab = bl_forward_model(r->f)->config.vocab, cap = (w.e->cuda ? HEAD_ELEMS_CUDA : HEAD_ELEMS) / (vocab > 0 ? vocab : 1);
 	double all = (double)bl_pass_tokens(p->base);
-	struct bl_head_pair two = {&w, pair};
-	struct bl_head_sink alone = {&w, one};
 
 	w.cap = cap < 64 ? 64 : cap > 8192 ? 8192 : cap;
 	w.before = n ? all / (double)n * (p->plan ? 2 : 1) : 0;
-	if (!n || alloc_rows(&w, err))
-		return err->status;
-	if (p->plan) {
-		bl_pass_head_pair(p->base, p->plan, tokens, n, w.cap, &two, err);
-	} else {
-		w.nll = out->nll_base;
-		bl_pass_head(p->base, tokens, n, w.cap, &alone, err);
+	while (n && head_rows(&w, p, tokens, n, err)) {
+		if (err->status != BL_NO_MEMORY || w.cap <= 64)
+			return err->status;
+		w.cap = w.cap / 2 > 64 ? w.cap / 2 : 64; /* the chunks are small beside what else is there: less of them at once */
+		if (p->kept)
+			p->kept->filled = false;
+		bl_err_clear(err);
 	}
-	bl_engine_release(w.e, w.targets);
+	if (!n)
+		return BL_OK;
 	r->done += all * (p->plan ? 2 : 1);
 	bl_eval_tell(r, 0);
 	return err->status;

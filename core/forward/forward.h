@@ -19,6 +19,9 @@ struct bl_forward_options {
 	uint64_t weight_bytes;   /* device memory that weights may keep; 0: chosen (all of them, if three quarters of what is free hold them) */
 	bool bf16_frequencies;   /* RoPE frequencies rounded to bfloat16, as in a model object that was cast as a whole (only to compare with what such a one gave) */
 	const atomic_int *cancel; /* looked at between batches; may be NULL */
+	uint64_t host_bytes;     /* host memory that hidden states of a pass may take; 0: whatever there is */
+	const char *spill_dir;   /* folder for a file with those that take more (mapped, gone with the pass); NULL: then there is no pass. Borrowed */
+	const struct bl_weight_set *own; /* of a checkpoint that is quantized: what its units compute with (NULL entries: plain weights); borrowed. NULL: it is not */
 };
 struct bl_forward;
 enum bl_status bl_forward_new(struct bl_forward **out, const struct bl_model *m, struct bl_engine *e, const struct bl_forward_options *o, struct bl_err *err);
@@ -28,12 +31,18 @@ struct bl_engine *bl_forward_engine(const struct bl_forward *f);
 /* Host and device bytes that a pass over so many tokens needs beside weights (for the preflight). */
 void bl_forward_need(const struct bl_model *m, bool fp32, int64_t tokens, int64_t batch_tokens, uint64_t *device, uint64_t *host);
 
+/* What a unit multiplies with, in the run's memory: the checkpoint's own weights (w NULL) or a replacement's, members side by side or one fused matrix.
+ * Brought in when they are not there; a replacement's copy stays for the next pass. Valid until another block, or another replacement, is asked for. */
+struct bl_operand { int n; struct bk_mat w[BL_MEMBERS_MAX]; const float *scales; };
+enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err);
+
 struct bl_sequences { const int32_t *ids; const int64_t *start; int64_t n; }; /* sequence s: ids[start[s]] .. ids[start[s+1]-1]; start[0] = 0; borrowed for the pass */
 struct bl_pass;
 enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const struct bl_sequences *s, struct bl_err *err); /* ids checked against the vocabulary */
 void bl_pass_free(struct bl_pass *p);
 int64_t bl_pass_tokens(const struct bl_pass *p);
 int bl_pass_batches(const struct bl_pass *p);
+uint64_t bl_pass_spilled(const struct bl_pass *p); /* bytes of hidden states in a file; 0: none */
 int64_t bl_pass_batch_tokens(const struct bl_pass *p); /* of the largest batch; given to set_batch it makes the same batches */
 /* At most so many tokens at once from the next block on (fewer when memory is short: ask again); hidden states stay. */
 enum bl_status bl_pass_set_batch(struct bl_pass *p, int64_t batch_tokens, struct bl_err *err);
@@ -50,6 +59,8 @@ struct bl_tap {
 enum bl_status bl_pass_embed(struct bl_pass *p, struct bl_err *err);                          /* hidden := embedding */
 enum bl_status bl_pass_block(struct bl_pass *p, int block, const struct bl_weight_set *set /* may be NULL */, const struct bl_tap *tap /* may be NULL */,
 			     struct bl_err *err);                                             /* hidden := block(hidden), all batches */
+/* One batch of it, for passes that go side by side; every batch once, in any order. */
+enum bl_status bl_pass_step(struct bl_pass *p, int block, int batch, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err);
 /* All blocks from `first` on (hidden = the input of `first`). */
 enum bl_status bl_pass_run(struct bl_pass *p, int first, const struct bl_weight_set *set, const struct bl_tap *tap, struct bl_err *err);
 /* Hidden states of tokens first .. first+n-1, [n, hidden] in the pass's storage type (bf16, or float32 with fp32), to and from the host. */
@@ -65,10 +76,14 @@ void bl_forward_prefetch(struct bl_forward *f, int block, const struct bl_weight
  * float32 with fp32; final cap applied), valid during the call. max_rows: rows per chunk, 0: chosen. */
 struct bl_head_sink { void *ctx; enum bl_status (*rows)(void *ctx, int64_t first, const struct bk_mat *logits, struct bl_err *err); };
 enum bl_status bl_pass_head(struct bl_pass *p, const int64_t *tokens, int64_t n, int64_t max_rows, const struct bl_head_sink *sink, struct bl_err *err);
-/* Logits of base and other side by side, for the same tokens of two passes over the same sequences. */
+/* Logits of base and other side by side, for the same tokens of two passes over the same sequences. kept (may be NULL): base's logits stay there from one
+ * call to the next, which must be for the same tokens in the same chunks; rows are the bits that a call without it makes. */
+struct bl_head_kept { char *logits; int64_t rows; bool filled; };
+void bl_head_keep(struct bl_head_kept *k, struct bl_forward *f, int64_t n); /* of n tokens, when a quarter of what is free holds them; else nothing is kept */
+void bl_head_drop(struct bl_head_kept *k, struct bl_forward *f);
 struct bl_head_pair { void *ctx; enum bl_status (*rows)(void *ctx, int64_t first, const struct bk_mat *p, const struct bk_mat *q, struct bl_err *err); };
 enum bl_status bl_pass_head_pair(struct bl_pass *base, struct bl_pass *other, const int64_t *tokens, int64_t n, int64_t max_rows, const struct bl_head_pair *sink,
-				 struct bl_err *err);
+				 struct bl_head_kept *kept, struct bl_err *err);
 /* The final norm alone on all hidden states, in place (to write hidden states as references do). */
 enum bl_status bl_pass_final_norm(struct bl_pass *p, struct bl_err *err);
 

@@ -52,17 +52,19 @@ enum bl_status fw_head(struct bl_forward *f, const struct bk_mat *logits, const 
 
 /* --- embedding --- */
 
+#define ROWS_EACH 256 /* of a piece of work */
+
 struct lookup { const struct bl_forward *f; const int32_t *ids; int64_t n; char *host; };
 
-static enum bl_status host_rows(void *ctx, struct bl_err *err)
+static enum bl_status host_rows(void *ctx, size_t item, struct bl_err *err)
 {
 	struct lookup *w = ctx;
 	const struct bl_tensor *t = w->f->m->embed;
-	int64_t h = w->f->c->hidden;
+	int64_t h = w->f->c->hidden, first = (int64_t)item * ROWS_EACH, last = first + ROWS_EACH < w->n ? first + ROWS_EACH : w->n;
 	size_t row = (size_t)h * w->f->elem, from = t->dtype == BL_F32 ? 4 : 2;
 
 	(void)err;
-	for (int64_t i = 0; i < w->n; i++) {
+	for (int64_t i = first; i < last; i++) {
 		const char *src = (const char *)t->data + (size_t)w->ids[i] * (size_t)h * from;
 		char *dst = w->host + (size_t)i * row;
 
@@ -88,6 +90,55 @@ static enum bl_status host_rows(void *ctx, struct bl_err *err)
 	return BL_OK;
 }
 
+static enum bl_status host_rows_all(void *ctx, struct bl_err *err)
+{
+	struct lookup *w = ctx;
+	size_t items = (size_t)((w->n + ROWS_EACH - 1) / ROWS_EACH);
+
+	for (size_t i = 0; i < items; i++)
+		host_rows(w, i, err);
+	return BL_OK;
+}
+
+static enum bl_status look_up(struct lookup *w, struct bl_err *err)
+{
+	struct bl_pool *pool = w->f->e->pool;
+
+	return pool ? bl_pool_run(pool, (size_t)((w->n + ROWS_EACH - 1) / ROWS_EACH), host_rows, w, NULL, err) : bl_guard_run(host_rows_all, w, err);
+}
+
+enum bl_status fw_embed_host(struct bl_forward *f, char *host, const int32_t *ids, int64_t n, struct bl_err *err)
+{
+	struct lookup w = { .f = f, .ids = ids, .n = n, .host = host };
+
+	return look_up(&w, err);
+}
+
+/* The table comes along for one embedding, when the run's memory has room for it. */
+bool fw_embed_borrow(struct bl_forward *f)
+{
+	const struct bl_tensor *t = f->m->embed;
+	struct bl_err ignored = BL_ERR_INIT;
+	uint64_t bytes = (uint64_t)t->n_elems * f->elem;
+	void *p;
+
+	if (f->embed.p || f->e->ops->unified || fw_dtype_of(t->dtype) != f->dtype || bytes + bytes / 8 > bl_engine_available(f->e) ||
+	    bl_engine_alloc(f->e, &p, (size_t)bytes, "the embedding", &ignored))
+		return false;
+	if (fw_bring(f, p, t->data, f->dtype, t->shape[0], t->shape[1], &ignored) || fw_join(f, &ignored)) { /* what failed here fails again */
+		bl_engine_release(f->e, p);
+		return false;
+	}
+	f->embed = fw_mat(p, t->shape[0], t->shape[1], f->dtype);
+	return true;
+}
+
+void fw_embed_return(struct bl_forward *f)
+{
+	bl_engine_release(f->e, f->embed.p);
+	f->embed = (struct bk_mat){ 0 };
+}
+
 enum bl_status fw_embed(struct bl_forward *f, const struct bk_mat *y, const int32_t *ids, struct bl_err *err)
 {
 	struct lookup w = { .f = f, .ids = ids, .n = y->rows };
@@ -105,8 +156,9 @@ enum bl_status fw_embed(struct bl_forward *f, const struct bk_mat *y, const int3
 	}
 	if (bl_try_alloc(&w.host, bytes, 1, "embedding rows", err))
 		return err->status;
-	if (bl_guard_run(host_rows, &w, err) == BL_OK)
-		FW_OP(f, err, "the embedding", put(FW_RUN(f), y->p, w.host, bytes));
+	f->joined = false;
+	if (look_up(&w, err) == BL_OK && FW_OP(f, err, "the embedding", upload(FW_RUN(f), y->p, w.host, bytes)) == BL_OK)
+		fw_join(f, err);
 	bl_free(w.host);
 	return err->status;
 }

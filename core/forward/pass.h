@@ -13,8 +13,11 @@ struct bl_pass {
 	int64_t tokens, batch_tokens; /* of the largest batch */
 	struct fw_batch *batches; int n_batches;
 	char *hidden;                 /* [tokens, hidden] in the run's memory, or */
-	char *host;                   /* in the host's */
+	char *host;                   /* in the host's, or */
+	uint64_t spilled;             /* in a mapped file: then `host` is its map, so long */
+	char *bounce[2];              /* spilled: batches on their way out, pinned */
 	char *turn;                   /* host: three batches in the run's memory */
+	uint64_t reserve;             /* of the run's memory, for what comes beside it */
 	int32_t *index;               /* positions [tokens], then the batches' starts; in the run's memory */
 };
 

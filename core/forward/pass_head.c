@@ -90,7 +90,43 @@ static enum bl_status check_tokens(const struct bl_pass *p, const int64_t *token
 	return BL_OK;
 }
 
-struct sides { struct bl_pass *a, *b; const struct bl_head_sink *one; const struct bl_head_pair *two; };
+struct sides { struct bl_pass *a, *b; const struct bl_head_sink *one; const struct bl_head_pair *two; struct bl_head_kept *kept; };
+
+/* Logits of a's rows first .. first+n: kept ones, or made now and kept. */
+static enum bl_status first_side(const struct sides *s, struct chunk *c, const int64_t *tokens, int64_t first, int64_t n, struct bk_mat *out, struct bl_err *err)
+{
+	struct bl_forward *f = s->a->f;
+	size_t row = (size_t)f->c->vocab * f->elem;
+	char *own = c->logits[0];
+
+	if (!s->kept || !s->kept->logits)
+		return logits_of(s->a, c, 0, tokens, first, n, out, err);
+	c->logits[0] = s->kept->logits + (size_t)first * row;
+	if (s->kept->filled)
+		*out = fw_mat(c->logits[0], n, f->c->vocab, f->dtype);
+	else
+		logits_of(s->a, c, 0, tokens, first, n, out, err);
+	c->logits[0] = own;
+	return err->status;
+}
+
+void bl_head_keep(struct bl_head_kept *k, struct bl_forward *f, int64_t n)
+{
+	uint64_t row = (uint64_t)f->c->vocab * f->elem, bytes = (uint64_t)n * row;
+	struct bl_err ignored = BL_ERR_INIT;
+
+	*k = (struct bl_head_kept){ .rows = n };
+	/* places of rows as aligned as a buffer of their own, or the same products might come from other kernels */
+	if (f->e->ops->unified || row % 256 || bytes > bl_engine_available(f->e) / 4 || bl_engine_alloc(f->e, (void **)&k->logits, (size_t)bytes, "logits", &ignored))
+		k->logits = NULL;
+}
+
+void bl_head_drop(struct bl_head_kept *k, struct bl_forward *f)
+{
+	if (k->logits)
+		bl_engine_release(f->e, k->logits);
+	*k = (struct bl_head_kept){ 0 };
+}
 
 static enum bl_status run(const struct sides *s, const int64_t *tokens, int64_t n, int64_t max_rows, struct bl_err *err)
 {
@@ -106,7 +142,7 @@ static enum bl_status run(const struct sides *s, const int64_t *tokens, int64_t 
 		for (int64_t i = 0; i < n; i += c.rows) {
 			int64_t rows = n - i < c.rows ? n - i : c.rows;
 
-			if (fw_cancelled(f, err) || logits_of(s->a, &c, 0, tokens, i, rows, &p, err) ||
+			if (fw_cancelled(f, err) || first_side(s, &c, tokens, i, rows, &p, err) ||
 			    (s->b && logits_of(s->b, &c, 1, tokens, i, rows, &q, err)) ||
 			    (s->b ? s->two->rows(s->two->ctx, i, &p, &q, err) : s->one->rows(s->one->ctx, i, &p, err)))
 				break;
@@ -121,9 +157,13 @@ enum bl_status bl_pass_head(struct bl_pass *p, const int64_t *tokens, int64_t n,
 }
 
 enum bl_status bl_pass_head_pair(struct bl_pass *base, struct bl_pass *other, const int64_t *tokens, int64_t n, int64_t max_rows, const struct bl_head_pair *sink,
-				 struct bl_err *err)
+				 struct bl_head_kept *kept, struct bl_err *err)
 {
+	if (kept && kept->logits && kept->rows != n)
+		return bl_fail(err, BL_FAILED, "logits of %lld tokens were kept, %lld are asked for", (long long)kept->rows, (long long)n);
 	if (base->f != other->f || base->tokens != other->tokens)
 		return bl_fail(err, BL_FAILED, "logits of different sequences cannot be compared");
-	return run(&(struct sides){ .a = base, .b = other, .two = sink }, tokens, n, max_rows, err);
+	if (run(&(struct sides){ .a = base, .b = other, .two = sink, .kept = kept }, tokens, n, max_rows, err) == BL_OK && kept && kept->logits)
+		kept->filled = true;
+	return err->status;
 }

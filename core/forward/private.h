@@ -135,6 +135,10 @@ enum bl_status fw_head(struct bl_forward *f, const struct bk_mat *logits, const 
 enum bl_status fw_final_norm(struct bl_forward *f, const struct bk_mat *y, const struct bk_mat *x, struct bl_err *err);
 /* Embedding rows of ids (host) into y (the run's memory), n of them. */
 enum bl_status fw_embed(struct bl_forward *f, const struct bk_mat *y, const int32_t *ids, struct bl_err *err);
+/* The same into host memory, from the table in the file. */
+enum bl_status fw_embed_host(struct bl_forward *f, char *host, const int32_t *ids, int64_t n, struct bl_err *err);
+bool fw_embed_borrow(struct bl_forward *f); /* true: the whole table is there, for fw_embed_return to give back */
+void fw_embed_return(struct bl_forward *f);
 enum bl_status fw_cancelled(const struct bl_forward *f, struct bl_err *err);
 
 #endif

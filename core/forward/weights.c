@@ -15,8 +15,18 @@ static const struct bl_unit *unit_of(const struct bl_forward *f, int block, int 
 
 static bool tensor_in_place(const struct bl_forward *f, const struct bl_tensor *t) { return f->e->ops->unified && fw_dtype_of(t->dtype) == f->dtype; }
 
+/* What a unit of a quantized checkpoint computes with; NULL: plain weights. */
+static const struct bl_unit_weights *own_of(const struct bl_forward *f, int unit) { return f->o.own ? f->o.own->of[unit] : NULL; }
+
+static const struct bl_unit_weights *replacement_of(const struct bl_forward *f, const struct bl_weight_set *set, int unit)
+{
+	return set && set->of[unit] ? set->of[unit] : own_of(f, unit);
+}
+
 static bool unit_in_place(const struct bl_forward *f, const struct bl_unit *u)
 {
+	if (own_of(f, (int)(u - f->m->units)))
+		return true; /* nothing of it is copied here */
 	for (int i = 0; i < u->n_members; i++)
 		if (!tensor_in_place(f, u->members[i].weight))
 			return false;
@@ -44,6 +54,8 @@ static enum bl_status check_units(const struct bl_forward *f, struct bl_err *err
 		for (int j = 0; j < f->m->units[i].n_members; j++) {
 			const struct bl_tensor *t = f->m->units[i].members[j].weight;
 
+			if (own_of(f, i))
+				continue;
 			if (!t)
 				return bl_fail(err, BL_UNSUPPORTED, "%s: is already quantized (%s) and cannot be run; open the model it was made from", f->m->title,
 					       f->c->quant_method);
@@ -204,22 +216,28 @@ static struct fw_copy *find_copy(struct bl_forward *f, uint64_t id)
 	return NULL;
 }
 
+static enum bl_status bring_replacement(struct bl_forward *f, const struct bl_unit *u, const struct bl_unit_weights *w, struct bl_err *err)
+{
+	struct fw_copy *c;
+
+	if (w->rows != u->rows || w->cols != u->cols)
+		return bl_fail(err, BL_INVALID, "%s: its replacement has another shape", u->name);
+	if (replacement_in_place(f, w))
+		return BL_OK;
+	c = find_copy(f, w->id);
+	if (!c)
+		return new_copy(f, w, err);
+	c->used_at = f->tick;
+	return BL_OK;
+}
+
 static enum bl_status bring_replacements(struct bl_forward *f, int block, const struct bl_weight_set *set, struct bl_err *err)
 {
 	f->tick++;
-	for (int k = 0; set && k < BL_UNIT_KIND_COUNT; k++) {
-		const struct bl_unit_weights *w = set->of[block * BL_UNIT_KIND_COUNT + k];
-		const struct bl_unit *u = unit_of(f, block, k);
-		struct fw_copy *c;
+	for (int k = 0; (set || f->o.own) && k < BL_UNIT_KIND_COUNT; k++) {
+		const struct bl_unit_weights *w = replacement_of(f, set, block * BL_UNIT_KIND_COUNT + k);
 
-		if (!w)
-			continue;
-		if (w->rows != u->rows || w->cols != u->cols)
-			return bl_fail(err, BL_INVALID, "%s: its replacement has another shape", u->name);
-		c = replacement_in_place(f, w) ? NULL : find_copy(f, w->id);
-		if (c)
-			c->used_at = f->tick;
-		else if (!replacement_in_place(f, w) && new_copy(f, w, err))
+		if (w && bring_replacement(f, unit_of(f, block, k), w, err))
 			return err->status;
 	}
 	return BL_OK;
@@ -237,10 +255,9 @@ enum bl_status fw_block_begin(struct bl_forward *f, int block, const struct bl_w
 	return fw_join(f, err);
 }
 
-enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
+static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
 	const struct bl_unit *u = &f->m->units[unit];
-	const struct bl_unit_weights *w = set ? set->of[unit] : NULL;
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
 	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
@@ -262,6 +279,31 @@ enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight
 	} else {
 		out->w[0] = fw_mat(place_of(f, u->block)->p + copies_before(f, u->block, (int)u->kind), u->rows, u->cols, f->dtype);
 	}
+	return BL_OK;
+}
+
+enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
+{
+	return operand(f, unit, replacement_of(f, set, unit), set, out, err);
+}
+
+enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err)
+{
+	const struct bl_unit *u = &f->m->units[unit];
+	struct fw_operand o;
+
+	if (!w) {
+		if (fw_block_begin(f, u->block, NULL, err))
+			return err->status;
+	} else {
+		f->tick++;
+		if (bring_replacement(f, u, w, err) || fw_join(f, err))
+			return err->status;
+	}
+	if (operand(f, unit, w ? w : replacement_of(f, NULL, unit), NULL, &o, err))
+		return err->status;
+	*out = (struct bl_operand){ .n = o.n, .scales = o.scales };
+	memcpy(out->w, o.w, (size_t)o.n * sizeof(*o.w));
 	return BL_OK;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public interface of bitlathe's plugins, version 2 (plugins made for version 1 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
+ * The public interface of bitlathe's plugins, version 3 (plugins made for versions 1 and 2 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
  * is built as a shared object, and exports one symbol:
  *
  *     const struct bl_plugin_v1 *bl_plugin_v1(void);
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BL_PLUGIN_API_VERSION 2
+#define BL_PLUGIN_API_VERSION 3
 
 /* ---- parameters: rows that make forms, flags, recipe keys and help ---- */
 enum bl_param_type { BL_PARAM_INT = 1, BL_PARAM_REAL, BL_PARAM_BOOL, BL_PARAM_CHOICE };
@@ -27,11 +27,23 @@ struct bl_param {
 	const char *choices;     /* CHOICE: "minmax|mse" */
 	const char *sentence;    /* one sentence for help and forms */
 };
+/* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
+ * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
+ * of the way to those that make up best for what quantized inputs have lost; `token_weight`, a choice "same|rms": whether tokens count the same, or by the size of
+ * what the linear makes of them where a norm follows (o, down): then by one over its mean square. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
 /* ---- the grid that codes live on ---- */
-enum bl_grid_number { BL_GRID_INT = 1, BL_GRID_E4M3 = 2 };
+enum bl_grid_number {
+	BL_GRID_INT = 1,
+	BL_GRID_E4M3 = 2,    /* with a group (version 3): one scale per square of group x group, `scales` says it for every row */
+	/* since version 3; codes are the stored patterns */
+	BL_GRID_E2M1 = 3,    /* 4-bit floats; group 32: scales are powers of two; group 16: E4M3 values over one number of the unit (bl_x_rows.global) */
+	BL_GRID_NF4 = 4,     /* the 16 values of bitsandbytes; scales are the largest |w| of a group, float32 */
+	BL_GRID_NF4_NESTED = 5, /* the same, and the scales are quantized again when they are written */
+	BL_GRID_SCB = 6,     /* 8-bit integers in units of the row's largest |w| / 127, which is what `scales` holds, float32 */
+};
 enum bl_grid_act {
 	BL_GRID_ACT_NONE = 0,
 	BL_GRID_ACT_INT8_TOKEN = 1,
@@ -39,6 +51,9 @@ enum bl_grid_act {
 	/* since version 2: one scale for all tokens, bl_x_rows.input_scale */
 	BL_GRID_ACT_INT8_TENSOR = 3,
 	BL_GRID_ACT_FP8_TENSOR = 4,
+	/* since version 3 */
+	BL_GRID_ACT_FP8_GROUP = 5, /* dynamic, one scale per token and group of columns */
+	BL_GRID_ACT_FP4_GROUP = 6, /* the same in 4-bit floats, in units of one number: bl_x_rows.input_scale */
 };
 struct bl_grid {
 	uint32_t number;   /* enum bl_grid_number */
@@ -73,6 +88,8 @@ struct bl_host {
 		      const struct bl_grid *g, enum bl_quotient quotient, double norm);
 	/* Appends text to an output that the host handed in. */
 	void (*text)(void *out, const char *text);
+	/* since version 3: double quantization of n values as bitsandbytes does it; q [n], block_max [(n + 255) / 256], map: [256] the entries q stands for */
+	void (*nest)(uint8_t *q, float *block_max, float *offset, const float **map, const float *values, int64_t n);
 };
 
 /* ---- the device (version 2): what a method that sees a whole unit works with ---- */
@@ -107,7 +124,7 @@ struct bl_device {
 	const char *(*permute_cols)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *from, const int32_t *order, int back);
 	const char *(*scale_search)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
 				    const struct bl_scale_search *how);
-	/* codes and e = w - w^, column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
+	/* codes and e = w - w^ (may take w's place), column by column with feedback through R (kernels/solve/solve.h has the mathematics) */
 	const char *(*round)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r, const float *scales,
 			     const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g);
 	/* coordinate descent on codes and e; h: both triangles */
@@ -118,6 +135,9 @@ struct bl_device {
 			     const int8_t *zeros, const struct bl_grid *g);
 	const char *(*loss)(const struct bl_device *d, double *per_row_on_device, const struct bl_dm *e, const struct bl_dm *h);
 	int (*cancelled)(const struct bl_device *d);
+	/* scale_search by sum weight * |w - Q(w)|^norm (since 0.2: look at `size`) */
+	const char *(*scale_search_norm)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+					 const struct bl_scale_search *how, double norm);
 };
 
 struct bl_method_unit { /* one call: all rows of what shares an input */
@@ -136,6 +156,40 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	/* A sentence for the report: what was not done as asked ("damping raised to 0.04"). Copied. */
 	void (*report)(void *ctx, const char *sentence);
 	void *ctx;
+};
+
+/* ---- methods that train (version 3): the host runs the loop, the method says how. A weight is scale * (rne(w / (scale * f) + v) - zero): codes follow from
+ * offsets v [rows, cols] and factors f [rows, spr] that are trained; gradients pass straight through roundings (of inputs too, where the server rounds them).
+ * All units of a plan with such a method are trained in one go and must have the same method and parameters. ---- */
+enum bl_tuning_scope {
+	BL_TUNING_BLOCK = 1, /* block by block: mean square difference from the full-precision block's output on the full-precision input */
+	BL_TUNING_MODEL = 2, /* end to end: KL divergence from the base model's next-token distribution */
+};
+enum bl_tuning_start {
+	BL_TUNING_RANGE = 1, /* rounding to nearest, scale = the largest weight / 2^(bits-1), of the other sign than that weight (symmetric grids of integers only) */
+	BL_TUNING_SCALES = 2, /* rounding to nearest with the scales that start_method finds */
+	BL_TUNING_CODES = 3, /* what start_method finds: v is set so that its codes come out, as near to the weights as that allows */
+};
+enum bl_tuning_step { BL_TUNING_SIGN = 1, BL_TUNING_ADAM = 2 };
+struct bl_tuning {
+	uint32_t size;             /* sizeof(struct bl_tuning) of the host: later versions append */
+	uint32_t scope, start, step;
+	char start_method[32];     /* one that solves whole units */
+	char start_params[200];
+	double offset_rate, factor_rate; /* learning rates of v and f at first; they fall to 0 in a straight line */
+	double offset_growth;      /* of v's rate: times 2^(offset_growth * (bits - 4)) above 4 bits, where the grid's steps are short */
+	double factor_least, factor_most; /* f stays within */
+	double beta1, beta2;       /* ADAM */
+	int64_t windows;           /* of the calibration, at most so many; 0: all */
+	int64_t batch;             /* windows in a step */
+	int64_t iterations;        /* BLOCK: steps for each block */
+	double epochs;             /* MODEL: how often the windows are passed through */
+	double held_out;           /* MODEL: part of the windows that is never trained on and decides which state is kept; 0: the last state is */
+	int64_t looks;             /* MODEL: how often it is looked at, beside the start, in each try */
+	int64_t tries;             /* MODEL: so many runs from the start, with rates times 1, try_factor, 1 / try_factor, try_factor^2 ...; needs held-out windows */
+	double try_factor;
+	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
+	uint64_t seed;             /* of the order of windows */
 };
 
 /* ---- methods ---- */
@@ -161,34 +215,50 @@ struct bl_method {
 	size_t (*scratch_bytes)(const struct bl_grid *g, int64_t n_rows, int64_t cols);
 	/* Rows are independent: any split of a linear into row ranges must give the same bytes. */
 	const char *(*solve_rows)(const struct bl_method_rows *call);
-	/* version 2; a method has either solve_rows (then the rest may be NULL) or solve_unit, which needs a calibration with Hessians. */
+	/* version 2; a method has one of solve_rows, solve_unit (which needs a calibration with Hessians) and tuning. */
 	const char *(*solve_unit)(const struct bl_method_unit *call);
+	/* version 3; the same for all units. Fields not set are 0. */
+	const char *(*tuning)(struct bl_tuning *out, bl_param_values params);
 };
 
 /* ---- exporters ---- */
+enum bl_x_flag { /* since version 3 */
+	BL_X_ORDERED = 1,            /* columns belong to groups by an index: bl_x_rows.group_of */
+	BL_X_SCALE_F16 = 2,          /* scales are exact in float16 and not in bfloat16: a checkpoint that is converted */
+	BL_X_SCALE_F32 = 4,          /* … only in float32 */
+	BL_X_SCALE_NOT_F16 = 16,     /* … some are not exact in float16 */
+	BL_X_EXACT = 8,              /* converted: whatever is not exactly representable has to be refused */
+};
+#define BL_X_WHOLE (-1)              /* rows_per_step, since version 3: packed in one call from all rows (row0 0, n rows) */
 struct bl_x_module {
 	const char *name;            /* "model.layers.0.mlp.down_proj" */
 	const char *unit;            /* "model.layers.0.mlp.down_proj" or the fused name */
 	int64_t rows, cols;
 	int quantized;               /* 0: stays in full precision (grid unused) */
+	uint32_t flags;              /* since version 3: enum bl_x_flag */
 	struct bl_grid grid;
 	const char *method;          /* "rtn" */
 	const char *observer;        /* "minmax", "mse": informative text for the config; may be NULL */
 };
 struct bl_x_tensor {
-	char suffix[32];             /* "weight_scale": stored as NAME.suffix */
+	char suffix[48];             /* "weight_scale": stored as NAME.suffix (32 bytes before version 3: struct bl_x_tensor_v2) */
 	char dtype[12];              /* safetensors spelling: "I8", "BF16" */
 	int rank;
 	int64_t shape[4];
-	int64_t rows_per_step;       /* rows of the linear that make one step of the tensor; 0: independent of rows, packed in one call */
+	int64_t rows_per_step;       /* rows of the linear that make one step of the tensor; 0: independent of rows, packed in one call; or BL_X_WHOLE */
 	int64_t bytes_per_step;      /* bytes of the tensor per step (rows_per_step > 0) */
 };
+struct bl_x_tensor_v2 { char suffix[32]; char dtype[12]; int rank; int64_t shape[4]; int64_t rows_per_step, bytes_per_step; };
 struct bl_x_rows {               /* solved rows row0 .. row0+n; row0 is a multiple of 64, n too except at the end */
 	int64_t row0, n;
 	const int8_t *codes;
 	const float *scales;         /* one per row and group; with group -1 one per row, all equal */
 	const int8_t *zeros;
 	float input_scale;           /* since version 2: of a static activation, > 0 (shared by the parts of a unit); else 0 */
+	/* since version 3 */
+	float global;                /* E2M1 in groups of 16: what `scales` were divided by; else 0 */
+	const int32_t *group_of;     /* [cols] with BL_X_ORDERED, else NULL */
+	const struct bl_host *host;
 };
 struct bl_x_plan {
 	const struct bl_x_module *modules; /* every linear of the model in file order, quantized or not */
@@ -204,7 +274,7 @@ struct bl_exporter {
 	const char *(*refuses)(const struct bl_x_module *m);
 	/* Tensors of a quantized module; returns how many (<= cap). */
 	int (*tensors)(const struct bl_x_module *m, struct bl_x_tensor *out, int cap);
-	/* The bytes of tensor number t for these rows: ceil(n / rows_per_step) * bytes_per_step bytes (whole tensor when rows_per_step is 0). */
+	/* The bytes of tensor number t for these rows: ceil(n / rows_per_step) * bytes_per_step bytes (whole tensor when rows_per_step is 0 or BL_X_WHOLE). */
 	const char *(*pack)(const struct bl_x_module *m, int t, const struct bl_x_rows *rows, void *dst);
 	/* Writes the JSON object for config.json's key "quantization_config" (nothing when no module is quantized). */
 	const char *(*config)(const struct bl_x_plan *plan, const struct bl_host *host, void *out);

@@ -29,15 +29,15 @@ static bool good_name(const char *s)
 
 static enum bl_status check_method(const struct bl_registry *r, const struct bl_method *m, uint32_t version, struct bl_err *err)
 {
-	const bool whole = version >= 2 && m->solve_unit;
+	const bool whole = version >= 2 && m->solve_unit, trains = version >= 3 && m->tuning;
 	double *values;
 
 	if (!good_name(m->name))
 		return bl_fail(err, BL_INVALID, "a method without a usable name");
-	if (!m->sentence || !m->refuses || (!whole && (!m->scratch_bytes || !m->solve_rows)))
+	if (!m->sentence || !m->refuses || (!whole && !trains && (!m->scratch_bytes || !m->solve_rows)))
 		return bl_fail(err, BL_INVALID, "method %s lacks its sentence or one of its functions", m->name);
-	if (whole && m->solve_rows)
-		return bl_fail(err, BL_INVALID, "method %s solves rows and whole units: one of the two is possible", m->name);
+	if (whole + trains + (m->solve_rows != NULL) > 1)
+		return bl_fail(err, BL_INVALID, "method %s solves rows, or whole units, or trains: one of them is possible", m->name);
 	if (m->n_params < 0 || m->n_params > PARAMS_MAX || (m->n_params && !m->params))
 		return bl_fail(err, BL_INVALID, "method %s: %d parameters, at most %d are possible", m->name, m->n_params, PARAMS_MAX);
 	for (int i = 0; i < m->n_params; i++) {
@@ -303,7 +303,14 @@ bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m)
 {
 	const struct bl_plugin_v1 *p = plugin_of(r, m, NULL);
 
-	return p && p->api_version >= 2 && m->solve_unit;
+	return (p && p->api_version >= 2 && m->solve_unit) || bl_method_trains(r, m);
+}
+
+bool bl_method_trains(const struct bl_registry *r, const struct bl_method *m)
+{
+	const struct bl_plugin_v1 *p = plugin_of(r, m, NULL);
+
+	return p && p->api_version >= 3 && m->tuning;
 }
 
 uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
@@ -319,11 +326,15 @@ struct bl_grid bl_grid_of(const struct bl_scheme *s)
 					[BL_ACT_INT8_TOKEN] = BL_GRID_ACT_INT8_TOKEN,
 					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN,
 					[BL_ACT_INT8_TENSOR] = BL_GRID_ACT_INT8_TENSOR,
-					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR };
+					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR,
+					[BL_ACT_FP8_GROUP] = BL_GRID_ACT_FP8_GROUP,
+					[BL_ACT_FP4_GROUP] = BL_GRID_ACT_FP4_GROUP };
+	static const uint32_t number[] = { [BL_NUM_INT] = BL_GRID_INT, [BL_NUM_FLOAT] = BL_GRID_E4M3, [BL_NUM_E2M1] = BL_GRID_E2M1, [BL_NUM_NF4] = BL_GRID_NF4,
+					   [BL_NUM_SCB] = BL_GRID_SCB };
 
-	return (struct bl_grid){ .number = s->number == BL_NUM_FLOAT ? BL_GRID_E4M3 : BL_GRID_INT,
+	return (struct bl_grid){ .number = s->nested ? BL_GRID_NF4_NESTED : number[s->number],
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],
-				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : s->strategy == BL_STRATEGY_TENSOR ? -1 : 0 };
+				 .group = s->strategy == BL_STRATEGY_TENSOR ? -1 : s->group };
 }

@@ -19,8 +19,9 @@ void bl_registry_open(struct bl_registry *r, const char *program_dir);
 void bl_registry_close(struct bl_registry *r);
 const struct bl_method *bl_registry_method(const struct bl_registry *r, const char *name);     /* NULL: none */
 const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, const char *name);
-/* Solves whole units (needs a calibration), not rows. */
+/* Solves whole units (needs a calibration), not rows: one by one, or all of a plan at once by training. */
 bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m);
+bool bl_method_trains(const struct bl_registry *r, const struct bl_method *m);
 const char *bl_registry_method_version(const struct bl_registry *r, const char *name); /* of its plugin; "" when there is none */
 uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x); /* of the interface its plugin was made for; 0: unknown */
 int bl_registry_n_methods(const struct bl_registry *r);

@@ -7,8 +7,10 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/search.h"
 
-#define DEBOUNCE_NS 150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_NS      150000000ull /* after an edit, before the whole plan is measured */
+#define DEBOUNCE_CUDA_NS 40000000ull  /* where that takes a moment only: longer than between two repeats of a held key */
 
 /* ---- shared values ---- */
 
@@ -104,11 +106,14 @@ void bl_live_publish(struct bl_session *s)
 		return;
 	struct bl_live_plan *p = bl_live_plan_new(bl_plan_n_units(s->plan), of_plan, s->plan, bl_plan_zero_nonfinite(s->plan));
 	p->revision = bl_plan_revision(s->plan);
+	for (int i = 0; i < p->n; i++) /* trained: what it computes depends on all of the plan */
+		if (bl_live_trained(l, &p->choice[i]))
+			p->hash[i] ^= bl_hash64(p->digest, 64) & ~(uint64_t)1;
 	pthread_mutex_lock(&l->lock);
 	l->plan = p;
 	if (!old || strcmp(old->digest, p->digest) != 0) {
 		l->effect_wanted = false; /* asked for again when the screen shows it */
-		l->effect_due_ns = bl_now_ns() + DEBOUNCE_NS;
+		l->effect_due_ns = bl_now_ns() + (l->view.cuda ? DEBOUNCE_CUDA_NS : DEBOUNCE_NS);
 	}
 	pthread_mutex_unlock(&l->lock);
 	bl_live_plan_unref(old);
@@ -176,7 +181,9 @@ static struct bl_live_request *find(struct bl_session *s, enum bl_live_kind kind
 {
 	struct bl_live *l = s->priv->live;
 	bool zero = bl_plan_zero_nonfinite(s->plan);
-	uint64_t hash = bl_live_choice_hash(c, zero), bucket = (hash + (uint64_t)unit * 2 + (uint64_t)kind) % BL_LIVE_BUCKETS;
+	char chain[65];
+	bool chained = bl_live_chain_of(l, unit, c, chain);
+	uint64_t hash = bl_live_choice_hash(c, zero) ^ (chained ? bl_hash64(chain, 64) & ~(uint64_t)1 : 0), bucket = (hash + (uint64_t)unit * 2 + (uint64_t)kind) % BL_LIVE_BUCKETS;
 	struct bl_live_request *r = l->buckets[bucket];
 
 	while (r && !(r->kind == kind && r->unit == unit && r->hash == hash && r->calib == l->calib_shown && bl_scheme_equal(&r->choice.scheme, &c->scheme) &&
@@ -195,6 +202,8 @@ static struct bl_live_request *find(struct bl_session *s, enum bl_live_kind kind
 	r->hash = hash;
 	r->calib = bl_live_calib_ref(l->calib_shown);
 	(kind == BL_LIVE_ERROR ? bl_results_error_key : bl_results_unit_kl_key)(r->key, &s->model->units[unit], c, zero);
+	if (chained)
+		bl_results_chain_key(r->key, chain);
 	r->next_hash = l->buckets[bucket];
 	l->buckets[bucket] = r;
 	double v[3];
@@ -418,10 +427,15 @@ void bl_live_close(struct bl_session *s)
 		bl_live_input_free(atomic_load(&l->inputs[i]));
 	bl_live_data_unref(l->data);
 	bl_live_evals_free(l);
+	bl_live_tryouts_free(l);
+	bl_live_pictures_free(l);
+	bl_search_result_free(l->search_next);
+	bl_search_result_free(l->search);
 	bl_free(l->inputs);
 	bl_free(l->old_inputs);
 	bl_free(l->queue);
 	bl_free(l->device);
+	bl_free(l->trusted);
 	bl_free(l->program_dir);
 	bl_free(l->cache_dir);
 	pthread_cond_destroy(&l->watch_change);

@@ -140,6 +140,8 @@ static enum bl_status adopt(struct bl_live *l, const char *key, bool keep_other,
 	return BL_OK;
 }
 
+enum bl_status bl_live_take_up(struct bl_live *l, const char *key, struct bl_err *err) { return adopt(l, key, false, err); }
+
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err)
 {
 	const struct bl_calib *have = bl_session_calib(s);
@@ -229,16 +231,39 @@ static enum bl_status get_data(struct calib_job *c, struct bl_err *err)
 	return bl_live_data_load(&c->data, c->s->model, &c->rq, bl_job_cancel_flag(c->job), err);
 }
 
+/* The forward within the bounds of the request. */
+static struct bl_forward *bounded_forward(struct calib_job *c, struct bl_err *err)
+{
+	struct bl_live *l = c->s->priv->live;
+	struct bl_calib_options o = {.hessians = c->rq.hessians};
+	struct bl_calib_bounds b;
+
+	if (!bl_live_forward(l, c->rq.memory_limit, err) ||
+	    bl_calib_bound(&b, c->s->model, &o, l->engine.cuda, c->rq.memory_limit, c->rq.ram_limit, err))
+		return NULL;
+	if (l->host_bytes != b.host_bytes)
+		bl_live_drop_forward(l);
+	l->host_bytes = b.host_bytes;
+	return bl_live_forward(l, b.device_bytes, err);
+}
+
 static enum bl_status calibrate_once(struct calib_job *c, struct bl_calib **out, struct bl_err *err)
 {
 	struct bl_live *l = c->s->priv->live;
 	struct bl_calib_data d = {c->data->ids, c->data->windows, c->data->len, c->data->digest};
-	struct bl_forward *f = bl_live_forward(l, c->rq.memory_limit, err);
+	struct bl_forward *f = bounded_forward(c, err);
 
 	if (!f)
 		return err->status;
 	struct bl_calib_options o = {.hessians = c->rq.hessians, .keep_windows = c->rq.block_inputs ? c->rq.keep_windows : 0,
 				     .device = l->engine.cuda ? "cuda" : "cpu", .cancel = bl_job_cancel_flag(c->job)};
+	if (!l->weight_bytes && bl_calib_crowded(f, &d, &o)) { /* what weights take is better used otherwise */
+		bl_live_drop_forward(l);
+		l->weight_bytes = 1;
+		f = bounded_forward(c, err);
+		if (!f)
+			return err->status;
+	}
 	return bl_calib_run(out, f, &d, l->cache_dir, &o, report, unit_done, c, err);
 }
 

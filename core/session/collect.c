@@ -22,6 +22,7 @@ struct collecting {
 	struct bl_pool *pool;
 	struct bl_backend backend;
 	struct bl_engine engine;
+	uint64_t host_bytes;
 	bl_calib_report *report;
 	void *ctx;
 };
@@ -74,10 +75,21 @@ static enum bl_status read_data(struct collecting *c, struct bl_err *err)
 
 static enum bl_status open_device(struct collecting *c, struct bl_err *err)
 {
-	c->pool = bl_pool_new(c->rq->threads);
-	bl_backend_open(&c->backend, c->rq->program_dir);
-	if (bl_engine_open(&c->engine, &c->backend, c->rq->device, c->pool, c->rq->memory_limit, err))
+	const struct bl_collect_request *rq = c->rq;
+	struct bl_calib_options o = { .hessians = rq->hessians };
+	struct bl_calib_bounds b;
+
+	c->pool = bl_pool_new(rq->threads);
+	bl_backend_open(&c->backend, rq->program_dir);
+	if (bl_engine_open(&c->engine, &c->backend, rq->device, c->pool, rq->memory_limit, err) ||
+	    bl_calib_bound(&b, c->m, &o, c->engine.cuda, rq->memory_limit, rq->ram_limit, err))
 		return err->status;
+	c->host_bytes = b.host_bytes;
+	if (b.device_bytes != rq->memory_limit) { /* one memory */
+		bl_engine_close(&c->engine);
+		if (bl_engine_open(&c->engine, &c->backend, rq->device, c->pool, b.device_bytes, err))
+			return err->status;
+	}
 	snprintf(c->r->device, sizeof c->r->device, "%s", c->engine.name);
 	return BL_OK;
 }
@@ -101,7 +113,7 @@ static void look_ahead(struct collecting *c, const struct bl_calib_options *o)
 
 static enum bl_status run(struct collecting *c, const struct bl_calib_options *o, struct bl_err *err)
 {
-	struct bl_forward_options fo = { .cancel = c->rq->cancel };
+	struct bl_forward_options fo = { .cancel = c->rq->cancel, .host_bytes = c->host_bytes, .spill_dir = c->rq->cache_dir };
 	struct bl_forward *f = NULL;
 
 	if (!c->r->complete && !c->r->stored && c->r->disk_need > c->r->disk_free)
@@ -109,6 +121,12 @@ static enum bl_status run(struct collecting *c, const struct bl_calib_options *o
 			       c->rq->cache_dir, (double)c->r->disk_need / 1e9, (double)c->r->disk_free / 1e9);
 	if (bl_forward_new(&f, c->m, &c->engine, &fo, err))
 		return err->status;
+	if (bl_calib_crowded(f, &c->data, o)) {
+		bl_forward_free(f);
+		fo.weight_bytes = 1;
+		if (bl_forward_new(&f, c->m, &c->engine, &fo, err))
+			return err->status;
+	}
 	bl_calib_run(&c->r->calib, f, &c->data, c->rq->cache_dir, o, c->report, NULL, c->ctx, err);
 	bl_forward_free(f);
 	return err->status;

@@ -11,6 +11,7 @@ struct bl_collect_request {
 	bool hessians;
 	int64_t keep_windows;
 	uint64_t memory_limit;        /* of the device; 0: none */
+	uint64_t ram_limit;           /* host memory beside mapped files; 0: none. What hidden states take beyond it goes to a file in cache_dir */
 	int threads;
 	const char *device;           /* "auto", "cpu", "cuda:N" */
 	const char *program_dir, *cache_dir;

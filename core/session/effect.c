@@ -18,6 +18,7 @@ struct bl_live_states {
 	int blocks, stride;             /* states at multiples of it, and the base's output */
 	struct state *base, *plan; int n; /* [n] each: block i * stride; base[n - 1]: the output */
 	struct bl_pass *work;
+	struct bl_head_kept logits;     /* of the base */
 };
 
 void bl_live_states_free(struct bl_live *l)
@@ -31,6 +32,7 @@ void bl_live_states_free(struct bl_live *l)
 		bl_pass_free(s->plan[i].pass);
 	}
 	bl_pass_free(s->work);
+	bl_head_drop(&s->logits, l->forward);
 	bl_free(s->base);
 	bl_free(s->plan);
 	bl_free(s->start);
@@ -63,7 +65,7 @@ static enum bl_status states(struct bl_live_turn *t, struct bl_live_states **out
 		s->start = bl_xalloc((size_t)windows + 1, sizeof *s->start);
 		for (int64_t i = 0; i <= windows; i++)
 			s->start[i] = i * len;
-		s->seq = (struct bl_sequences){bl_calib_kept_ids(t->calib->c), s->start, windows};
+		s->seq = (struct bl_sequences){bl_calib_ids(t->calib->c), s->start, windows};
 		s->blocks = (int)l->s->model->config.layers;
 		s->stride = choose_stride(l, s->blocks, windows * len);
 		s->n = (s->blocks + s->stride - 1) / s->stride + 1;
@@ -158,8 +160,10 @@ struct watch { struct bl_live_turn *t; const struct bl_live_plan *plan; };
 static bool has_to_stop(const struct watch *w)
 {
 	struct bl_live *l = w->t->l;
-	bool stop = bl_job_checkpoint(w->t->job) || bl_job_wanted(w->t->job);
+	bool stop = bl_job_checkpoint(w->t->job) || (!w->t->own && bl_job_wanted(w->t->job));
 
+	if (w->t->own)
+		return stop;
 	pthread_mutex_lock(&l->lock);
 	for (size_t i = 0; i < l->n_queue && !stop; i++)
 		stop = l->queue[i]->kind == BL_LIVE_ERROR;
@@ -215,8 +219,8 @@ static enum bl_status run_blocks(struct bl_live_turn *t, struct bl_live_states *
 		}
 		if (into && b % st->stride == 0 && b > from && store(l, &into[b / st->stride], prefix_of(l, a, b), st->work, err))
 			break;
-		if (solve_block(l, a, b, &set, err) == BL_OK)
-			bl_pass_block(st->work, b, &set, &tap, err);
+		if (solve_block(l, a, b, &set, err) == BL_OK && bl_pass_block(st->work, b, &set, &tap, err) == BL_OK)
+			bl_engine_check(&l->engine, l->engine.ops->wait(l->engine.run), "the effect of a plan", err); /* what is queued cannot make room for an edit */
 		release_set(&set);
 	}
 	bl_free(set.of);
@@ -258,7 +262,7 @@ static const struct state *start_of(struct bl_live *l, const struct bl_live_stat
 static enum bl_status compare(struct bl_live_turn *t, struct bl_live_states *st, const struct watch *w, double *kl, double *top1, struct bl_err *err)
 {
 	int64_t windows = st->seq.n, len = bl_calib_window(t->calib->c), n = windows * (len - 1), k = 0;
-	struct bl_eval_passes passes = {st->base[st->n - 1].pass, st->work};
+	struct bl_eval_passes passes = {st->base[st->n - 1].pass, st->work, &st->logits};
 	struct bl_eval_rows rows = {NULL, NULL, NULL, NULL};
 	struct bl_weight_set some = {.of = NULL};
 	int64_t *tokens = NULL;
@@ -266,6 +270,8 @@ static enum bl_status compare(struct bl_live_turn *t, struct bl_live_states *st,
 	struct bl_eval_run run;
 	struct bl_eval_kl out;
 
+	if (!st->logits.rows)
+		bl_head_keep(&st->logits, t->l->forward, n);
 	if (bl_try_alloc(&tokens, (size_t)n + 1, sizeof *tokens, "tokens of a comparison", err) == BL_OK &&
 	    bl_try_alloc(&targets, (size_t)n + 1, sizeof *targets, "tokens of a comparison", err) == BL_OK &&
 	    bl_try_alloc(&rows.kl, (size_t)n + 1, sizeof *rows.kl, "tokens of a comparison", err) == BL_OK &&

@@ -16,7 +16,7 @@
 static uint64_t key_of(int unit, const struct bl_choice *c, bool zero)
 {
 	char text[512];
-	int n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %s %s", unit, c->scheme.number, c->scheme.bits, c->scheme.symmetric, c->scheme.strategy,
+	int n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %s %s", unit, c->scheme.number + 16 * (c->scheme.nested + 2 * c->scheme.order), c->scheme.bits, c->scheme.symmetric, c->scheme.strategy,
 			 c->scheme.act, c->scheme.group, zero, c->method, c->params);
 
 	return bl_hash64(text, (size_t)(n < (int)sizeof text ? n : (int)sizeof text - 1)) ^ bl_hash64(bl_choice_stages(c), strlen(bl_choice_stages(c)));

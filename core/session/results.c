@@ -297,6 +297,15 @@ void bl_results_error_key(char key[65], const struct bl_unit *u, const struct bl
 	key_of(key, "error", u, c, zero);
 }
 
+void bl_results_chain_key(char key[65], const char *chain)
+{
+	char both[129];
+
+	memcpy(both, key, 64);
+	memcpy(both + 64, chain, 65);
+	bl_sha256_of(both, 128, key);
+}
+
 void bl_results_unit_kl_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero)
 {
 	key_of(key, "unit kl", u, c, zero);

@@ -117,7 +117,8 @@ static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *fol
 	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
 						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC};
 	struct making k = {.unit = folded};
-	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy != BL_STRATEGY_GROUP, fixed = bl_act_is_static(c->scheme.act);
+	/* groups of inputs are not rounded in the forward pass: those units compute with decoded weights alone */
+	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.act <= BL_ACT_FP8_TENSOR && c->scheme.symmetric && !c->scheme.group, fixed = codes && bl_act_is_static(c->scheme.act);
 	float absmax = fixed ? bl_live_absmax(s->priv->live, unit, c) : 0;
 	char name[BL_SCHEME_NAME_MAX];
 

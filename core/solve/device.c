@@ -109,15 +109,21 @@ static const char *dev_permute_cols(const struct bl_device *dev, const struct bl
 	return d->error ? d->why : told(d, d->ops->permute_cols(&d->solve, &a, &b, order, back));
 }
 
-static const char *dev_scale_search(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
-				    const struct bl_scale_search *how)
+static const char *dev_scale_search_norm(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight,
+					 const struct bl_grid *g, const struct bl_scale_search *how, double norm)
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat a = mat(w);
 	const struct bk_grid k = bl_grid_of_plugin(g);
-	const struct bk_search s = { how->least, how->steps, how->full_range };
+	const struct bk_search s = { how->least, how->steps, norm, how->full_range };
 
 	return d->error ? d->why : told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
+}
+
+static const char *dev_scale_search(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
+				    const struct bl_scale_search *how)
+{
+	return dev_scale_search_norm(dev, scales, zeros, w, weight, g, how, 2);
 }
 
 static const char *dev_round(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
@@ -175,7 +181,7 @@ void bl_solve_device_init(struct bl_solve_device *d, struct bl_engine *e, const 
 	d->device = (struct bl_device){
 		.size = sizeof(struct bl_device), .host = d, .alloc = dev_alloc, .release = dev_release, .put = dev_put, .get = dev_get, .copy = dev_copy,
 		.gemm = dev_gemm, .permute_sym = dev_permute_sym, .factor = dev_factor, .permute_cols = dev_permute_cols, .scale_search = dev_scale_search,
-		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled,
+		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled, .scale_search_norm = dev_scale_search_norm,
 	};
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One unit through a method: what it needs goes up, codes come back. */
+ * One unit through a method: what it needs goes up as it lies in the files, is converted and looked at there; codes come back. */
 #include "core/solve/solve.h"
 
 #include <math.h>
@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/plugin/host.h"
 #include "core/solve/device.h"
 
 void bl_solved_free(struct bl_solved *s)
@@ -16,7 +17,7 @@ void bl_solved_free(struct bl_solved *s)
 		return;
 	if (s->map.path) {
 		bl_map_close(&s->map);
-	} else {
+	} else if (!s->borrowed) {
 		bl_free(s->codes);
 		bl_free(s->scales);
 		bl_free(s->zeros);
@@ -25,31 +26,40 @@ void bl_solved_free(struct bl_solved *s)
 	bl_free(s);
 }
 
-struct work {
-	const struct bl_solve_request *rq;
+struct bl_solve_job {
+	struct bl_solve_request rq;
 	const struct bl_unit *u;
 	struct bl_engine *e;
 	const struct bl_method *method;
 	double *params;
-	float *diagonal, *rows; /* rows: the weights, on the host */
+	float *diagonal;
 	struct bl_str report;
 	struct bl_solve_device dev;
-	void *w, *h, *codes, *scales, *zeros, *work;
+	void *raw, *w, *h, *codes, *scales, *zeros, *found, *d_diagonal, *loss;
 	struct bl_grid grid;
 	int64_t spr;
+	double base;     /* tr(W H W^T) */
+	uint64_t spent;  /* ns of earlier steps */
 };
 
 static void note(void *ctx, const char *sentence)
 {
-	struct work *k = ctx;
+	struct bl_solve_job *k = ctx;
 
 	if (k->report.len < 4000)
 		bl_str_addf(&k->report, "%s%.300s", k->report.len ? "\n" : "", sentence);
 }
 
-static enum bl_status check(struct work *k, struct bl_err *err)
+static struct bk_mat weights(const struct bl_solve_job *k) { return (struct bk_mat){ k->w, k->u->rows, k->u->cols, k->u->cols, BK_F32 }; }
+static struct bk_mat hessian(const struct bl_solve_job *k) { return (struct bk_mat){ k->h, k->u->cols, k->u->cols, k->u->cols, BK_F32 }; }
+static int dtype_of(const struct bl_tensor *t) { return t->dtype == BL_BF16 ? BK_BF16 : t->dtype == BL_F16 ? BK_F16 : BK_F32; }
+static size_t size_of(const struct bl_tensor *t) { return t->dtype == BL_F32 ? 4 : 2; }
+
+/* ---- before anything moves ---- */
+
+static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 {
-	const struct bl_solve_request *rq = k->rq;
+	const struct bl_solve_request *rq = &k->rq;
 	const int64_t n = k->u->cols;
 	char name[BL_SCHEME_NAME_MAX];
 	const char *why;
@@ -57,7 +67,7 @@ static enum bl_status check(struct work *k, struct bl_err *err)
 	if (rq->scheme.number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, &rq->scheme));
 	k->method = bl_registry_method(rq->registry, rq->method);
-	if (!k->method || !bl_method_whole(rq->registry, k->method))
+	if (!k->method || !bl_method_whole(rq->registry, k->method) || bl_method_trains(rq->registry, k->method))
 		return bl_fail(err, BL_NOT_FOUND, "method \"%s\" does not solve whole units, or is not among the plugins", rq->method);
 	k->grid = bl_grid_of(&rq->scheme);
 	if (k->grid.group && n % k->grid.group)
@@ -68,150 +78,360 @@ static enum bl_status check(struct work *k, struct bl_err *err)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", k->u->name, rq->method, why);
 	if (bl_params_parse(&k->params, k->method->params, k->method->n_params, rq->params, k->method->name, err))
 		return err->status;
-	k->diagonal = bl_xalloc((size_t)n, sizeof *k->diagonal);
-	for (int64_t i = 0; i < n; i++) {
-		k->diagonal[i] = rq->h[i * n + i];
-		if (!isfinite(k->diagonal[i]) || k->diagonal[i] < 0)
-			return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
-				       (long long)i);
-	}
 	for (int m = 0; m < k->u->n_members; m++)
 		if (!k->u->members[m].weight)
 			return bl_fail(err, BL_INVALID, "%s: there is no full-precision weight to quantize", k->u->members[m].name);
 	return BL_OK;
 }
 
-/* The members' weights as float32, one after the other, on the device. */
-static enum bl_status put_weights(struct work *k, struct bl_err *err)
+/* ---- up ---- */
+
+static enum bl_status upload(struct bl_solve_job *k, struct bl_err *err)
 {
-	const int64_t cols = k->u->cols;
-	int64_t at = 0;
+	const size_t n = (size_t)k->u->rows, cols = (size_t)k->u->cols;
+	size_t bytes = 0;
 
-	if (bl_try_alloc(&k->rows, (size_t)(k->u->rows * cols), sizeof *k->rows, "the unit's weights", err))
+	for (int m = 0; m < k->u->n_members; m++)
+		bytes += ((size_t)(k->u->members[m].rows * k->u->cols) * size_of(k->u->members[m].weight) + 255) / 256 * 256;
+	if (bl_engine_alloc(k->e, &k->raw, bytes, "weights", err) || bl_engine_alloc(k->e, &k->w, n * cols * 4, "weights", err))
 		return err->status;
-	for (int m = 0; m < k->u->n_members; at += k->u->members[m++].rows) {
+	bytes = 0;
+	for (int m = 0; m < k->u->n_members; m++) {
 		const struct bl_tensor *t = k->u->members[m].weight;
-		const int64_t n = k->u->members[m].rows * cols;
-		float *x = k->rows + at * cols;
+		const size_t part = (size_t)(k->u->members[m].rows * k->u->cols) * size_of(t);
 
-		if (!bl_cpu_ops()->load_rows(x, t->data, t->dtype == BL_BF16 ? BK_BF16 : t->dtype == BL_F16 ? BK_F16 : BK_F32, n))
-			continue;
-		for (int64_t i = 0; i < n; i++) {
-			if (isfinite(x[i]))
-				continue;
-			if (!k->rq->zero_nonfinite)
-				return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", t->name, isnan(x[i]) ? "NaN" : x[i] > 0 ? "Inf" : "-Inf",
-					       (long long)(i / cols), (long long)(i % cols));
-			x[i] = 0;
-		}
+		if (bl_engine_check(k->e, k->e->ops->upload(k->e->run, (char *)k->raw + bytes, t->data, part), "sending weights", err))
+			return err->status;
+		bytes += (part + 255) / 256 * 256;
 	}
-	return bl_engine_check(k->e, k->e->ops->put(k->e->run, k->w, k->rows, (size_t)(k->u->rows * cols) * sizeof *k->rows), "sending weights", err);
+	if (k->rq.h_device) {
+		k->h = k->rq.h_device;
+		return BL_OK;
+	}
+	if (bl_engine_alloc(k->e, &k->h, cols * cols * 4, "the Hessian", err))
+		return err->status;
+	return bl_engine_check(k->e, k->e->ops->upload(k->e->run, k->h, k->rq.h, cols * cols * 4), "sending the Hessian", err);
 }
 
-static enum bl_status allocate(struct work *k, struct bl_err *err)
+enum bl_status bl_solve_begin(struct bl_solve_job **out, struct bl_engine *e, const struct bl_solve_request *rq, struct bl_err *err)
+{
+	struct bl_solve_job *k = bl_xalloc(1, sizeof *k);
+	const uint64_t start = bl_now_ns();
+
+	k->rq = *rq;
+	k->u = &rq->model->units[rq->unit];
+	k->e = e;
+	bl_solve_device_init(&k->dev, e, rq->cancel);
+	if (check(k, err) || upload(k, err)) {
+		bl_solve_drop(k);
+		return err->status;
+	}
+	k->spent = bl_now_ns() - start;
+	*out = k;
+	return BL_OK;
+}
+
+void bl_solve_drop(struct bl_solve_job *k)
+{
+	if (!k)
+		return;
+	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss };
+
+	(void)k->e->ops->upload_join(k->e->run);
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		bl_engine_release(k->e, all[i]);
+	bl_free(k->params);
+	bl_free(k->diagonal);
+	bl_str_free(&k->report);
+	bl_free(k);
+}
+
+/* ---- ready ---- */
+
+static enum bl_status allocate(struct bl_solve_job *k, struct bl_err *err)
 {
 	const size_t n = (size_t)k->u->rows, cols = (size_t)k->u->cols;
 
-	if (bl_engine_alloc(k->e, &k->w, n * cols * 4, "weights", err) || bl_engine_alloc(k->e, &k->h, cols * cols * 4, "the Hessian", err) ||
-	    bl_engine_alloc(k->e, &k->codes, n * cols, "codes", err) || bl_engine_alloc(k->e, &k->scales, n * (size_t)k->spr * 4, "scales", err) ||
-	    bl_engine_alloc(k->e, &k->work, n * 8, "losses", err))
+	if (bl_engine_alloc(k->e, &k->codes, n * cols, "codes", err) || bl_engine_alloc(k->e, &k->scales, n * (size_t)k->spr * 4, "scales", err) ||
+	    bl_engine_alloc(k->e, &k->loss, n * 8, "losses", err) || bl_engine_alloc(k->e, &k->found, 16, "counters", err) ||
+	    bl_engine_alloc(k->e, &k->d_diagonal, cols * 4, "the Hessian's diagonal", err))
 		return err->status;
 	if (!k->grid.symmetric && bl_engine_alloc(k->e, &k->zeros, n * (size_t)k->spr, "zero points", err))
 		return err->status;
-	return bl_engine_check(k->e, k->e->ops->put(k->e->run, k->h, k->rq->h, cols * cols * 4), "sending the Hessian", err);
+	return BL_OK;
 }
 
-static enum bl_status sum_losses(struct work *k, const struct bk_mat *d, const struct bk_mat *h, double *sum, struct bl_err *err)
+static enum bl_status convert(struct bl_solve_job *k, struct bl_err *err)
 {
-	double *rows = bl_xalloc((size_t)d->rows, sizeof *rows);
+	const int64_t cols = k->u->cols;
+	size_t bytes = 0;
+	int64_t at = 0;
+
+	for (int m = 0; m < k->u->n_members; at += k->u->members[m++].rows) {
+		const struct bl_tensor *t = k->u->members[m].weight;
+		const struct bk_mat src = { (char *)k->raw + bytes, k->u->members[m].rows, cols, cols, dtype_of(t) };
+		const struct bk_mat dst = { (float *)k->w + at * cols, src.rows, cols, cols, BK_F32 };
+
+		if (bl_engine_check(k->e, k->e->ops->convert(k->e->run, &dst, &src), "converting weights", err))
+			return err->status;
+		bytes += ((size_t)(src.rows * cols) * size_of(t) + 255) / 256 * 256;
+	}
+	bl_engine_release(k->e, k->raw);
+	k->raw = NULL;
+	return BL_OK;
+}
+
+/* Names the element that is `index` from the unit's start. */
+static enum bl_status say_nonfinite(const struct bl_solve_job *k, int64_t index, struct bl_err *err)
+{
+	const int64_t cols = k->u->cols;
+	int64_t row = index / cols;
+	int m = 0;
+
+	for (; m + 1 < k->u->n_members && row >= k->u->members[m].rows; m++)
+		row -= k->u->members[m].rows;
+	const struct bl_tensor *t = k->u->members[m].weight;
+	float x = 0;
+
+	bl_cpu_ops()->load_rows(&x, (const char *)t->data + (size_t)(row * cols + index % cols) * size_of(t), (enum bk_dtype)dtype_of(t), 1);
+	return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", t->name, isnan(x) ? "NaN" : x > 0 ? "Inf" : "-Inf", (long long)row, (long long)(index % cols));
+}
+
+static enum bl_status sum_losses(struct bl_solve_job *k, double *sum, struct bl_err *err)
+{
+	const struct bk_mat d = weights(k), h = hessian(k);
+	double *rows = bl_xalloc((size_t)d.rows, sizeof *rows);
 
 	*sum = 0;
-	if (!bl_engine_check(k->e, k->e->solve->loss(&k->dev.solve, k->work, d, h), "summing losses", err) &&
-	    !bl_engine_check(k->e, k->e->ops->get(k->e->run, rows, k->work, (size_t)d->rows * sizeof *rows), "fetching losses", err))
-		for (int64_t i = 0; i < d->rows; i++)
+	if (!bl_engine_check(k->e, k->e->solve->loss(&k->dev.solve, k->loss, &d, &h), "summing losses", err) &&
+	    !bl_engine_check(k->e, k->e->ops->get(k->e->run, rows, k->loss, (size_t)d.rows * sizeof *rows), "fetching losses", err))
+		for (int64_t i = 0; i < d.rows; i++)
 			*sum += rows[i];
 	bl_free(rows);
 	return err->status;
 }
 
-/* codes, scales and zeros to the host, and the relative error from them: what the plugin computed on the way is not trusted. */
-static enum bl_status fetch(struct work *k, struct bl_solved *s, struct bl_err *err)
+/* The loss of the weights themselves is not a number: the Hessian has such elements, or the weights are too large for float32 sums. */
+static enum bl_status say_overflow(struct bl_solve_job *k, struct bl_err *err)
 {
-	const int64_t n = k->u->rows, cols = k->u->cols;
-	const struct bk_run_ops *ops = k->e->ops;
-	const struct bl_host *host = &k->rq->registry->host;
-	struct bk_mat w = { k->w, n, cols, cols, BK_F32 }, h = { k->h, cols, cols, cols, BK_F32 };
-	float *w_hat = NULL;
-	double base, loss;
+	const struct bk_mat h = hessian(k);
+	uint64_t found[2];
 
-	if (bl_try_alloc(&s->codes, (size_t)(n * cols), 1, "codes", err) || bl_try_alloc(&s->scales, (size_t)(n * k->spr), sizeof(float), "scales", err) ||
-	    (!k->grid.symmetric && bl_try_alloc(&s->zeros, (size_t)(n * k->spr), 1, "zero points", err)))
+	if (bl_engine_check(k->e, k->e->ops->zero(k->e->run, k->found, sizeof found), "counting", err) ||
+	    bl_engine_check(k->e, k->e->solve->nonfinite(&k->dev.solve, k->found, &h), "counting", err) ||
+	    bl_engine_check(k->e, k->e->ops->get(k->e->run, found, k->found, sizeof found), "counting", err))
 		return err->status;
-	if (bl_engine_check(k->e, ops->get(k->e->run, s->codes, k->codes, (size_t)(n * cols)), "fetching codes", err) ||
-	    bl_engine_check(k->e, ops->get(k->e->run, s->scales, k->scales, (size_t)(n * k->spr) * sizeof(float)), "fetching scales", err) ||
-	    (s->zeros && bl_engine_check(k->e, ops->get(k->e->run, s->zeros, k->zeros, (size_t)(n * k->spr)), "fetching zero points", err)))
+	if (!found[0])
+		return bl_fail(err, BL_INVALID, "%s: products of its weights and inputs overflow float32; rtn rounds it without them", k->u->name);
+	return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
+		       (long long)((int64_t)(1 + (uint64_t)(h.rows * h.cols) - found[1]) / h.cols));
+}
+
+/* What is not finite is found here, once, wherever it came from. */
+static enum bl_status look(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat w = weights(k), h = hessian(k);
+	const struct bk_solve_ops *ops = k->e->solve;
+	const int64_t cols = k->u->cols;
+	uint64_t found[2];
+
+	if (bl_engine_check(k->e, k->e->ops->zero(k->e->run, k->found, sizeof found), "counting", err) ||
+	    bl_engine_check(k->e, ops->nonfinite(&k->dev.solve, k->found, &w), "counting", err) ||
+	    bl_engine_check(k->e, ops->permute_sym(&k->dev.solve, &h, &h, NULL, 0, 0), "mirroring the Hessian", err) ||
+	    bl_engine_check(k->e, ops->diagonal(&k->dev.solve, k->d_diagonal, &h), "the Hessian's diagonal", err) || sum_losses(k, &k->base, err) ||
+	    bl_engine_check(k->e, k->e->ops->get(k->e->run, found, k->found, sizeof found), "counting", err) ||
+	    bl_engine_check(k->e, k->e->ops->get(k->e->run, k->diagonal, k->d_diagonal, (size_t)cols * sizeof *k->diagonal), "the Hessian's diagonal", err))
 		return err->status;
-	for (int64_t i = 0; i < n * k->spr; i++)
-		if (!isfinite(s->scales[i]) || s->scales[i] == 0)
-			return bl_fail(err, BL_FAILED, "%s: %s gave a scale that cannot be stored (row %lld)", k->u->name, k->rq->method, (long long)(i / k->spr));
-	if (bl_engine_check(k->e, k->e->solve->permute_sym(&k->dev.solve, &h, &h, NULL, 0, 0), "mirroring the Hessian", err) ||
-	    sum_losses(k, &w, &h, &base, err) || bl_try_alloc(&w_hat, (size_t)(n * cols), sizeof *w_hat, "decoded weights", err))
+	if (found[0] && !k->rq.zero_nonfinite)
+		return say_nonfinite(k, (int64_t)(1 + (uint64_t)(k->u->rows * cols) - found[1]), err);
+	for (int64_t i = 0; i < cols; i++)
+		if (!isfinite(k->diagonal[i]) || k->diagonal[i] < 0)
+			return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
+				       (long long)i);
+	return isfinite(k->base) ? BL_OK : say_overflow(k, err);
+}
+
+/* W := W + a W (G - H) (H + damp)^-1, G = sum x y^T, in two products and two triangles. */
+static enum bl_status correct(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat w = weights(k), h = hessian(k);
+	struct bk_mat g = { k->rq.cross_device, h.rows, h.cols, h.cols, BK_F32 }, y = w;
+	double mean = 0;
+	int failed = 0;
+
+	for (int64_t i = 0; i < h.cols; i++)
+		mean += k->diagonal[i] / (double)h.cols;
+	if (bl_engine_alloc(k->e, &y.p, (size_t)(w.rows * w.cols) * 4, "corrected weights", err))
 		return err->status;
-	host->decode(w_hat, s->codes, s->scales, s->zeros, n, cols, &k->grid);
-	for (int64_t i = 0; i < n * cols; i++)
-		w_hat[i] = k->rows[i] - w_hat[i];
-	if (!bl_engine_check(k->e, ops->put(k->e->run, k->w, w_hat, (size_t)(n * cols) * sizeof *w_hat), "sending differences", err) &&
-	    !sum_losses(k, &w, &h, &loss, err))
-		s->rel = base > 0 ? loss / base : 0;
-	bl_free(w_hat);
+	/* y = W G - W H */
+	if (!bl_engine_check(k->e, k->e->ops->gemm(k->e->run, &y, &w, 0, &g, 0, 1, 0, NULL), "correcting weights", err) &&
+	    !bl_engine_check(k->e, k->e->ops->gemm(k->e->run, &y, &w, 0, &h, 0, -1, 1, NULL), "correcting weights", err) &&
+	    !bl_engine_check(k->e, k->e->solve->permute_sym(&k->dev.solve, &g, &h, NULL, 0.01 * mean, mean > 0 ? mean : 1), "correcting weights", err) &&
+	    !bl_engine_check(k->e, k->e->solve->factor(&k->dev.solve, &g, &failed), "correcting weights", err)) {
+		if (failed)
+			note(k, "the weights were not corrected: the Hessian has no factor with damping 0.01");
+		else if (!bl_engine_check(k->e, k->e->solve->solve_rows(&k->dev.solve, &y, &g), "correcting weights", err))
+			bl_engine_check(k->e, k->e->solve->add_scaled(&k->dev.solve, &w, &y, (float)k->rq.correct), "correcting weights", err);
+	}
+	bl_engine_release(k->e, y.p);
 	return err->status;
 }
 
-static enum bl_status solve(struct work *k, struct bl_solved *s, struct bl_err *err)
+enum bl_status bl_solve_ready(struct bl_solve_job *k, struct bl_err *err)
+{
+	const uint64_t start = bl_now_ns();
+
+	k->diagonal = bl_xalloc((size_t)k->u->cols, sizeof *k->diagonal);
+	if (bl_engine_check(k->e, k->e->ops->upload_join(k->e->run), "sending weights", err) || allocate(k, err) || convert(k, err) || look(k, err))
+		return err->status;
+	if (k->rq.cross_device && k->rq.correct > 0)
+		correct(k, err);
+	k->spent += bl_now_ns() - start;
+	return err->status;
+}
+
+/* ---- solved, and down ---- */
+
+size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s)
+{
+	const size_t scales = (size_t)(u->rows * bl_scheme_scales_per_row(s, u->cols));
+
+	return scales * sizeof(float) + (size_t)(u->rows * u->cols) + scales;
+}
+
+static enum bl_status place(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
+{
+	const size_t n = (size_t)(k->u->rows * k->u->cols), scales = (size_t)(k->u->rows * k->spr);
+
+	if (host) {
+		s->borrowed = true;
+		s->scales = host;
+		s->codes = (int8_t *)(s->scales + scales);
+		s->zeros = k->grid.symmetric ? NULL : s->codes + n;
+		return BL_OK;
+	}
+	if (bl_try_alloc(&s->codes, n, 1, "codes", err) || bl_try_alloc(&s->scales, scales, sizeof(float), "scales", err) ||
+	    (!k->grid.symmetric && bl_try_alloc(&s->zeros, scales, 1, "zero points", err)))
+		return err->status;
+	return BL_OK;
+}
+
+/* Codes, scales and zeros to the host; beside that the relative error from them: what the plugin computed on the way is not trusted. */
+static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
+{
+	const int64_t n = k->u->rows, cols = k->u->cols;
+	const struct bk_run_ops *ops = k->e->ops;
+	const struct bk_mat w = weights(k), codes = { k->codes, n, cols, cols, BK_I8 };
+	const struct bk_grid g = bl_grid_of_plugin(&k->grid);
+	double loss = 0;
+
+	if (place(k, s, host, err) || bl_engine_check(k->e, ops->download(k->e->run, s->codes, k->codes, (size_t)(n * cols)), "fetching codes", err) ||
+	    bl_engine_check(k->e, ops->download(k->e->run, s->scales, k->scales, (size_t)(n * k->spr) * sizeof(float)), "fetching scales", err) ||
+	    (s->zeros && bl_engine_check(k->e, ops->download(k->e->run, s->zeros, k->zeros, (size_t)(n * k->spr)), "fetching zero points", err)))
+		return err->status;
+	if (!bl_engine_check(k->e, k->e->solve->diff(&k->dev.solve, &w, &w, &codes, k->scales, k->zeros, &g), "differences", err))
+		sum_losses(k, &loss, err);
+	if (bl_engine_check(k->e, ops->download_join(k->e->run), "fetching codes", err))
+		return err->status;
+	s->rel = k->base > 0 ? fmax(0, loss / k->base) : 0;
+	for (int64_t i = 0; i < n * k->spr; i++)
+		if (!isfinite(s->scales[i]) || s->scales[i] == 0)
+			return bl_fail(err, BL_FAILED, "%s: %s gave a scale that cannot be stored (row %lld)", k->u->name, k->rq.method, (long long)(i / k->spr));
+	return BL_OK;
+}
+
+static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
 {
 	const int64_t n = k->u->rows, cols = k->u->cols;
 	const struct bl_method_unit call = {
-		.host = &k->rq->registry->host, .device = &k->dev.device, .module = k->u->name, .grid = k->grid, .params = k->params, .rows = n, .cols = cols,
-		.tokens = k->rq->tokens, .w = { k->w, n, cols, cols, BL_DM_F32 }, .h = { k->h, cols, cols, cols, BL_DM_F32 }, .h_diagonal = k->diagonal,
+		.host = &k->rq.registry->host, .device = &k->dev.device, .module = k->u->name, .grid = k->grid, .params = k->params, .rows = n, .cols = cols,
+		.tokens = k->rq.tokens, .w = { k->w, n, cols, cols, BL_DM_F32 }, .h = { k->h, cols, cols, cols, BL_DM_F32 }, .h_diagonal = k->diagonal,
 		.codes = { k->codes, n, cols, cols, BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k,
 	};
 	const char *why = k->method->solve_unit(&call);
 
 	bl_solve_device_fini(&k->dev);
-	if (k->rq->cancel && atomic_load(k->rq->cancel))
+	if (k->rq.cancel && atomic_load(k->rq.cancel))
 		return bl_fail(err, BL_CANCELLED, "cancelled");
 	if (k->dev.error)
 		return bl_engine_check(k->e, k->dev.error, k->u->name, err);
 	if (why)
-		return bl_fail(err, BL_FAILED, "%s: %s: %s", k->u->name, k->rq->method, why);
-	return fetch(k, s, err);
+		return bl_fail(err, BL_FAILED, "%s: %s: %s", k->u->name, k->rq.method, why);
+	return fetch(k, s, host, err);
 }
 
-enum bl_status bl_solve_unit(struct bl_solved **out, struct bl_engine *e, const struct bl_solve_request *rq, struct bl_err *err)
+enum bl_status bl_solve_run(struct bl_solved **out, struct bl_solve_job *k, void *host, struct bl_err *err)
 {
-	struct work k = { .rq = rq, .u = &rq->model->units[rq->unit], .e = e };
 	struct bl_solved *s = bl_xalloc(1, sizeof *s);
 	const uint64_t start = bl_now_ns();
 
-	bl_solve_device_init(&k.dev, e, rq->cancel);
-	if (!check(&k, err) && !allocate(&k, err) && !put_weights(&k, err))
-		solve(&k, s, err);
-	void *const all[] = { k.w, k.h, k.codes, k.scales, k.zeros, k.work };
-	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-		bl_engine_release(e, all[i]);
-	bl_free(k.params);
-	bl_free(k.diagonal);
-	bl_free(k.rows);
-	s->unit = rq->unit;
-	s->rows = k.u->rows;
-	s->cols = k.u->cols;
-	s->spr = k.spr;
-	s->seconds = (double)(bl_now_ns() - start) * 1e-9;
-	s->report = k.report.len ? bl_str_take(&k.report) : bl_xstrdup("");
-	bl_str_free(&k.report);
+	solve(k, s, host, err);
+	s->unit = k->rq.unit;
+	s->rows = k->u->rows;
+	s->cols = k->u->cols;
+	s->spr = k->spr;
+	s->seconds = (double)(bl_now_ns() - start + k->spent) * 1e-9;
+	s->report = k->report.len ? bl_str_take(&k->report) : bl_xstrdup("");
+	bl_solve_drop(k);
 	if (err->status)
 		bl_solved_free(s);
 	else
 		*out = s;
 	return err->status;
+}
+
+enum bl_status bl_solve_unit(struct bl_solved **out, struct bl_engine *e, const struct bl_solve_request *rq, struct bl_err *err)
+{
+	struct bl_solve_job *k = NULL;
+
+	if (bl_solve_begin(&k, e, rq, err))
+		return err->status;
+	if (bl_solve_ready(k, err)) {
+		bl_solve_drop(k);
+		return err->status;
+	}
+	return bl_solve_run(out, k, NULL, err);
+}
+
+/* ---- what it takes ---- */
+
+void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, uint64_t *waiting, uint64_t *working)
+{
+	const uint64_t n = (uint64_t)u->rows, k = (uint64_t)u->cols, spr = (uint64_t)bl_scheme_scales_per_row(s, u->cols), nk = n * k, h = 4 * k * k;
+	uint64_t raw = 0, refit = 0;
+
+	for (int m = 0; m < u->n_members; m++)
+		raw += u->members[m].weight ? (uint64_t)(u->members[m].rows * u->cols) * size_of(u->members[m].weight) : 0;
+	*waiting = raw + 4 * nk + h;
+	/* weights, codes, scales; beside them either a copy in R's order, its codes and a block of products, or a product of the size of the weights; with refits
+	 * differences, their gradient, and the normal equations */
+	refit = 4 * nk + 4 * nk + 8 * nk + (256u << 20);
+	*working = 4 * nk + nk + 5 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
+	if (*working < *waiting + 4 * nk)
+		*working = *waiting + 4 * nk;
+}
+
+/* ---- names that the host knows ---- */
+
+struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params)
+{
+	const struct bl_method *m = bl_registry_method(r, method);
+	struct bl_solve_inputs in = { .quantized = false };
+	struct bl_err ignored = BL_ERR_INIT;
+	double *v = NULL;
+
+	if (!m || !bl_method_whole(r, m) || bl_params_parse(&v, m->params, m->n_params, params, m->name, &ignored))
+		return in;
+	for (int i = 0; i < m->n_params; i++) {
+		if (!strcmp(m->params[i].name, "inputs") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "base|quantized"))
+			in.quantized = v[i] == 1;
+		if (!strcmp(m->params[i].name, "token_weight") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "same|rms"))
+			in.by_rms = v[i] == 1;
+		if (!strcmp(m->params[i].name, "qep_alpha") && m->params[i].type == BL_PARAM_REAL)
+			in.correct = v[i];
+	}
+	bl_free(v);
+	if (!in.quantized)
+		in.correct = 0;
+	return in;
 }

@@ -48,7 +48,7 @@ static enum bl_status run(struct tap *t, struct bl_forward *f, const struct bl_c
 	struct bl_pass *p = NULL;
 
 	for (int64_t w = 0; w < windows; w++) {
-		memcpy(ids + w * len, bl_calib_kept_ids(c) + w * apart * whole, (size_t)len * sizeof *ids);
+		memcpy(ids + w * len, bl_calib_ids(c) + w * apart * whole, (size_t)len * sizeof *ids);
 		start[w + 1] = start[w] + len;
 	}
 	struct bl_sequences seq = { ids, start, windows };

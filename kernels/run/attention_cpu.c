@@ -14,6 +14,7 @@ struct attention {
 	struct bk_run *r;
 	const struct bk_mat *out, *q, *k, *v;
 	const struct bk_attention *a;
+	float *lse;             /* [rows, heads] or NULL */
 	float *keys, *values;   /* keys: per sequence and head panels; values: per head rows */
 	int64_t dim16;          /* head_dim, up to a multiple of 16 */
 	int64_t rows16;         /* rows of k, each sequence up to a multiple of 16 */
@@ -79,7 +80,7 @@ static void attend(struct attention *w, int s, int h, int64_t t0, int64_t n, flo
 	int64_t kv = h / (a->heads / a->kv_heads), lo = sees(w, n_q, n_kv, t0).first / BK_PANEL * BK_PANEL;
 	struct span last = sees(w, n_q, n_kv, t0 + n - 1);
 	int64_t keys = last.first + last.n - lo;
-	float *q = desk, *score = q + QUERIES * (d + 16), *o = score + w->queries * w->span, sum[QUERIES];
+	float *q = desk, *score = q + QUERIES * (d + 16), *o = score + w->queries * w->span, sum[QUERIES], top;
 
 	for (int64_t i = 0; i < n; i++) {
 		rows->load(q + i * (d + 16), bk_at(w->q, q0 + t0 + i, h * d), w->q->dtype, d);
@@ -94,7 +95,10 @@ static void attend(struct attention *w, int s, int h, int64_t t0, int64_t n, flo
 
 		if (a->softcap > 0)
 			rows->softcap(x, (float)a->softcap, see.n);
-		sum[i] = rows->weights(x, rows->maximum(x, see.n), see.n, w->out->dtype == BK_BF16);
+		top = rows->maximum(x, see.n);
+		sum[i] = rows->weights(x, top, see.n, w->out->dtype == BK_BF16);
+		if (w->lse)
+			w->lse[(q0 + t0 + i) * a->heads + h] = top + logf(sum[i]);
 		memset(p, 0, (size_t)(x - p) * sizeof(float));
 		memset(x + see.n, 0, (size_t)(keys - (see.first - lo) - see.n) * sizeof(float));
 	}
@@ -131,7 +135,7 @@ static void decode_item(void *arg, size_t item)
 	struct span see = sees(w, 1, n_kv, 0);
 	int64_t first = a->seq.kv_start[s] + see.first;
 	struct bk_desk *desk = bk_desk_take(w->r);
-	float *q = desk->p, *o = q + d, *v = o + d, *x = v + d, sum;
+	float *q = desk->p, *o = q + d, *v = o + d, *x = v + d, sum, top;
 
 	rows->load(q, bk_at(w->q, a->seq.q_start[s], h * d), w->q->dtype, d);
 	for (int64_t j = 0; j < see.n; j++)
@@ -139,7 +143,10 @@ static void decode_item(void *arg, size_t item)
 	rows->scale(x, (float)a->scale, see.n);
 	if (a->softcap > 0)
 		rows->softcap(x, (float)a->softcap, see.n);
-	sum = rows->weights(x, rows->maximum(x, see.n), see.n, w->out->dtype == BK_BF16);
+	top = rows->maximum(x, see.n);
+	sum = rows->weights(x, top, see.n, w->out->dtype == BK_BF16);
+	if (w->lse)
+		w->lse[(int64_t)a->seq.q_start[s] * a->heads + h] = top + logf(sum);
 	memset(o, 0, (size_t)d * sizeof(*o));
 	for (int64_t j = 0; j < see.n; j++) {
 		rows->load(v, bk_at(w->v, first + j, kv), w->v->dtype, d);
@@ -204,9 +211,10 @@ static int prepare(struct attention *w)
 	return 0;
 }
 
-BK_OP(attention, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v, const struct bk_attention *a)
+BK_OP(attention_lse, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+      const struct bk_attention *a)
 {
-	struct attention w = { .r = r, .out = out, .q = q, .k = k, .v = v, .a = a };
+	struct attention w = { .r = r, .out = out, .q = q, .k = k, .v = v, .a = a, .lse = lse };
 	int decoding = 0, error = check(&w, &decoding);
 
 	if (error || !a->seq.n)
@@ -223,4 +231,9 @@ BK_OP(attention, const struct bk_mat *out, const struct bk_mat *q, const struct 
 	bk_each(r, (size_t)(w.rows16 / BK_PANEL), prepare_item, &w);
 	bk_each(r, (size_t)w.first_item[a->seq.n] * (size_t)a->heads, attend_item, &w);
 	return 0;
+}
+
+BK_OP(attention, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v, const struct bk_attention *a)
+{
+	return bk_cpu_attention_lse(r, out, NULL, q, k, v, a);
 }

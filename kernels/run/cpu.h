@@ -59,6 +59,8 @@ BK_OP(add_rmsnorm, const struct bk_mat *y, const struct bk_mat *x, const struct 
 BK_OP(rmsnorm_add, const struct bk_mat *x, const struct bk_mat *a, const struct bk_norm *n);
 BK_OP(head_norm_rope, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope);
 BK_OP(attention, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v, const struct bk_attention *a);
+BK_OP(attention_lse, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+      const struct bk_attention *a);
 BK_OP(gate, const struct bk_mat *h, const struct bk_mat *g, const struct bk_mat *u, enum bk_gate kind);
 BK_OP(softcap, const struct bk_mat *x, double cap);
 BK_OP(input_stats, const struct bk_input_acc *acc, const struct bk_mat *x);

@@ -1,43 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Row by row work, as loops that become vector code. Sums run over a fixed number of lanes so that every variant adds in the same order;
- * exp is a polynomial (Cephes' coefficients, error below 2 units in the last place) because a library call would stop the vectorizer. */
+ * Row by row work, as loops that become vector code. Sums run over a fixed number of lanes so that every variant adds in the same order. */
 #include "kernels/run/rows.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "kernels/common/num.h"
-
-#define LANES 16
-
-/* x in -87.3 .. 88.4 gives e^x; below it 0, above it e^88.4 */
-BK_BODY float fast_exp(float x)
-{
-	float y = x > 88.37f ? 88.37f : x, n, r, p;
-
-	y = y < -87.33f ? -87.33f : y;
-	n = bk_round_int(y * 1.44269504f);
-	r = y - n * 0.693359375f;
-	r = r - n * -2.12194440e-4f;
-	p = 1.9875691500e-4f;
-	p = p * r + 1.3981999507e-3f;
-	p = p * r + 8.3334519073e-3f;
-	p = p * r + 4.1665795894e-2f;
-	p = p * r + 1.6666665459e-1f;
-	p = p * r + 5.0000001201e-1f;
-	p = p * (r * r) + r + 1.0f;
-	p = p * bk_bits_f32((uint32_t)((int32_t)n + 127) << 23);
-	return bk_bits_f32(bk_pick(x < -87.33f, 0, bk_f32_bits(x != x ? x : p)));
-}
-
-BK_BODY float maybe_round(float f, int round) { return round ? bk_round_bf16(f) : f; }
-
-BK_BODY uint16_t to_bf16(float f)
-{
-	uint32_t u = bk_f32_bits(f);
-
-	return (uint16_t)(bk_pick((u & 0x7fffffffu) > 0x7f800000u, u | 0x400000u, u + 0x7fffu + (u >> 16 & 1)) >> 16);
-}
+#include "kernels/run/rows_math.h"
 
 static uint16_t to_f16(float f)
 {
@@ -87,15 +55,6 @@ BK_BODY void store_body(void *restrict d, int dtype, const float *restrict s, in
 			h[i] = to_f16(s[i]);
 	else
 		memcpy(d, s, (size_t)n * sizeof(float));
-}
-
-BK_BODY float sum_lanes(const float *l)
-{
-	float s = 0;
-
-	for (int k = 0; k < LANES; k++)
-		s += l[k];
-	return s;
 }
 
 BK_BODY void norm_body(float *y, const float *x, const float *w, int64_t n, double eps, int plus_one, int round)

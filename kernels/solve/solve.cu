@@ -3,30 +3,10 @@
  * in registers at a time, the rest of the block of 128 in shared memory. Cholesky is blocked by 64: a panel by one thread block, the rest a product. */
 #include <float.h>
 
-#include "kernels/run/run_cuda.cuh"
-
-extern "C" {
-#include "kernels/solve/solve.h"
-}
-#include "kernels/solve/solve_grid.h"
+#include "kernels/solve/solve_cuda.cuh"
 
 #define BLOCK   BK_SOLVE_BLOCK
 #define SUB     32 /* columns in registers */
-#define ROWS    64 /* rows (threads) of a thread block */
-#define PANEL   64 /* of the factor */
-#define THREADS 256
-
-struct view { /* what a kernel needs of a bk_mat of float32 */
-	float *p;
-	int64_t ld;
-};
-
-static struct view view_of(const struct bk_mat *m) { return { (float *)m->p, m->ld }; }
-static unsigned blocks_of(int64_t n, int64_t per) { return (unsigned)((n + per - 1) / per); }
-static struct bk_mat part(const struct bk_mat *m, int64_t row, int64_t col, int64_t rows, int64_t cols)
-{
-	return { (float *)m->p + row * m->ld + col, rows, cols, m->ld, BK_F32 };
-}
 
 /* ---- the matrix ---- */
 
@@ -55,13 +35,30 @@ static int permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const
 	return bk_launched();
 }
 
-/* dst[i, j] = src[k-1-i, k-1-j] where j <= i (lower), or j >= i (upper, zeros elsewhere) */
-template <bool UPPER> static __global__ void flip_kernel(struct view dst, struct view src, int64_t k)
+/* Element (i, j) changes places with (k-1-i, k-1-j). */
+static __global__ void flip_kernel(struct view a, int64_t k)
+{
+	const int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
+
+	for (int64_t i = (int64_t)blockIdx.y * 32 + threadIdx.y; i < k && i < (int64_t)(blockIdx.y + 1) * 32 && j < k; i += blockDim.y) {
+		const int64_t p = k - 1 - i, q = k - 1 - j;
+
+		if (i < p || (i == p && j < q)) {
+			const float x = a.p[i * a.ld + j];
+
+			a.p[i * a.ld + j] = a.p[p * a.ld + q];
+			a.p[p * a.ld + q] = x;
+		}
+	}
+}
+
+static __global__ void clear_lower_kernel(struct view a, int64_t k)
 {
 	const int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
 
 	for (int64_t i = (int64_t)blockIdx.y * 32 + threadIdx.y; i < k && i < (int64_t)(blockIdx.y + 1) * 32 && j < k; i += blockDim.y)
-		dst.p[i * dst.ld + j] = UPPER ? (j >= i ? src.p[(k - 1 - i) * src.ld + (k - 1 - j)] : 0.0f) : src.p[(k - 1 - i) * src.ld + (k - 1 - j)];
+		if (j < i)
+			a.p[i * a.ld + j] = 0;
 }
 
 /* Cholesky of a panel's diagonal block, lower, in place. *failed is raised, never cleared. */
@@ -153,34 +150,31 @@ static int cholesky(const struct bk_solve *s, const struct bk_mat *a, int *d_fai
 	return bk_launched();
 }
 
+/* In place: for the widest inputs a second matrix would not fit. */
 static int factor(const struct bk_solve *s, const struct bk_mat *h, int *failed)
 {
 	const int64_t k = h->cols;
-	const dim3 grid(blocks_of(k, 32), blocks_of(k, 32)), block(32, 8);
+	const dim3 grid(blocks_of(k, 32), blocks_of((k + 1) / 2, 32)), whole(blocks_of(k, 32), blocks_of(k, 32)), block(32, 8);
 	cudaStream_t stream = bk_run_stream(s->run);
-	void *work = NULL, *flag = NULL;
+	void *flag = NULL;
 	int error;
 
 	if (h->rows != k || k < 1 || blocks_of(k, 32) > 65535)
 		return BK_RUN_REFUSED;
-	error = s->ops->alloc(s->run, &work, (size_t)(k * k) * sizeof(float));
-	if (!error)
-		error = s->ops->alloc(s->run, &flag, sizeof(int));
+	error = s->ops->alloc(s->run, &flag, sizeof(int));
 	if (!error)
 		error = s->ops->zero(s->run, flag, sizeof(int));
 	if (!error) {
-		const struct bk_mat a = { work, k, k, k, BK_F32 };
-
-		flip_kernel<false><<<grid, block, 0, stream>>>(view_of(&a), view_of(h), k);
-		error = cholesky(s, &a, (int *)flag);
-		if (!error) {
-			flip_kernel<true><<<grid, block, 0, stream>>>(view_of(h), view_of(&a), k);
-			error = bk_launched();
-		}
+		flip_kernel<<<grid, block, 0, stream>>>(view_of(h), k);
+		error = cholesky(s, h, (int *)flag);
+	}
+	if (!error) {
+		flip_kernel<<<grid, block, 0, stream>>>(view_of(h), k);
+		clear_lower_kernel<<<whole, block, 0, stream>>>(view_of(h), k);
+		error = bk_launched();
 	}
 	if (!error)
 		error = s->ops->get(s->run, failed, flag, sizeof(int));
-	s->ops->release(s->run, work);
 	s->ops->release(s->run, flag);
 	return error;
 }
@@ -218,7 +212,7 @@ struct search_args {
 	struct view w;
 	const float *weight;
 	struct bk_grid g;
-	float least;
+	float least, norm;
 	int steps, full_range;
 	int64_t n_rows, spr, width;
 };
@@ -265,7 +259,7 @@ template <int LANES> static __device__ float group_loss(const struct search_args
 	for (int64_t k = lane; k < a.width; k += LANES) {
 		const float e = w[k] - bk_grid_round(w[k], scale, zero, a.g.number, lo, hi).value;
 
-		sum += weight[k] * e * e;
+		sum += weight[k] * (a.norm == 2 ? e * e : powf(fabsf(e), a.norm));
 	}
 	return sum_over<LANES>(sum, shared);
 }
@@ -328,7 +322,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 {
 	const int64_t width = g->group ? g->group : w->cols;
 	cudaStream_t stream = bk_run_stream(s->run);
-	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->steps, how->full_range, w->rows, 0, width };
+	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->norm > 0 ? (float)how->norm : 2.0f, how->steps, how->full_range, w->rows, 0, width };
 
 	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
 		return BK_RUN_REFUSED;
@@ -716,7 +710,7 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 }
 
 static const struct bk_solve_ops ops = {
-	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss,
+	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, bk_solve_diff, bk_solve_nonfinite, bk_solve_diagonal, bk_solve_solve_rows, bk_solve_over_rms, bk_solve_add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

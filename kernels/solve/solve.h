@@ -6,7 +6,7 @@
  *       w_k + sum_{j<k} d_j R[j,k] / R[k,k]
  *   is the GPTQ update without an inverse (GPTQ, arXiv 2210.17323; the equivalence: QuIP, arXiv 2307.13304), and |D R|² is the damped loss exactly.
  *
- * Functions return 0, an error of the run's table, or BK_RUN_REFUSED. Rows do not depend on other rows, nor on the number of threads. */
+ * A float32 matrix may take the place of another only where that is said. Functions return 0, an error of the run's table, or BK_RUN_REFUSED. Rows do not depend on other rows, nor on the number of threads. */
 #ifndef BK_SOLVE_SOLVE_H
 #define BK_SOLVE_SOLVE_H
 
@@ -21,9 +21,10 @@ struct bk_solve { /* where it runs */
 	void *parallel_ctx;
 };
 
-struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 - least) * i / steps), i = 0 .. steps; the smallest sum weight * |w - Q(w)|^2 wins, the larger scale on a tie */
+struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 - least) * i / steps), i = 0 .. steps; the smallest sum weight * |w - Q(w)|^norm wins, the larger scale on a tie */
 	double least;
 	int steps;
+	double norm;    /* 0: 2 */
 	int full_range; /* symmetric: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative) */
 };
 
@@ -32,14 +33,15 @@ struct bk_solve_ops {
 	/* dst [K, K] (may be h): row and column i are those of order[i] of h (NULL: as they are), mirrored to both triangles, damp added to the diagonal; a
 	 * diagonal element that is 0 (a channel that never fired) becomes `dead`. h: lower triangle counts. dst must not be h when order is given. */
 	int (*permute_sym)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *h, const int32_t *order, double damp, double dead);
-	/* h (both triangles) becomes R: upper triangle with h = R Rᵀ, zeros below. *failed: 1 when h is not positive definite (h is then garbage). */
+	/* h (both triangles) becomes R: upper triangle with h = R Rᵀ, zeros below. *failed: 1 when h is not positive definite (h is then garbage). In CUDA, and
+	 * beyond 16384 columns on the CPU, no second matrix is needed. */
 	int (*factor)(const struct bk_solve *s, const struct bk_mat *h, int *failed);
 	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32 or codes */
 	int (*permute_cols)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
 	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. */
 	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
 			    const struct bk_search *how);
-	/* codes, d <- w, all [N, K] in the order of R's columns; group_of [K]: the scale's index of each column. */
+	/* codes, d <- w, all [N, K] in the order of R's columns (d may be w); group_of [K]: the scale's index of each column. */
 	int (*round)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
 		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g);
 	/* Coordinate descent from codes and d (= W - Ŵ): each code in turn goes where the loss is smallest, others fixed. h: both triangles. */
@@ -50,6 +52,18 @@ struct bk_solve_ops {
 		     const int8_t *zeros, const struct bk_grid *g);
 	/* loss[n] = row n of d · h · dᵀ, both triangles of h; base likewise for w: what a relative error divides by. float64 sums. */
 	int (*loss)(const struct bk_solve *s, double *loss, const struct bk_mat *d, const struct bk_mat *h);
+	/* d = w - what codes, scales [N, spr] and zeros stand for (d may be w) */
+	int (*diff)(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
+		    const struct bk_grid *g);
+	/* w float32. found [2] in the run's memory, zeroed by the caller: += how many elements are not finite, max= 1 + N K - the index of the first of them, counted
+	 * from 0 row by row. They become 0. */
+	int (*nonfinite)(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
+	int (*diagonal)(const struct bk_solve *s, float *out, const struct bk_mat *h); /* out [K] in the run's memory */
+	/* y [N, K] := y (R Rᵀ)⁻¹, r as factor made it */
+	int (*solve_rows)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
+	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
+	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
+	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The solvers on the CPU: tiles of rows over threads, each tile with its own matrix products, so that no result depends on how many threads there are. The
  * factor is made in double (float32 beyond 16384 columns, where double would not fit beside the rest). */
-#include "kernels/solve/solve.h"
+#include "kernels/solve/solve_cpu.h"
 
 #include <cblas.h>
 #include <float.h>
@@ -11,27 +11,11 @@
 
 #include "kernels/solve/solve_grid.h"
 
-#define TILE   64
 #define BLOCK  BK_SOLVE_BLOCK
 #define DOUBLE_MAX_COLS 16384
 
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
-
-static float *row_f(const struct bk_mat *m, int64_t i) { return (float *)m->p + i * m->ld; }
-static int8_t *row_c(const struct bk_mat *m, int64_t i) { return (int8_t *)m->p + i * m->ld; }
-
-static void run(const struct bk_solve *s, size_t n, bk_parallel_fn *fn, void *arg)
-{
-	if (s->parallel) {
-		s->parallel(s->parallel_ctx, n, fn, arg);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		fn(arg, i);
-}
-
-static size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) / TILE); }
 
 /* c[m, n] += alpha a[m, k] b[k, n], one thread */
 static void product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
@@ -85,49 +69,66 @@ static int permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const
 }
 
 /* With J the reversal of indices, J h J = L Lᵀ and R = J L J. */
+static void flip(float *p, int64_t k, int64_t ld)
+{
+	for (int64_t i = 0; i < (k + 1) / 2; i++)
+		for (int64_t j = 0; j < k && (i != k - 1 - i || j < k - 1 - j); j++) {
+			float *a = p + i * ld + j, *b = p + (k - 1 - i) * ld + (k - 1 - j), t = *a;
+
+			*a = *b;
+			*b = t;
+		}
+}
+
+/* column-major "U" is the row-major lower triangle */
+static int factor_wide(const struct bk_mat *h, int *info)
+{
+	const int64_t k = h->cols;
+	const int n = (int)k;
+	double *d = malloc((size_t)(k * k) * sizeof *d);
+
+	if (!d)
+		return BK_RUN_NO_MEMORY;
+	for (int64_t i = 0; i < k; i++)
+		for (int64_t j = 0; j <= i; j++)
+			d[i * k + j] = row_f(h, k - 1 - i)[k - 1 - j];
+	dpotrf_("U", &n, d, &n, info);
+	for (int64_t i = 0; i < k && !*info; i++)
+		for (int64_t j = 0; j < k; j++)
+			row_f(h, i)[j] = j < i ? 0 : (float)d[(k - 1 - i) * k + (k - 1 - j)];
+	free(d);
+	return 0;
+}
+
+static void factor_in_place(const struct bk_mat *h, int *info)
+{
+	const int64_t k = h->cols;
+	const int n = (int)k, ld = (int)h->ld;
+
+	flip(row_f(h, 0), k, h->ld);
+	spotrf_("U", &n, row_f(h, 0), &ld, info);
+	flip(row_f(h, 0), k, h->ld);
+	for (int64_t i = 1; i < k; i++)
+		memset(row_f(h, i), 0, (size_t)i * sizeof(float));
+}
+
 static int factor(const struct bk_solve *s, const struct bk_mat *h, int *failed)
 {
 	const int64_t k = h->cols;
-	const bool wide = k <= DOUBLE_MAX_COLS;
-	const int n = (int)k;
-	int info = 0;
-	double *d = NULL;
-	float *f = NULL;
+	int info = 0, error = 0;
 
 	(void)s;
 	if (h->rows != k || k < 1 || k > INT32_MAX / 2)
 		return BK_RUN_REFUSED;
-	if (wide)
-		d = malloc((size_t)(k * k) * sizeof *d);
+	if (k <= DOUBLE_MAX_COLS)
+		error = factor_wide(h, &info);
 	else
-		f = malloc((size_t)(k * k) * sizeof *f);
-	if (!d && !f)
-		return BK_RUN_NO_MEMORY;
-	for (int64_t i = 0; i < k; i++)
-		for (int64_t j = 0; j < k; j++) {
-			const float v = row_f(h, k - 1 - i)[k - 1 - j];
-
-			if (wide)
-				d[i * k + j] = v;
-			else
-				f[i * k + j] = v;
-		}
-	/* column-major "U" is the row-major lower triangle */
-	if (wide)
-		dpotrf_("U", &n, d, &n, &info);
-	else
-		spotrf_("U", &n, f, &n, &info);
+		factor_in_place(h, &info);
+	if (error)
+		return error;
 	*failed = info != 0;
-	for (int64_t i = 0; i < k && !info; i++)
-		for (int64_t j = 0; j < k; j++) {
-			const int64_t p = (k - 1 - i) * k + (k - 1 - j);
-
-			row_f(h, i)[j] = j < i ? 0 : wide ? (float)d[p] : f[p];
-		}
 	for (int64_t i = 0; i < k && !*failed; i++)
 		*failed = !(row_f(h, i)[i] > 0 && isfinite(row_f(h, i)[i]));
-	free(d);
-	free(f);
 	return 0;
 }
 
@@ -171,7 +172,7 @@ struct search_args {
 	int64_t spr, width;
 };
 
-static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g)
+static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g, float norm)
 {
 	const float lo = bk_grid_lo(g), hi = bk_grid_hi(g);
 	float sum[8] = { 0 };
@@ -179,7 +180,7 @@ static float group_loss(const float *w, const float *weight, int64_t n, float sc
 	for (int64_t k = 0; k < n; k++) {
 		const float e = w[k] - bk_grid_round(w[k], scale, zero, g->number, lo, hi).value;
 
-		sum[k & 7] += weight[k] * e * e;
+		sum[k & 7] += weight[k] * (norm == 2 ? e * e : powf(fabsf(e), norm));
 	}
 	return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
@@ -188,7 +189,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 {
 	const float *w = row_f(a->w, row) + group * a->width, *weight = a->weight + group * a->width;
 	const float full = a->g.number == BK_INT ? ((float)(1 << a->g.bits) - 1) / 2 : 448.0f, qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
-	const float levels = (float)(1 << a->g.bits) - 1;
+	const float levels = (float)(1 << a->g.bits) - 1, norm = a->how.norm > 0 ? (float)a->how.norm : 2;
 	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
 
 	for (int64_t k = 0; k < a->width; k++) {
@@ -204,7 +205,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 			continue;
 		if (!a->g.symmetric)
 			zero = bk_round_int(bk_clampf(qmin - lo * p / scale, qmin, qmax));
-		e = group_loss(w, weight, a->width, scale, zero, &a->g);
+		e = group_loss(w, weight, a->width, scale, zero, &a->g, norm);
 		if (e < best) {
 			best = e;
 			best_scale = scale;
@@ -215,7 +216,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 		scale = bk_round_bf16(top / -qmin);
 		if (hi >= -lo)
 			scale = -scale; /* the largest element lands on the most negative code */
-		e = group_loss(w, weight, a->width, scale, 0, &a->g);
+		e = group_loss(w, weight, a->width, scale, 0, &a->g, norm);
 		if (e < best) {
 			best = e;
 			best_scale = scale;
@@ -565,6 +566,12 @@ static const struct bk_solve_ops ops = {
 	.descend = descend,
 	.refit = refit,
 	.loss = loss,
+	.diff = bk_cpu_solve_diff,
+	.nonfinite = bk_cpu_solve_nonfinite,
+	.diagonal = bk_cpu_solve_diagonal,
+	.solve_rows = bk_cpu_solve_solve_rows,
+	.over_rms = bk_cpu_solve_over_rms,
+	.add_scaled = bk_cpu_solve_add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

@@ -306,7 +306,7 @@ static enum bl_status live(struct bl_cli *c, struct bl_session *s, const uint8_t
 	return bl_cli_work(c, "measure", live_work, &w, &w.progress, err);
 }
 
-static enum bl_status may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err)
+enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err)
 {
 	bool own = s->plan_path && !strcmp(path, s->plan_path); /* the plan that was opened: changing it is what was asked for */
 	struct stat st;
@@ -327,7 +327,7 @@ static enum bl_status may_save(const struct bl_cli *c, const struct bl_session *
 
 	if (bl_given(&c->o, BL_OPT_DRY_RUN))
 		return BL_OK;
-	if ((out && may_write(c, s, out, err)) || (recipe && may_write(c, s, recipe, err)))
+	if ((out && bl_cli_may_write(c, s, out, err)) || (recipe && bl_cli_may_write(c, s, recipe, err)))
 		return err->status;
 	return BL_OK;
 }

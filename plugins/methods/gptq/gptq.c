@@ -10,7 +10,7 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_ROUNDS, P_SWEEPS, P_FULL, P_BLOCK, P_COUNT };
+enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_INPUTS, P_QEP, P_TOKEN, P_BLOCK, P_COUNT };
 enum { ORDER_STATIC, ORDER_NONE };
 enum { OBSERVER_HESSIAN, OBSERVER_MSE, OBSERVER_MINMAX };
 
@@ -25,12 +25,20 @@ static const struct bl_param params[P_COUNT] = {
 		      .sentence = "hessian, mse: the smallest part of the range that is tried." },
 	[P_GRID] = { .name = "grid", .type = BL_PARAM_INT, .fallback = "70", .min = 2, .max = 1000,
 		     .sentence = "hessian, mse: into how many steps the ranges are divided." },
+	[P_NORM] = { .name = "norm", .type = BL_PARAM_REAL, .fallback = "2", .min = 1, .max = 8,
+		     .sentence = "hessian, mse: errors count with this power." },
 	[P_ROUNDS] = { .name = "rounds", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 20,
 		       .sentence = "How often scales are refitted to the codes, each time followed by descent." },
 	[P_SWEEPS] = { .name = "sweeps", .type = BL_PARAM_INT, .fallback = "2", .min = 0, .max = 20,
 		       .sentence = "Sweeps of coordinate descent in each round." },
 	[P_FULL] = { .name = "full_range", .type = BL_PARAM_BOOL, .fallback = "false",
 		     .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative)." },
+	[P_INPUTS] = { .name = "inputs", .type = BL_PARAM_CHOICE, .fallback = "base", .choices = "base|quantized",
+		       .sentence = "Whose inputs count: the base model's, or those of the model as quantized up to the block." },
+	[P_QEP] = { .name = "qep_alpha", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1,
+		    .sentence = "inputs=quantized: how much of what the inputs have lost the weights make up for before they are rounded." },
+	[P_TOKEN] = { .name = "token_weight", .type = BL_PARAM_CHOICE, .fallback = "same", .choices = "same|rms",
+		      .sentence = "rms: where a norm follows the linear, tokens count by one over the mean square of its output." },
 	[P_BLOCK] = { .name = "block_size", .type = BL_PARAM_INT, .fallback = "128", .min = 1, .max = 65536,
 		      .sentence = "Known from recipes: columns between two matrix products; it changes no result and is not used." },
 };
@@ -53,7 +61,7 @@ struct work {
 	double mean;                 /* of H's diagonal */
 	int32_t *order;              /* host */
 	void *d_order, *d_group, *d_weight;
-	struct bl_dm r, e, ep, wp, cp;
+	struct bl_dm r, e, wp, cp; /* wp: the weights, then what is left of them */
 	int failed;                  /* no factor: plain rounding */
 };
 
@@ -174,8 +182,12 @@ static const char *improve(struct work *w, double damp)
 {
 	const struct bl_method_unit *c = w->c;
 	const int rounds = (int)c->params[P_ROUNDS], sweeps = (int)c->params[P_SWEEPS];
-	const char *why = w->d->permute_sym(w->d, &w->r, &c->h, NULL, damp, w->mean > 0 ? w->mean : 1); /* R has done its work */
+	const char *why = new_matrix(w, &w->e, c->rows, c->cols, BL_DM_F32);
 
+	if (!why)
+		why = w->d->permute_cols(w->d, &w->e, &w->wp, w->d_order, 1);
+	if (!why)
+		why = w->d->permute_sym(w->d, &w->r, &c->h, NULL, damp, w->mean > 0 ? w->mean : 1); /* R has done its work */
 	for (int i = 0; i < rounds && !why; i++) {
 		if (w->d->cancelled(w->d))
 			return "cancelled";
@@ -196,13 +208,9 @@ static const char *solve(struct work *w)
 	if (c->params[P_OBSERVER] == OBSERVER_MINMAX)
 		how = (struct bl_scale_search){ .least = 1, .steps = 1 };
 	if (!why)
-		why = w->d->scale_search(w->d, c->scales, c->zeros, &c->w, w->d_weight, &c->grid, &how);
+		why = w->d->scale_search_norm(w->d, c->scales, c->zeros, &c->w, w->d_weight, &c->grid, &how, c->params[P_NORM]);
 	if (!why)
 		why = new_matrix(w, &w->r, c->cols, c->cols, BL_DM_F32);
-	if (!why)
-		why = new_matrix(w, &w->e, c->rows, c->cols, BL_DM_F32);
-	if (!why)
-		why = new_matrix(w, &w->ep, c->rows, c->cols, BL_DM_F32);
 	if (!why)
 		why = new_matrix(w, &w->wp, c->rows, c->cols, BL_DM_F32);
 	if (!why)
@@ -214,11 +222,9 @@ static const char *solve(struct work *w)
 	if (!why)
 		why = w->d->permute_cols(w->d, &w->wp, &c->w, w->d_order, 0);
 	if (!why)
-		why = w->d->round(w->d, &w->cp, &w->ep, &w->wp, &w->r, c->scales, c->zeros, w->d_group, &c->grid);
+		why = w->d->round(w->d, &w->cp, &w->wp, &w->wp, &w->r, c->scales, c->zeros, w->d_group, &c->grid);
 	if (!why)
 		why = w->d->permute_cols(w->d, &c->codes, &w->cp, w->d_order, 1);
-	if (!why)
-		why = w->d->permute_cols(w->d, &w->e, &w->ep, w->d_order, 1);
 	if (!why && c->params[P_ROUNDS] > 0 && !w->failed)
 		why = improve(w, damp);
 	return why;
@@ -228,7 +234,7 @@ static const char *solve_unit(const struct bl_method_unit *c)
 {
 	struct work w = { .c = c, .d = c->device, .width = c->grid.group ? c->grid.group : c->cols };
 	const char *why = solve(&w);
-	void *const all[] = { w.d_order, w.d_group, w.d_weight, w.r.p, w.e.p, w.ep.p, w.wp.p, w.cp.p };
+	void *const all[] = { w.d_order, w.d_group, w.d_weight, w.r.p, w.e.p, w.wp.p, w.cp.p };
 
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
 		if (all[i])

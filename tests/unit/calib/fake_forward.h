@@ -28,6 +28,11 @@ struct bl_pass { struct bl_forward *f; int64_t batch, tokens, len; uint16_t *x; 
 
 const struct bl_model *bl_forward_model(const struct bl_forward *f) { return f->m; }
 struct bl_engine *bl_forward_engine(const struct bl_forward *f) { return f->e; }
+void bl_forward_need(const struct bl_model *m, bool fp32, int64_t tokens, int64_t batch_tokens, uint64_t *device, uint64_t *host)
+{
+	*host = (uint64_t)(tokens * m->config.hidden) * (fp32 ? 4 : 2);
+	*device = 16 * (uint64_t)(batch_tokens * m->config.hidden);
+}
 int64_t bl_pass_tokens(const struct bl_pass *p) { return p->tokens; }
 size_t bl_pass_row_bytes(const struct bl_pass *p) { return (size_t)p->f->m->config.hidden * (p->f->fp32 ? 4 : 2); }
 int64_t bl_pass_batch_tokens(const struct bl_pass *p) { return p->batch; }

@@ -218,6 +218,9 @@ static void offloaded(void **state)
 	machine_open(&small, 2, limit);
 	a.weight_bytes = 1;
 	same_as(&want, &small, &a, "hidden states with the host");
+	a.host_bytes = N_SEQ * LENGTH * (uint64_t)tiny->config.hidden * 4 - 1;
+	a.spill_dir = "/tmp";
+	same_as(&want, &small, &a, "hidden states in a file");
 	machine_close(&small);
 	outcome_free(&want);
 }
@@ -316,7 +319,7 @@ static void refused(void **state)
 	assert_int_equal(bl_pass_embed(p, &err), BL_OK);
 	assert_int_equal(bl_pass_block(p, 8, NULL, NULL, &err), BL_FAILED);
 	bl_err_clear(&err);
-	assert_int_equal(bl_pass_block(p, 0, &(struct bl_weight_set){ NULL, 3 }, NULL, &err), BL_INVALID);
+	assert_int_equal(bl_pass_block(p, 0, &(struct bl_weight_set){ .n = 3 }, NULL, &err), BL_INVALID);
 	bl_err_clear(&err);
 	assert_int_equal(bl_pass_run(p, 0, NULL, NULL, &err), BL_OK);
 	bl_pass_free(p);

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Tuning end to end: from GPTQ's codes on, rounding offsets and scales of all units are trained together so that the model's next-token distribution comes
+ * close to the base model's on the calibration windows. A few windows are kept back; the state that does best on them wins, GPTQ's own included, so that
+ * tuning too long costs time alone. */
+#include <stdio.h>
+
+#include "core/plugin/plugin_api.h"
+
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
+
+static const struct bl_param params[P_COUNT] = {
+	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
+	[P_BATCH] = { .name = "batch", .type = BL_PARAM_INT, .fallback = "4", .min = 1, .max = 4096, .sentence = "Windows in a step." },
+	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 10,
+		   .sentence = "Learning rate of rounding offsets at first, in steps of the grid; it falls to 0 in a straight line." },
+	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0.5", .min = 0, .max = 2,
+		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
+	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.001", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
+	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
+	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales",
+		      .sentence = "gptq: from its codes; scales: rounding to nearest with the scales it chooses." },
+	[P_HELD] = { .name = "held_out", .type = BL_PARAM_REAL, .fallback = "0.05", .min = 0, .max = 0.9,
+		     .sentence = "Part of the windows that is not trained on and decides which state is kept; 0: the last one is." },
+	[P_LOOKS] = { .name = "looks", .type = BL_PARAM_INT, .fallback = "8", .min = 1, .max = 10000, .sentence = "How often the windows that were held out are looked at." },
+	[P_TRIES] = { .name = "tries", .type = BL_PARAM_INT, .fallback = "3", .min = 1, .max = 16,
+		      .sentence = "Runs with rates times 1, 3, 1/3, 9 ...; the windows that were held out choose among them." },
+	[P_WINDOWS] = { .name = "windows", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 1e9,
+			.sentence = "How many windows of the calibration are used, from the first on; 0: all." },
+	[P_SEED] = { .name = "seed", .type = BL_PARAM_INT, .fallback = "42", .min = 0, .max = 2147483647, .sentence = "Of the order of the windows." },
+};
+
+static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
+{
+	if (rows < 1 || cols < 1)
+		return "the matrix is empty";
+	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3)
+		return "only integers of 2 to 8 bits and E4M3 floats are known";
+	if (g->group < 0 || (g->group && cols % g->group))
+		return "the number of columns is not a multiple of the group size";
+	return NULL;
+}
+
+static const char *tuning(struct bl_tuning *out, bl_param_values v)
+{
+	out->scope = BL_TUNING_MODEL;
+	out->start = v[P_START] == 0 ? BL_TUNING_CODES : BL_TUNING_SCALES;
+	out->step = v[P_STEP] == 0 ? BL_TUNING_ADAM : BL_TUNING_SIGN;
+	snprintf(out->start_method, sizeof out->start_method, "gptq");
+	out->offset_rate = v[P_LR];
+	out->offset_growth = v[P_GROWTH];
+	out->factor_rate = v[P_SCALE_LR];
+	out->factor_least = 0.5;
+	out->factor_most = 2;
+	out->beta1 = 0.9;
+	out->beta2 = 0.99;
+	out->windows = (int64_t)v[P_WINDOWS];
+	out->batch = (int64_t)v[P_BATCH];
+	out->epochs = v[P_EPOCHS];
+	out->held_out = v[P_HELD];
+	out->looks = (int64_t)v[P_LOOKS];
+	out->tries = v[P_HELD] > 0 ? (int64_t)v[P_TRIES] : 1;
+	out->try_factor = 3;
+	out->seed = (uint64_t)v[P_SEED];
+	return NULL;
+}
+
+static const struct bl_method tune = {
+	.name = "tune",
+	.sentence = "Trains offsets and scales of all units together, from GPTQ on, by divergence from the base model; needs a calibration.",
+	.params = params,
+	.n_params = P_COUNT,
+	.refuses = refuses,
+	.tuning = tuning,
+};
+static const struct bl_method *const methods[] = { &tune, NULL };
+static const struct bl_plugin_v1 plugin = {
+	.api_version = BL_PLUGIN_API_VERSION,
+	.name = "tune",
+	.version = "1",
+	.sentence = "Tuning end to end.",
+	.methods = methods,
+};
+
+BL_PLUGIN_EXPORT const struct bl_plugin_v1 *bl_plugin_v1(void) { return &plugin; }
