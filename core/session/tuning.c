@@ -196,7 +196,7 @@ enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl
 /* ---- what is recommended ---- */
 
 #define RECOMMENDED "tune"
-#define STAGES      "smooth"
+#define STAGES      "smooth:search=channel,pow2=false"
 
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/half.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/transform/sample.h"
 
@@ -91,8 +92,10 @@ enum bl_status fold_samples(struct fold_sample *all, const struct bl_model *m, c
 	struct bl_engine e = { .run = NULL };
 	struct tap t = { .all = all, .e = &e, .tokens = windows * len, .readers = readers };
 
-	if (windows < 1)
-		return bl_fail(err, BL_INVALID, "smooth: a search over token scales needs kept windows: calibrate with --keep-windows, or choose activations=tensor");
+	if (windows < 1) {
+		bl_log(BL_LOG_WARN, "smooth: no search, alpha alone: the calibration keeps no windows to look at (--keep-windows)");
+		return BL_OK;
+	}
 	bl_backend_open(&backend, NULL);
 	if (!bl_engine_open(&e, &backend, "cpu", pool, 0, err) && !bl_forward_new(&f, m, &e, &o, err))
 		run(&t, f, c, windows, len, err);
