@@ -138,6 +138,14 @@ static void scales_follow(void **state)
 	assert_int_equal(bl_session_unit_weights(s, 11, bl_plan_choice(s->plan, 11), &w, &err), BL_OK);
 	assert_true(fabsf(w->input_scale * 127 - smooth) <= 0.02f * smooth);
 	bl_unit_weights_unref(w);
+	struct bl_fold *f = NULL;
+	assert_int_equal(bl_session_fold(s, &f, &err), BL_OK);
+	bl_fold_unref(f);
+	const struct bl_input_stats *in = bl_session_input(s, 11);
+	float least = in->channel_absmax[0];
+	for (int64_t i = 0; i < in->cols; i++)
+		least = fminf(least, in->channel_absmax[i]);
+	assert_true(in->absmax == smooth && least > 0.9f * smooth); /* the screen shows it, too */
 	stages(s, "rotate");
 	assert_true(isnan(bl_session_unit_absmax(s, 9)));
 	assert_int_equal(bl_session_unit_weights(s, 9, bl_plan_choice(s->plan, 9), &w, &err), BL_INVALID);
