@@ -228,7 +228,7 @@ enum bl_status bl_live_stage_set(struct bl_weight_set *out, struct bl_fold *f, c
 	return err->status;
 }
 
-float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c)
+float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c, bool wait)
 {
 	struct bl_err ignored = BL_ERR_INIT;
 	struct bl_fold *f = NULL;
@@ -238,7 +238,12 @@ float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c)
 		return l->s->priv->ranges[unit];
 	struct bl_live_calib *calib = bl_live_get_calib(l);
 	const struct bl_input_stats *in = calib ? bl_calib_stats(calib->c, unit) : NULL;
-	if (in && !in->nonfinite && !bl_live_fold(l, c, &f, &ignored))
+	if (!wait && in && *bl_choice_stages(c)) {
+		pthread_mutex_lock(&l->fold_lock);
+		f = look(l, bl_choice_stages(c), bl_calib_key_of(calib->c));
+		pthread_mutex_unlock(&l->fold_lock);
+	}
+	if (in && !in->nonfinite && (f || !wait || !bl_live_fold(l, c, &f, &ignored)))
 		absmax = f ? bl_fold_absmax(f, calib->c, unit) : in->absmax;
 	bl_fold_unref(f);
 	bl_live_calib_unref(calib);

@@ -256,8 +256,8 @@ enum bl_status bl_live_folded_weights(const struct bl_fold *f, int unit, struct 
 /* All units of a block (-1: of all) in full precision after the stages: what the model computes with before anything is quantized. f NULL: an empty set.
  * Freed with bl_measure_weights_free. */
 enum bl_status bl_live_stage_set(struct bl_weight_set *out, struct bl_fold *f, const struct bl_model *m, int block, struct bl_err *err);
-/* Largest |input| of a unit after the stages of a choice; NaN: unknown. */
-float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c);
+/* Largest |input| of a unit after the stages of a choice; NaN: unknown. Without waiting the checkpoint's stands in as long as the stages are not made. */
+float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c, bool wait);
 
 /* --- data (data.c) --- */
 void bl_live_data_key(char key[65], const struct bl_calib_request *r);

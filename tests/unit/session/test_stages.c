@@ -25,6 +25,18 @@ static void stages(struct bl_session *s, const char *text)
 	bl_session_edited(s);
 }
 
+/* Once the stages are made. */
+static float absmax_of(struct bl_session *s, int unit)
+{
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_fold *f = NULL;
+
+	if (bl_session_fold(s, &f, &err))
+		fail_msg("%s", err.text);
+	bl_fold_unref(f);
+	return bl_session_unit_absmax(s, unit);
+}
+
 static void order_changes_no_error(void **state)
 {
 	static const char *const schemes[] = {"W8A16", "W8A8", "W4A16_channel"};
@@ -129,25 +141,22 @@ static void scales_follow(void **state)
 	(void)state;
 	calibrate_small(s, WINDOWS);
 	set_text(s, "all=W8A8_STATIC");
-	float plain = bl_session_unit_absmax(s, 11);
+	float plain = absmax_of(s, 11);
 	stages(s, "permute");
-	assert_true(bl_session_unit_absmax(s, 11) == plain);
+	assert_true(absmax_of(s, 11) == plain);
 	stages(s, "smooth:alpha=1,pairs=updown,pow2=false"); /* all channels alike: all of the difficulty is in the weights */
-	float smooth = bl_session_unit_absmax(s, 11);
+	float smooth = absmax_of(s, 11);
 	assert_true(smooth > 0 && smooth != plain);
 	assert_int_equal(bl_session_unit_weights(s, 11, bl_plan_choice(s->plan, 11), &w, &err), BL_OK);
 	assert_true(fabsf(w->input_scale * 127 - smooth) <= 0.02f * smooth);
 	bl_unit_weights_unref(w);
-	struct bl_fold *f = NULL;
-	assert_int_equal(bl_session_fold(s, &f, &err), BL_OK);
-	bl_fold_unref(f);
 	const struct bl_input_stats *in = bl_session_input(s, 11);
 	float least = in->channel_absmax[0];
 	for (int64_t i = 0; i < in->cols; i++)
 		least = fminf(least, in->channel_absmax[i]);
 	assert_true(in->absmax == smooth && least > 0.9f * smooth); /* the screen shows it, too */
 	stages(s, "rotate");
-	assert_true(isnan(bl_session_unit_absmax(s, 9)));
+	assert_true(isnan(absmax_of(s, 9)));
 	assert_int_equal(bl_session_unit_weights(s, 9, bl_plan_choice(s->plan, 9), &w, &err), BL_INVALID);
 	bl_session_close(s);
 }
