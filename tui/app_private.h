@@ -49,6 +49,8 @@ struct bl_app_private {
 	char forms_of[65];            /* digest of the model that the two below are for; "": none yet */
 	struct bl_calib_request calibrate;
 	struct bl_eval_request evaluate;
+	char method_text[600];        /* METHOD[,key=value] that the parameter form ended with, until somebody takes it; "" none */
+	char budget_fields[4][160];   /* of the search form, while the program runs */
 };
 
 /* app.c: a message that is not news, so not for the log */
@@ -68,6 +70,7 @@ void bl_action_ask_argument(struct bl_app *app, enum bl_action a);
 /* run_actions.c: calibrate, evaluate, pause */
 unsigned bl_do_calibrate(struct bl_app *app, const char *arg);
 unsigned bl_do_evaluate(struct bl_app *app, const char *arg);
+unsigned bl_do_budget(struct bl_app *app, const char *arg); /* screens/budget.c */
 unsigned bl_do_adopt(struct bl_app *app, const char *arg);
 unsigned bl_do_pause(struct bl_app *app, const char *arg);
 unsigned bl_do_resume(struct bl_app *app, const char *arg);

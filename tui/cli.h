@@ -25,8 +25,15 @@ struct bl_cli {
 
 /* argument: plan file or model; with --preset, --recipe, --set, --config, --format, --allow-nonfinite, --target applied. */
 enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err);
-/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration. */
-enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err);
+struct bl_calib_request;
+/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration, or on data. */
+enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err);
+/* Writes the plan, whose units are solved, to --output. */
+enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err);
+/* Waits for a job of the session, with progress and interruption. */
+enum bl_status bl_cli_job(struct bl_cli *c, struct bl_session *s, const char *name, uint64_t job, struct bl_err *err);
+/* A calibration in use, when it is `needed`: made of --data (and arguments behind it) with --samples and --seqlen, or the newest stored one. */
+enum bl_status bl_cli_calibration(struct bl_cli *c, struct bl_session *s, bool needed, long long seqlen, struct bl_err *err);
 /* Runs fn(ctx) on a thread of its own while this one shows progress and watches for signals and the time limit (then progress->cancel is set
  * and the outcome becomes BL_CANCELLED, BL_TERMINATED or BL_TIMEOUT). */
 enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*fn)(void *ctx, struct bl_err *err), void *ctx,
@@ -38,6 +45,9 @@ enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED o
 /* May what is there be replaced? --force and --yes say so; else a person at a terminal is asked; else no. */
 bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
 
+/* A plan file may go there: nothing is, or the plan that was opened, or it may be replaced. */
+enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session *s, const char *path, struct bl_err *err);
+
 /* The folder of caches: --cache, else the user's. bl_free. */
 char *bl_cli_cache(const struct bl_cli *c);
 /* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
@@ -45,6 +55,8 @@ enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, ui
 
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
+struct bl_eval_result;
+void bl_cli_eval_json(cJSON *o, const struct bl_eval_result *r); /* ppl, kl, top1, mcq, base, plan, seconds */
 void bl_cli_problems(cJSON *o, const char *key, const struct bl_model *m, const struct bl_problem *p, int n);
 /* Appends "  text" to the text output; printf-like. */
 void bl_cli_line(struct bl_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

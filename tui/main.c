@@ -28,7 +28,8 @@ static char *own_dir(void)
 
 static bool runs_models(enum bl_command c)
 {
-	return c == BL_CMD_workbench || c == BL_CMD_forward || c == BL_CMD_generate || c == BL_CMD_quantize || c == BL_CMD_plan || c == BL_CMD_calibrate || c == BL_CMD_evaluate;
+	return c == BL_CMD_workbench || c == BL_CMD_forward || c == BL_CMD_generate || c == BL_CMD_quantize || c == BL_CMD_plan || c == BL_CMD_calibrate || c == BL_CMD_evaluate ||
+	       c == BL_CMD_compare || c == BL_CMD_search;
 }
 
 static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)

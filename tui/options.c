@@ -84,7 +84,7 @@ static enum bl_status unknown_option(const char *text, enum bl_command c, struct
 	       bl_fail(err, BL_USAGE, "unknown option %s: `bitlathe help %s` lists the options", text, commands[c].name);
 }
 
-static const char *const later[] = {"search", "score", "run", "report", "surgery",
+static const char *const later[] = {"score", "run", "report", "surgery",
 				    "tune", "jobs", "attach"};
 
 static enum bl_status find_command(struct bl_options *o, const char *word, bool *is_command, struct bl_err *err)

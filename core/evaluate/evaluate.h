@@ -19,6 +19,15 @@ typedef void bl_eval_report(void *ctx, const char *phase, double done, double to
 enum bl_status bl_evaluate_windows(struct bl_forward *f, const struct bl_weight_set *set, const struct bl_eval_windows *w, struct bl_eval_ppl *base,
 				   struct bl_eval_ppl *plan, struct bl_eval_kl *kl, bl_eval_report *report, void *ctx, struct bl_err *err);
 
+/* What the base's last block gave, kept in host memory between measurements over the same sequences, as far as `cap` bytes reach: further plans then run alone.
+ * The numbers stay what they are, bit for bit. One for each set of sequences; not for sequences that change. */
+struct bl_eval_base;
+struct bl_eval_base *bl_eval_base_new(uint64_t cap);
+void bl_eval_base_free(struct bl_eval_base *b); /* NULL is fine */
+enum bl_status bl_evaluate_windows_again(struct bl_eval_base *kept, struct bl_forward *f, const struct bl_weight_set *set, const struct bl_eval_windows *w,
+					 struct bl_eval_ppl *base, struct bl_eval_ppl *plan, struct bl_eval_kl *kl, bl_eval_report *report, void *ctx,
+					 struct bl_err *err);
+
 /* Reads a file of text rows as the book protocol does: encode each row without special tokens, join, cut into windows of len, at most max_windows (0: all).
  * *ids: bl_free. A file shorter than one window is BL_INVALID. */
 enum bl_status bl_eval_windows_load(int32_t **ids, struct bl_eval_windows *w, const char *file, const struct bl_tokenizer *t, const struct bl_chat *chat, int64_t len,
@@ -46,8 +55,12 @@ enum bl_status bl_evaluate_mcq(struct bl_forward *f, const struct bl_weight_set 
 			       const struct bl_chat *chat, int32_t end, struct bl_eval_mcq *base, struct bl_eval_mcq *plan, bl_eval_report *report, void *ctx,
 			       struct bl_err *err);
 
+enum bl_status bl_evaluate_mcq_again(struct bl_eval_base *kept, struct bl_forward *f, const struct bl_weight_set *set, const struct bl_mcq_item *items, size_t n,
+				     const struct bl_tokenizer *t, const struct bl_chat *chat, int32_t end, struct bl_eval_mcq *base, struct bl_eval_mcq *plan,
+				     bl_eval_report *report, void *ctx, struct bl_err *err);
+
 /* Largest |input| of every unit over the windows, into absmax [n_units]: all that static activations need. */
-enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err);
+enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_weight_set *set /* may be NULL */, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err);
 
 /* First block in which the set replaces anything; the number of blocks when it is nowhere (or NULL). */
 int bl_eval_first_block(const struct bl_model *m, const struct bl_weight_set *set);

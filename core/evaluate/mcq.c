@@ -182,6 +182,13 @@ enum bl_status bl_evaluate_mcq(struct bl_forward *f, const struct bl_weight_set 
 			       const struct bl_chat *chat, int32_t end, struct bl_eval_mcq *base, struct bl_eval_mcq *plan, bl_eval_report *report, void *ctx,
 			       struct bl_err *err)
 {
+	return bl_evaluate_mcq_again(NULL, f, set, items, n, t, chat, end, base, plan, report, ctx, err);
+}
+
+enum bl_status bl_evaluate_mcq_again(struct bl_eval_base *kept, struct bl_forward *f, const struct bl_weight_set *set, const struct bl_mcq_item *items, size_t n,
+				     const struct bl_tokenizer *t, const struct bl_chat *chat, int32_t end, struct bl_eval_mcq *base, struct bl_eval_mcq *plan,
+				     bl_eval_report *report, void *ctx, struct bl_err *err)
+{
 	struct bl_mcq_sequences s;
 	struct scores v = {.base = NULL};
 	struct bl_eval_run r;
@@ -191,8 +198,9 @@ enum bl_status bl_evaluate_mcq(struct bl_forward *f, const struct bl_weight_set 
 	if (bl_mcq_encode(&s, items, n, t, chat, end, err))
 		return err->status;
 	bl_eval_run_init(&r, f, set, s.start[s.n], "multiple choice", report, ctx);
+	r.kept = kept;
 	if (scores_alloc(&v, &s, set != NULL, err) == BL_OK)
-		for (int64_t i = 0, k; i < s.n && !err->status; i = k) {
+		for (int64_t i = 0, k; i < s.n && !err->status; i = k, r.part++) {
 			for (k = i + 1; k < s.n && s.start[k + 1] - s.start[i] <= PASS_TOKENS; k++)
 				;
 			part(&v, &r, &s, i, k, err);

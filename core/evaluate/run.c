@@ -62,14 +62,47 @@ static enum bl_status run_blocks(struct bl_pass *p, struct bl_eval_run *r, int f
 	return BL_OK;
 }
 
+static size_t pass_bytes(const struct bl_pass *p)
+{
+	return (size_t)bl_pass_tokens(p) * bl_pass_row_bytes(p);
+}
+
+/* Of the base's output; nothing is lost when there is no room. */
+static enum bl_status keep_base(struct bl_eval_run *r, struct bl_pass *base, struct bl_err *err)
+{
+	void *room = r->kept ? bl_eval_base_room(r->kept, r->part, pass_bytes(base)) : NULL;
+
+	if (room && bl_pass_read(base, 0, bl_pass_tokens(base), room, err))
+		bl_eval_base_forget(r->kept, r->part);
+	return err->status;
+}
+
+/* The base is there already: only the plan runs, from the first block it changes on after blocks of the base. */
+static enum bl_status run_beside(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, const void *kept, struct bl_err *err)
+{
+	if (r->set && (bl_pass_new(&p->plan, r->f, s, err) || bl_pass_embed(p->plan, err) || run_blocks(p->plan, r, 0, r->first, NULL, err) ||
+		       run_blocks(p->plan, r, r->first, r->blocks, r->set, err)))
+		return err->status;
+	r->done += (double)bl_pass_tokens(p->base) * (r->blocks - (r->set ? r->first : 0));
+	return bl_pass_write(p->base, 0, bl_pass_tokens(p->base), kept, err);
+}
+
 enum bl_status bl_eval_passes_run(struct bl_eval_passes *p, struct bl_eval_run *r, const struct bl_sequences *s, struct bl_err *err)
 {
 	*p = (struct bl_eval_passes){NULL, NULL, NULL};
-	if (bl_pass_new(&p->base, r->f, s, err) || bl_pass_embed(p->base, err) || run_blocks(p->base, r, 0, r->first, NULL, err))
+	if (bl_pass_new(&p->base, r->f, s, err))
+		goto fail;
+	const void *kept = r->kept ? bl_eval_base_of(r->kept, r->part, pass_bytes(p->base)) : NULL;
+	if (kept) {
+		if (run_beside(p, r, s, kept, err))
+			goto fail;
+		return BL_OK;
+	}
+	if (bl_pass_embed(p->base, err) || run_blocks(p->base, r, 0, r->first, NULL, err))
 		goto fail;
 	if (r->set && (bl_pass_new(&p->plan, r->f, s, err) || bl_pass_copy(p->plan, p->base, err)))
 		goto fail;
-	if (run_blocks(p->base, r, r->first, r->blocks, NULL, err) || (r->set && run_blocks(p->plan, r, r->first, r->blocks, r->set, err)))
+	if (run_blocks(p->base, r, r->first, r->blocks, NULL, err) || (r->set && run_blocks(p->plan, r, r->first, r->blocks, r->set, err)) || keep_base(r, p->base, err))
 		goto fail;
 	return BL_OK;
 fail:

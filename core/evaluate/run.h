@@ -13,11 +13,19 @@ struct bl_eval_run {
 	int blocks, first;                /* first block that the set changes */
 	double done, total;               /* tokens x blocks; the head counts as one block more */
 	double tokens;                    /* what total stands for, in tokens of one model */
+	struct bl_eval_base *kept;        /* may be NULL */
+	int part;                         /* of the sequences that runs now */
 };
 void bl_eval_run_init(struct bl_eval_run *r, struct bl_forward *f, const struct bl_weight_set *set, int64_t tokens, const char *phase, bl_eval_report *report, void *ctx);
 
 /* running: of what is going on, beyond r->done. */
 void bl_eval_tell(const struct bl_eval_run *r, double running);
+
+/* Of a part of the sequences: NULL when it is not kept. */
+const void *bl_eval_base_of(const struct bl_eval_base *b, int part, size_t bytes);
+/* Room for it, or NULL: too much, or out of memory. */
+void *bl_eval_base_room(struct bl_eval_base *b, int part, size_t bytes);
+void bl_eval_base_forget(struct bl_eval_base *b, int part);
 
 /* Both passes up to the last block. base is NULL when it is not wanted; plan stays NULL without a set. */
 struct bl_eval_passes { struct bl_pass *base, *plan; struct bl_head_kept *kept; /* may be NULL */ };

@@ -61,6 +61,13 @@ static enum bl_status part(struct values *v, struct bl_eval_run *r, const struct
 enum bl_status bl_evaluate_windows(struct bl_forward *f, const struct bl_weight_set *set, const struct bl_eval_windows *w, struct bl_eval_ppl *base,
 				   struct bl_eval_ppl *plan, struct bl_eval_kl *kl, bl_eval_report *report, void *ctx, struct bl_err *err)
 {
+	return bl_evaluate_windows_again(NULL, f, set, w, base, plan, kl, report, ctx, err);
+}
+
+enum bl_status bl_evaluate_windows_again(struct bl_eval_base *kept, struct bl_forward *f, const struct bl_weight_set *set, const struct bl_eval_windows *w,
+					 struct bl_eval_ppl *base, struct bl_eval_ppl *plan, struct bl_eval_kl *kl, bl_eval_report *report, void *ctx,
+					 struct bl_err *err)
+{
 	struct bl_eval_run r;
 	struct values v = {.tokens = NULL};
 	int64_t per_pass;
@@ -70,8 +77,9 @@ enum bl_status bl_evaluate_windows(struct bl_forward *f, const struct bl_weight_
 	per_pass = w->len < PASS_TOKENS ? PASS_TOKENS / w->len : 1;
 	per_pass = per_pass < w->n ? per_pass : w->n;
 	bl_eval_run_init(&r, f, set, w->n * w->len, "windows", report, ctx);
+	r.kept = kept;
 	if (values_alloc(&v, w, per_pass, set != NULL, err) == BL_OK) {
-		for (int64_t i = 0; i < w->n && !err->status; i += per_pass)
+		for (int64_t i = 0; i < w->n && !err->status; i += per_pass, r.part++)
 			part(&v, &r, w, i, w->n - i < per_pass ? w->n - i : per_pass, err);
 		if (!err->status && base)
 			bl_eval_ppl_of(base, v.rows.nll_base, w->n, w->len - 1);

@@ -249,18 +249,18 @@ enum bl_status fw_block_begin(struct bl_forward *f, int block, const struct bl_w
 {
 	if (set && set->n != f->m->n_units)
 		return bl_fail(err, BL_INVALID, "weights for %d units, the model has %d", set->n, f->m->n_units);
-	if (bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
+	if (fw_small_begin(f, set, err) || bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
 		return err->status;
 	f->current = block;
 	return fw_join(f, err);
 }
 
-static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct fw_operand *out, struct bl_err *err)
+static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
 	const struct bl_unit *u = &f->m->units[unit];
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
-	*out = (struct fw_operand){ .n = 1, .bias = f->blocks[u->block].bias[u->kind] };
+	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
 	if (w && !c && !replacement_in_place(f, w))
 		return bl_fail(err, BL_FAILED, "%s: its weights are not there", u->name);
 	if (w && w->kind == BL_WEIGHTS_CODES) {
@@ -284,7 +284,7 @@ static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_un
 
 enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
-	return operand(f, unit, replacement_of(f, set, unit), out, err);
+	return operand(f, unit, replacement_of(f, set, unit), set, out, err);
 }
 
 enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err)
@@ -300,7 +300,7 @@ enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct b
 		if (bring_replacement(f, u, w, err) || fw_join(f, err))
 			return err->status;
 	}
-	if (operand(f, unit, w ? w : own_of(f, unit), &o, err))
+	if (operand(f, unit, w ? w : replacement_of(f, NULL, unit), NULL, &o, err))
 		return err->status;
 	*out = (struct bl_operand){ .n = o.n, .scales = o.scales };
 	memcpy(out->w, o.w, (size_t)o.n * sizeof(*o.w));

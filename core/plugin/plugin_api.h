@@ -29,7 +29,8 @@ struct bl_param {
 };
 /* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
  * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
- * of the way to those that make up best for what quantized inputs have lost. */
+ * of the way to those that make up best for what quantized inputs have lost; `token_weight`, a choice "same|rms": whether tokens count the same, or by the size of
+ * what the linear makes of them where a norm follows (o, down): then by one over its mean square. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
@@ -176,6 +177,7 @@ struct bl_tuning {
 	char start_method[32];     /* one that solves whole units */
 	char start_params[200];
 	double offset_rate, factor_rate; /* learning rates of v and f at first; they fall to 0 in a straight line */
+	double offset_growth;      /* of v's rate: times 2^(offset_growth * (bits - 4)) above 4 bits, where the grid's steps are short */
 	double factor_least, factor_most; /* f stays within */
 	double beta1, beta2;       /* ADAM */
 	int64_t windows;           /* of the calibration, at most so many; 0: all */
@@ -183,7 +185,9 @@ struct bl_tuning {
 	int64_t iterations;        /* BLOCK: steps for each block */
 	double epochs;             /* MODEL: how often the windows are passed through */
 	double held_out;           /* MODEL: part of the windows that is never trained on and decides which state is kept; 0: the last state is */
-	int64_t looks;             /* MODEL: how often it is looked at, beside the start */
+	int64_t looks;             /* MODEL: how often it is looked at, beside the start, in each try */
+	int64_t tries;             /* MODEL: so many runs from the start, with rates times 1, try_factor, 1 / try_factor, try_factor^2 ...; needs held-out windows */
+	double try_factor;
 	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
 	uint64_t seed;             /* of the order of windows */
 };

@@ -8,8 +8,9 @@
 
 #include "core/base/clock.h"
 #include "core/base/file.h"
+#include "core/base/hash.h"
 #include "core/base/mem.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 #include "core/session/stored.h"
 #include "core/text/dataset.h"
 
@@ -29,6 +30,12 @@ enum bl_status bl_measure_weights(struct bl_weight_set *out, struct bl_session *
 	struct bl_weight_set set = {.n = s->model->n_units};
 	struct solving w = {s, plan, &set};
 
+	struct bl_fold *f = NULL;
+
+	if (s->model->n_units && bl_live_fold(s->priv->live, bl_plan_choice(plan, 0), &f, err))
+		return err->status;
+	set.keep = f;
+	set.small = f && bl_fold_changes_small(f) ? bl_fold_model(f) : NULL;
 	set.of = bl_xalloc((size_t)set.n + 1, sizeof *set.of);
 	if (bl_pool_run(s->pool, (size_t)set.n, solve_unit, &w, cancel, err))
 		bl_measure_weights_free(&set);
@@ -42,7 +49,8 @@ void bl_measure_weights_free(struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		bl_unit_weights_unref(w->of[i]);
 	bl_free(w->of);
-	*w = (struct bl_weight_set){NULL, 0};
+	bl_fold_unref(w->keep);
+	*w = (struct bl_weight_set){.of = NULL};
 }
 
 static bool changes_nothing(const struct bl_weight_set *w)
@@ -50,7 +58,7 @@ static bool changes_nothing(const struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		if (w->of[i])
 			return false;
-	return true;
+	return !w->small;
 }
 
 /* ---- texts ---- */
@@ -166,37 +174,104 @@ static void say_protocol(struct bl_eval_result *out, const struct texts *x)
 			 x->chat ? "question through the chat template" : "question as it is (no chat template)");
 }
 
-static enum bl_status measure(struct bl_eval_result *out, struct bl_forward *f, const struct bl_weight_set *set, const struct texts *x,
-			      const struct bl_eval_request *rq, bl_eval_report *report, void *ctx, struct bl_err *err)
+struct bl_measure {
+	struct bl_session *s;
+	struct bl_eval_request rq; /* file names are not looked at any more, only whether there are any */
+	struct texts x;
+	struct bl_eval_base *windows, *kl, *mcq; /* NULL: nothing is kept */
+};
+
+static enum bl_status measure(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_weight_set *set, bl_eval_report *report, void *ctx,
+			      struct bl_err *err)
 {
-	bool together = rq->ppl && rq->kl && !x->kl_ids;
+	const struct texts *x = &m->x;
+	bool together = m->rq.ppl && m->rq.kl && !x->kl_ids;
 
 	out->has_plan = set != NULL;
-	out->has_ppl = rq->ppl != NULL;
-	out->has_kl = rq->kl && set;
-	out->has_mcq = rq->mcq != NULL;
-	if (rq->ppl && bl_evaluate_windows(f, set, &x->ppl, &out->base_ppl, &out->plan_ppl, together ? &out->kl : NULL, report, ctx, err))
+	out->has_ppl = m->rq.ppl != NULL;
+	out->has_kl = m->rq.kl && set;
+	out->has_mcq = m->rq.mcq != NULL;
+	if (m->rq.ppl && bl_evaluate_windows_again(m->windows, f, set, &x->ppl, &out->base_ppl, &out->plan_ppl, together ? &out->kl : NULL, report, ctx, err))
 		return err->status;
-	if (out->has_kl && !together && bl_evaluate_windows(f, set, &x->kl, NULL, NULL, &out->kl, report, ctx, err))
+	if (out->has_kl && !together && bl_evaluate_windows_again(m->kl, f, set, &x->kl, NULL, NULL, &out->kl, report, ctx, err))
 		return err->status;
-	if (rq->mcq)
-		bl_evaluate_mcq(f, set, x->items, x->n_used, x->t, x->chat, x->end, &out->base_mcq, &out->plan_mcq, report, ctx, err);
+	if (m->rq.mcq)
+		bl_evaluate_mcq_again(m->mcq, f, set, x->items, x->n_used, x->t, x->chat, x->end, &out->base_mcq, &out->plan_mcq, report, ctx, err);
 	return err->status;
 }
 
+enum bl_status bl_measure_open(struct bl_measure **out, struct bl_session *s, const struct bl_eval_request *rq, uint64_t cap, struct bl_err *err)
+{
+	struct bl_measure *m = bl_xalloc(1, sizeof *m);
+
+	m->s = s;
+	m->rq = *rq;
+	m->x.end = -1;
+	if (load(&m->x, s->model, rq, err)) {
+		bl_measure_close(m);
+		return err->status;
+	}
+	m->windows = cap ? bl_eval_base_new(cap / 3) : NULL;
+	m->kl = cap ? bl_eval_base_new(cap / 3) : NULL;
+	m->mcq = cap ? bl_eval_base_new(cap / 3) : NULL;
+	*out = m;
+	return BL_OK;
+}
+
+void bl_measure_close(struct bl_measure *m)
+{
+	if (!m)
+		return;
+	texts_free(&m->x);
+	bl_eval_base_free(m->windows);
+	bl_eval_base_free(m->kl);
+	bl_eval_base_free(m->mcq);
+	bl_free(m);
+}
+
+static void add_windows(struct bl_sha256 *h, const char *what, const struct bl_eval_windows *w, bool wanted)
+{
+	bl_sha256_add(h, what, strlen(what) + 1);
+	if (!wanted)
+		return;
+	bl_sha256_add(h, &w->n, sizeof w->n);
+	bl_sha256_add(h, &w->len, sizeof w->len);
+	bl_sha256_add(h, w->ids, (size_t)(w->n * w->len) * sizeof *w->ids);
+}
+
+void bl_measure_digest(const struct bl_measure *m, char hex[65])
+{
+	const struct texts *x = &m->x;
+	struct bl_sha256 h;
+
+	bl_sha256_init(&h);
+	add_windows(&h, "ppl", &x->ppl, m->rq.ppl != NULL);
+	add_windows(&h, "kl", &x->kl, m->rq.kl != NULL);
+	bl_sha256_add(&h, &x->end, sizeof x->end);
+	for (size_t i = 0; m->rq.mcq && i < x->n_used; i++) {
+		const struct bl_mcq_item *it = &x->items[i];
+		bl_sha256_add(&h, it->question, strlen(it->question) + 1);
+		for (int c = 0; c < it->n_choices; c++)
+			bl_sha256_add(&h, it->choices[c], strlen(it->choices[c]) + 1);
+		bl_sha256_add(&h, &it->answer, sizeof it->answer);
+	}
+	bl_sha256_hex(&h, hex);
+}
+
 /* with: weights that stand in for the plan's, or NULL. */
-static enum bl_status run_with(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
-			       const struct bl_eval_request *rq, bl_eval_report *report, void *ctx, struct bl_err *err)
+static enum bl_status one_with(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
+			       bl_eval_report *report, void *ctx, struct bl_err *err)
 {
 	struct bl_eval_result made = {.seconds = 0};
-	struct texts x = {.end = -1};
-	struct bl_weight_set set = {NULL, 0};
+	struct bl_weight_set set = {.of = NULL};
 	uint64_t start = bl_now_ns();
 
-	if (load(&x, s->model, rq, err) == BL_OK && (!plan || bl_measure_weights(&set, s, plan, NULL, err) == BL_OK))
-		measure(&made, f, with ? with : changes_nothing(&set) ? NULL : &set, &x, rq, report, ctx, err);
+	if (!plan || bl_measure_weights(&set, m->s, plan, NULL, err) == BL_OK) {
+		made.weights_seconds = plan ? (double)(bl_now_ns() - start) / 1e9 : 0;
+		measure(&made, m, f, with ? with : changes_nothing(&set) ? NULL : &set, report, ctx, err);
+	}
 	if (!err->status) {
-		say_protocol(&made, &x);
+		say_protocol(&made, &m->x);
 		made.seconds = (double)(bl_now_ns() - start) / 1e9;
 		made.wall_s = bl_wall_s();
 		snprintf(made.device, sizeof made.device, "%s", bl_forward_engine(f)->name);
@@ -205,7 +280,24 @@ static enum bl_status run_with(struct bl_eval_result *out, struct bl_session *s,
 		*out = made;
 	}
 	bl_measure_weights_free(&set);
-	texts_free(&x);
+	return err->status;
+}
+
+enum bl_status bl_measure_one(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, bl_eval_report *report, void *ctx,
+			      struct bl_err *err)
+{
+	return one_with(out, m, f, plan, NULL, report, ctx, err);
+}
+
+static enum bl_status run_with(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
+			       const struct bl_eval_request *rq, bl_eval_report *report, void *ctx, struct bl_err *err)
+{
+	struct bl_measure *m = NULL;
+	uint64_t start = bl_now_ns();
+
+	if (!bl_measure_open(&m, s, rq, 0, err) && !one_with(out, m, f, plan, with, report, ctx, err))
+		out->seconds = (double)(bl_now_ns() - start) / 1e9; /* with the reading of files */
+	bl_measure_close(m);
 	return err->status;
 }
 
@@ -225,6 +317,8 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 	struct bl_chat *chat = NULL;
 	struct bl_dataset *d = NULL;
 	struct bl_err no_chat = BL_ERR_INIT;
+	struct bl_weight_set set = {.of = NULL};
+	struct bl_fold *fold = NULL;
 	struct bl_windows cut;
 
 	if (bl_tokenizer_open(&t, s->model->dir, err))
@@ -235,8 +329,10 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 		struct bl_eval_windows w = {cut.ids, cut.n, cut.len};
 		if (cut.n < 1)
 			bl_fail(err, BL_INVALID, "the data hold %zu tokens and do not fill one window of %lld (shorter ones: --seqlen)", d->ids.n, (long long)len);
-		else
-			bl_eval_ranges(absmax, f, &w, report, ctx, err);
+		else if (!s->model->n_units || (!bl_live_fold(s->priv->live, bl_plan_choice(s->plan, 0), &fold, err) && !bl_live_stage_set(&set, fold, s->model, -1, err)))
+			bl_eval_ranges(absmax, f, set.of ? &set : NULL, &w, report, ctx, err);
+		bl_measure_weights_free(&set);
+		bl_fold_unref(fold);
 		bl_dataset_free(d);
 	}
 	bl_chat_free(chat);
@@ -276,7 +372,7 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	struct bl_backend b;
 	struct bl_engine e = {.run = NULL};
 	struct bl_forward *f = NULL;
-	struct bl_weight_set other = {NULL, 0};
+	struct bl_weight_set other = {.of = NULL};
 
 	bl_backend_open(&b, rq->program_dir);
 	if ((rq->quantized && weights_of_other(&other, s, rq->quantized, cancel, err)) || bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) ||

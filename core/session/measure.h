@@ -14,6 +14,16 @@ void bl_measure_weights_free(struct bl_weight_set *w);
 enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,
 			      bl_eval_report *report, void *ctx, struct bl_err *err);
 
+/* The same for plan after plan: files are read once, and the base runs once as far as `cap` bytes of host memory keep what it gave. The forward may be another
+ * one each time, on the same device. */
+struct bl_measure;
+enum bl_status bl_measure_open(struct bl_measure **out, struct bl_session *s, const struct bl_eval_request *rq, uint64_t cap, struct bl_err *err);
+enum bl_status bl_measure_one(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, bl_eval_report *report, void *ctx,
+			      struct bl_err *err);
+/* Digest of what is measured and how: files as they were read, windows, questions, the token that ends an answer (64 hex). */
+void bl_measure_digest(const struct bl_measure *m, char hex[65]);
+void bl_measure_close(struct bl_measure *m); /* NULL is fine */
+
 /* Largest |input| of every unit over the windows of the files, into absmax [n_units]: what static activations need when there is no calibration. */
 enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_forward *f, const char *const *files, size_t n_files, int64_t windows, int64_t len,
 				 bl_eval_report *report, void *ctx, struct bl_err *err);

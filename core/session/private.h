@@ -13,7 +13,7 @@ struct bl_error_request {
 	int unit;
 	struct bl_scheme scheme;
 	char method[BL_METHOD_NAME_MAX];
-	char *params;
+	char *params, *stages;
 	bool zero_nonfinite;
 	double rel;
 	char why[160];

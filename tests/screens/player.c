@@ -8,6 +8,7 @@
  *   # beside: tiny-exaone4             one that lies there without being opened
  *   # data: yes                        the files of tests/data lie there as data/
  *   # mask: about                      numbers behind "about " depend on the machine: they are shown as # (up to 8 such lines)
+ *   # column: solve s                  numbers under that heading depend on the machine: shown as #, down to the next rule
  *   # near: 4                          numbers come from sums that processors round differently: 4 per cent (or 2 in the last place) apart is equal
  *   # variants: 80x24 120x40 80x24-ascii 80x24-mono 80x24-dark     -mono and -dark also record the looks */
 #include <errno.h>
@@ -27,7 +28,7 @@
 
 struct play {
 	const char *keys;
-	char open[64], beside[64], variants[256], mask[8][32];
+	char open[64], beside[64], variants[256], mask[8][32], column[32];
 	int n_masks, near;
 	bool update, sabotage, data;
 };
@@ -45,6 +46,8 @@ static void heads(struct play *p, const char *text)
 		sscanf(text, "# beside: %63s", p->beside);
 		sscanf(text, "# near: %d", &p->near);
 		p->data |= !strncmp(text, "# data: yes", 11);
+		if (!strncmp(text, "# column: ", 10))
+			snprintf(p->column, sizeof p->column, "%.*s", (int)strcspn(text + 10, "\n"), text + 10);
 		if (!strncmp(text, "# mask: ", 8) && p->n_masks < 8)
 			snprintf(p->mask[p->n_masks++], sizeof p->mask[0], "%.*s ", (int)strcspn(text + 8, "\n"), text + 8);
 		if (!strncmp(text, "# variants: ", 12))
@@ -113,6 +116,46 @@ static void hide_numbers(const struct play *p, struct bl_str *s)
 	*s = out;
 }
 
+static int columns_in(const char *from, size_t n)
+{
+	int columns = 0;
+
+	for (size_t i = 0; i < n; i++)
+		columns += ((unsigned char)from[i] & 0xc0) != 0x80;
+	return columns;
+}
+
+/* In lines below the heading, the number that ends where the heading does. */
+static void hide_column(const struct play *p, struct bl_str *s)
+{
+	struct bl_str out = { 0 };
+	int end = 0;
+
+	for (const char *line = s->s, *stop = s->s + s->len; line < stop;) {
+		size_t len = strcspn(line, "\n"), at = 0, from, digits;
+		const char *found = memmem(line, len, p->column, strlen(p->column));
+		if (found)
+			end = columns_in(line, (size_t)(found - line)) + (int)strlen(p->column);
+		else if (!strncmp(line, "\xe2\x94\x80\xe2\x94\x80", 6) || !strncmp(line, "--", 2))
+			end = 0;
+		while (end && at < len && columns_in(line, at) < end)
+			at++;
+		while (at < len && ((unsigned char)line[at] & 0xc0) == 0x80)
+			at++;
+		from = at;
+		while (!found && end && from > 0 && strchr("0123456789.", line[from - 1]))
+			from--;
+		digits = at - from;
+		bl_str_addn(&out, line, from);
+		for (size_t i = 0; i < digits; i++) /* as wide as it was at least: 0.331 */
+			bl_str_addc(&out, i + 1 == digits ? '#' : ' ');
+		bl_str_addn(&out, line + at, len - at + (line + len < stop));
+		line += len + 1;
+	}
+	bl_str_free(s);
+	*s = out;
+}
+
 static void cleanup(void)
 {
 	char folder[64];
@@ -143,6 +186,8 @@ static void play(const struct play *p, const char *variant, struct bl_str *out)
 	bl_settings_free(settings);
 	if (p->n_masks && out->len)
 		hide_numbers(p, out);
+	if (p->column[0] && out->len)
+		hide_column(p, out);
 }
 
 /* "-26.7", "~0.06", "14.61?", "1.03|": the number, and where it ends; false: none. */

@@ -63,7 +63,7 @@ static void mcq_json(cJSON *o, const struct bl_eval_mcq *m, bool plan)
 	bl_json_add_int(j, "n", m->n);
 }
 
-static void result_json(cJSON *o, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+void bl_cli_eval_json(cJSON *o, const struct bl_eval_result *r)
 {
 	cJSON *base = cJSON_AddObjectToObject(o, "base");
 
@@ -87,6 +87,12 @@ static void result_json(cJSON *o, const struct bl_eval_result *r, const struct b
 		mcq_json(o, r->has_plan ? &r->plan_mcq : &r->base_mcq, r->has_plan);
 	}
 	cJSON_AddBoolToObject(o, "plan", r->has_plan);
+	cJSON_AddNumberToObject(o, "seconds", r->seconds);
+}
+
+static void result_json(cJSON *o, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+{
+	bl_cli_eval_json(o, r);
 	cJSON_AddStringToObject(o, "protocol", r->protocol);
 	cJSON_AddStringToObject(o, "device", r->device);
 	if (r->has_plan) {
@@ -95,7 +101,6 @@ static void result_json(cJSON *o, const struct bl_eval_result *r, const struct b
 		bl_cli_quantity(o, "perf_ratio", &e->perf_ratio);
 		bl_cli_quantity(o, "score", &e->score);
 	}
-	cJSON_AddNumberToObject(o, "seconds", r->seconds);
 }
 
 /* ---- text ---- */
@@ -187,7 +192,7 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 		return err->status;
 	if (!w.rq.n_data)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
-	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
+	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
 		if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");

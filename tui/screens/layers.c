@@ -220,7 +220,11 @@ static unsigned edit(struct bl_app *app, struct layers_state *st, enum bl_action
 	else if (a == BL_ACT_SCHEME)
 		react = bl_edit_scheme_text(app, sel, arg);
 	else if (a == BL_ACT_METHOD)
-		react = bl_edit_method_text(app, sel, arg);
+		react = *arg ? bl_edit_method_text(app, sel, arg) : bl_screen_open_methods(app, sel);
+	else if (a == BL_ACT_SOLVE_WITH)
+		react = bl_screen_open_parameters(app, sel, arg);
+	else if (a == BL_ACT_SOLVE)
+		react = bl_screen_solve(app, sel);
 	else
 		react = bl_edit_lock(app, sel);
 	bl_free(sel);
@@ -435,14 +439,13 @@ static unsigned layers_act(struct bl_app *app, void *state, enum bl_action a, co
 	case BL_ACT_SORT: return sort(app, st, arg);
 	case BL_ACT_COLUMNS: return columns(app, arg);
 	case BL_ACT_TAG_PATTERN: return *arg ? tag_pattern(app, st, arg) : BL_REACT_UNKNOWN; /* asks */
-	case BL_ACT_SCHEME: case BL_ACT_METHOD:
+	case BL_ACT_SCHEME:
 		if (!*arg) {
-			bl_app_prompt(app, a == BL_ACT_SCHEME ? "scheme: " : "method: ", a == BL_ACT_METHOD ? "rtn" : NULL,
-				      a == BL_ACT_SCHEME ? "SCHEME" : "METHOD", a);
+			bl_app_prompt(app, "scheme: ", NULL, "SCHEME", a);
 			return BL_REACT_REDRAW;
 		}
 		return edit(app, st, a, arg);
-	case BL_ACT_LOCK: return edit(app, st, a, arg);
+	case BL_ACT_METHOD: case BL_ACT_SOLVE: case BL_ACT_SOLVE_WITH: case BL_ACT_LOCK: return edit(app, st, a, arg);
 	default:
 		return bl_edit_scheme_of(a) ? edit(app, st, a, arg) : BL_REACT_UNKNOWN;
 	}

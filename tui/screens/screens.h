@@ -8,7 +8,7 @@
 
 extern const struct bl_screen bl_screen_welcome, bl_screen_layers, bl_screen_unit, bl_screen_snapshots, bl_screen_export,
 	bl_screen_problems, bl_screen_config, bl_screen_jobs, bl_screen_log, bl_screen_help,
-	bl_screen_calibrate, bl_screen_evaluate;
+	bl_screen_calibrate, bl_screen_evaluate, bl_screen_methods, bl_screen_parameters, bl_screen_budget;
 
 /* Whether errors are those of the layer's output on the calibration set; else of the weights alone. Headings say which. */
 bool bl_screen_errors_are_true(const struct bl_app *app);
@@ -30,6 +30,15 @@ char *bl_screen_input_spark(const struct bl_app *app, const struct bl_input_stat
 char *bl_screen_gib(char dst[24], uint64_t bytes); /* "9.1 GiB", "120 MiB" */
 /* The end of a name that is wider than cols, in place, with an ellipsis before it. */
 char *bl_screen_tail(char *name, int cols);
+
+/* Units as an argument of a screen: "3,7,11" from marks [n units], and back (NULL when none is left; bl_free). first: the smallest. */
+char *bl_screen_units_text(const struct bl_app *app, const uint8_t *selected);
+uint8_t *bl_screen_units_from(const struct bl_app *app, const char *text, int *n, int *first);
+/* m: methods side by side for these units; R: a method's parameters. text: METHOD[,key=value], "" for what the first of them has. */
+unsigned bl_screen_open_methods(struct bl_app *app, const uint8_t *selected);
+unsigned bl_screen_open_parameters(struct bl_app *app, const uint8_t *selected, const char *text);
+/* r: the units' own choices, as a job. */
+unsigned bl_screen_solve(struct bl_app *app, const uint8_t *selected);
 
 /* Rows of forms: label, value, what it means; the cursor; changing (arg "": asks, or turns a flag). */
 void bl_screen_field(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y, const struct bl_form_field *f, const void *request,

@@ -116,17 +116,38 @@ static void draw_list(struct bl_app *app, struct snapshots_state *st, struct bl_
 		draw_snapshot(app, st, g, v, y, i);
 }
 
+/* How much more the model diverges with the other side's choice for this unit alone: "+1.02"; "…" while one of the two is computed. */
+static const char *kl_difference(struct bl_app *app, int u, const struct bl_choice *a, const struct bl_choice *b, bool want, char dst[24])
+{
+	char text[24];
+	double d;
+
+	bl_screen_kl_text(app, u, a, want, text); /* asks for both */
+	bl_screen_kl_text(app, u, b, want, text);
+	d = bl_screen_kl(app, u, b) - bl_screen_kl(app, u, a);
+	if (isfinite(d))
+		snprintf(dst, 24, "%+.2f", d);
+	else if (bl_session_unit_kl_computing(app->session, u, a) || bl_session_unit_kl_computing(app->session, u, b))
+		snprintf(dst, 24, "%s", bl_app_glyph(app, "…", "~"));
+	else
+		snprintf(dst, 24, "%s", bl_app_glyph(app, "·", "."));
+	return dst;
+}
+
 static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	const struct bl_model *m = app->session->model;
 	int a = st->marked, b = st->list.row, n = n_differing(app, a, b);
 	char here[BL_SCHEME_NAME_MAX], there[BL_SCHEME_NAME_MAX];
+	bool cheap = bl_screen_kl_is_cheap(app);
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%s %s %s: %d unit%s", name_of(app, a),
 		      bl_app_glyph(app, "→", "->"), name_of(app, b), n, n == 1 ? " differs" : "s differ");
-	bl_grid_textf(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0,
-		      "  blk unit     here         there             d MB   %s-error dB here  there",
-		      bl_screen_errors_are_true(app) ? " layer" : "weight");
+	bl_grid_text(g, v.row + 1, v.col, v.cols, BL_ROLE_HEADING, 0, "  blk unit     here       there");
+	bl_grid_text_right(g, v.row + 1, v.col + 44, 8, BL_ROLE_HEADING, 0, bl_app_glyph(app, "ΔMB", "d MB"));
+	bl_grid_text_right(g, v.row + 1, v.col + 59, 14, BL_ROLE_HEADING, 0, bl_screen_errors_are_true(app) ? "err dB here" : "w-err dB here");
+	bl_grid_text_right(g, v.row + 1, v.col + 67, 8, BL_ROLE_HEADING, 0, "there");
+	bl_grid_text_right(g, v.row + 1, v.col + 78, 10, BL_ROLE_HEADING, 0, bl_app_glyph(app, "ΔKL·10³", "dKL*1e3"));
 	bl_list_fit(&st->diff, n, v.rows - 2);
 	for (int k = st->diff.top, y = v.row + 2; y < v.row + v.rows; k++, y++) {
 		int u = differing(app, a, b, k);
@@ -135,14 +156,16 @@ static void draw_diff(struct bl_app *app, struct snapshots_state *st, struct bl_
 			break;
 		const struct bl_choice *ca = choice_of(app, a, u), *cb = choice_of(app, b, u);
 		double mb = ((double)bl_unit_bytes(&m->units[u], &cb->scheme) - (double)bl_unit_bytes(&m->units[u], &ca->scheme)) / 1e6;
-		char ea[24], eb[24], line[160];
+		char ea[24], eb[24], kl[24], line[160];
 
 		bl_screen_error_text(app, u, ca, ea);
 		bl_screen_error_text(app, u, cb, eb);
-		snprintf(line, sizeof line, "  %3d %-8s %-12s %-12s %+10.2f %15s %11s", m->units[u].block,
-			 bl_unit_kind_name(m->units[u].kind), bl_scheme_short(here, &ca->scheme), bl_scheme_short(there, &cb->scheme), mb,
-			 ea, eb);
+		snprintf(line, sizeof line, "  %3d %-8s %-10s %-10s %+8.2f", m->units[u].block, bl_unit_kind_name(m->units[u].kind), bl_scheme_short(here, &ca->scheme),
+			 bl_scheme_short(there, &cb->scheme), mb);
 		bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
+		bl_grid_text_right(g, y, v.col + 59, 9, BL_ROLE_MEASURED, 0, ea);
+		bl_grid_text_right(g, y, v.col + 67, 8, BL_ROLE_MEASURED, 0, eb);
+		bl_grid_text_right(g, y, v.col + 78, 9, BL_ROLE_MEASURED, 0, kl_difference(app, u, ca, cb, cheap || (st->in_diff && k == st->diff.row), kl));
 		if (st->in_diff && k == st->diff.row) {
 			bl_grid_paint(g, y, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, y, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));

@@ -9,6 +9,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/estimate/estimate.h"
+#include "core/session/tryout.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
 #include "tui/screens/unit_panes.h"
@@ -204,13 +205,31 @@ static unsigned edit(struct bl_app *app, struct unit_state *st, enum bl_action a
 	} else if (a == BL_ACT_SCHEME) {
 		react = bl_edit_scheme_text(app, sel, arg);
 	} else if (a == BL_ACT_METHOD) {
-		react = bl_edit_method_text(app, sel, arg);
+		react = *arg ? bl_edit_method_text(app, sel, arg) : bl_screen_open_methods(app, sel);
+	} else if (a == BL_ACT_SOLVE_WITH) {
+		react = bl_screen_open_parameters(app, sel, arg);
 	} else {
 		react = bl_edit_lock(app, sel);
 	}
 	bl_free(sel);
 	to_plan_row(app, st);
 	return react;
+}
+
+/* The row under the cursor, whether or not it is the plan's: its numbers come first. */
+static unsigned solve_row(struct bl_app *app, struct unit_state *st)
+{
+	struct bl_scheme s = candidate(app, st, st->list.row);
+	struct bl_choice c = choice_for(app, st, &s);
+	char name[BL_SCHEME_NAME_MAX];
+
+	if (s.number == BL_NUM_FULL) {
+		bl_app_message(app, BL_MSG_INFO, "full precision has nothing to solve");
+		return BL_REACT_REDRAW;
+	}
+	bl_session_try(app->session, st->unit, &c, 1);
+	bl_app_message(app, BL_MSG_INFO, "solving as %s with %s: its row shows error and KL when they are there", bl_scheme_name(name, &s), c.method);
+	return BL_REACT_REDRAW;
 }
 
 static unsigned jump(struct bl_app *app, struct unit_state *st, enum bl_action a)
@@ -243,14 +262,14 @@ static unsigned unit_act(struct bl_app *app, void *state, enum bl_action a, cons
 			st->pane = BL_PANE_HISTOGRAM;
 		break;
 	case BL_ACT_BLOCK_NEXT: case BL_ACT_BLOCK_PREV: case BL_ACT_KIND_NEXT: case BL_ACT_KIND_PREV: return jump(app, st, a);
-	case BL_ACT_SCHEME: case BL_ACT_METHOD:
+	case BL_ACT_SCHEME:
 		if (!*arg) {
-			bl_app_prompt(app, a == BL_ACT_SCHEME ? "scheme: " : "method: ", a == BL_ACT_METHOD ? "rtn" : NULL,
-				      a == BL_ACT_SCHEME ? "SCHEME" : "METHOD", a);
+			bl_app_prompt(app, "scheme: ", NULL, "SCHEME", a);
 			break;
 		}
 		return edit(app, st, a, arg);
-	case BL_ACT_OPEN: case BL_ACT_LOCK: return edit(app, st, a, arg);
+	case BL_ACT_SOLVE: return solve_row(app, st);
+	case BL_ACT_METHOD: case BL_ACT_SOLVE_WITH: case BL_ACT_OPEN: case BL_ACT_LOCK: return edit(app, st, a, arg);
 	default: return bl_edit_scheme_of(a) ? edit(app, st, a, arg) : BL_REACT_UNKNOWN;
 	}
 	return BL_REACT_REDRAW;
@@ -278,7 +297,7 @@ static void unit_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_unit = {
 	.name = "unit",
 	.title = "Unit",
-	.footer = "open pane-next scale method lock kind-next undo back help",
+	.footer = "open pane-next method solve solve-with=with scale lock back help",
 	.state_bytes = sizeof(struct unit_state),
 	.enter = unit_enter,
 	.draw = unit_draw,

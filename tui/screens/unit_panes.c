@@ -264,7 +264,7 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 const char *bl_unit_pane_name(int pane)
 {
 	static const char *const names[BL_PANE_COUNT] = {"weights", "output channels", "input channels of the weights", "input: histogram", "input: largest of each token",
-							 "input: channel map", "members"};
+							 "input: channel map", "error by row", "weights: block map", "members"};
 
 	return names[pane];
 }
@@ -276,6 +276,10 @@ void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct 
 
 	if (pane == BL_PANE_MEMBERS)
 		draw_members(app, unit, g, v);
+	else if (pane == BL_PANE_ERRORS)
+		bl_unit_errors_pane(app, unit, g, v);
+	else if (pane == BL_PANE_BLOCKS)
+		bl_unit_blocks_pane(app, unit, g, v);
 	else if ((pane == BL_PANE_INPUT || pane == BL_PANE_TOKENS || pane == BL_PANE_MAP) && !x)
 		draw_no_input(app, g, v);
 	else if (pane == BL_PANE_INPUT)

@@ -202,7 +202,7 @@ static void own_weights(void **state)
 {
 	struct fix *x = *state;
 	struct bl_unit_weights *of[64] = {NULL};
-	struct bl_weight_set set = {of, x->model->n_units};
+	struct bl_weight_set set = {.of = of, .n = x->model->n_units};
 	struct bl_eval_ppl base, plan;
 	struct bl_eval_kl kl;
 	int unit = bl_model_unit(x->model, "2.qkv");
@@ -374,7 +374,7 @@ static void ranges(void **state)
 	OK(bl_pass_embed(p, &err));
 	OK(bl_pass_run(p, 0, NULL, &tap, &err));
 	bl_pass_free(p);
-	OK(bl_eval_ranges(got, x->f, &x->w, NULL, NULL, &err));
+	OK(bl_eval_ranges(got, x->f, NULL, &x->w, NULL, NULL, &err));
 	for (int i = 0; i < x->model->n_units; i++) {
 		assert_true(want[i] > 0);
 		assert_true(got[i] == want[i]);
@@ -472,6 +472,41 @@ static void golden_losses(void **state)
 	bl_st_close(&st);
 }
 
+/* A second plan beside a base that was kept: the numbers of a run of its own, also when there is no room to keep anything. */
+static void a_kept_base_changes_nothing(void **state)
+{
+	struct fix *x = *state;
+	struct bl_eval_ppl base, plan, base2, plan2;
+	struct bl_eval_kl kl, kl2;
+	struct bl_eval_mcq mcq, mcq2;
+	struct bl_mcq_item *items;
+	size_t n;
+
+	OK(bl_mcq_load(&items, &n, BL_SOURCE_DIR "/tests/data/choices.jsonl", &err));
+	OK(bl_evaluate_windows(x->f, &x->set, &x->w, &base, &plan, &kl, NULL, NULL, &err));
+	OK(bl_evaluate_mcq(x->f, &x->set, items, n, x->t, x->chat, 8, NULL, &mcq, NULL, NULL, &err));
+	for (uint64_t cap = 16; cap <= 64u << 20; cap = cap < 1024 ? 64u << 20 : 2 * cap) {
+		struct bl_eval_base *kept = bl_eval_base_new(cap), *choices = bl_eval_base_new(cap);
+		const struct bl_weight_set none = {.of = NULL};
+
+		OK(bl_evaluate_windows_again(kept, x->f, NULL, &x->w, &base2, NULL, NULL, NULL, NULL, &err));
+		assert_memory_equal(&base, &base2, sizeof base);
+		for (int turn = 0; turn < 2; turn++) {
+			OK(bl_evaluate_windows_again(kept, x->f, &x->set, &x->w, &base2, &plan2, &kl2, NULL, NULL, &err));
+			assert_memory_equal(&base, &base2, sizeof base);
+			assert_memory_equal(&plan, &plan2, sizeof plan);
+			assert_memory_equal(&kl, &kl2, sizeof kl);
+			OK(bl_evaluate_mcq_again(choices, x->f, &x->set, items, n, x->t, x->chat, 8, NULL, &mcq2, NULL, NULL, &err));
+			assert_memory_equal(&mcq, &mcq2, sizeof mcq);
+		}
+		OK(bl_evaluate_windows_again(kept, x->f, &none, &x->w, &base2, &plan2, &kl2, NULL, NULL, &err));
+		assert_true(kl2.max == 0);
+		bl_eval_base_free(kept);
+		bl_eval_base_free(choices);
+	}
+	bl_mcq_free(items, n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +514,7 @@ int main(void)
 		cmocka_unit_test(sequences),            cmocka_unit_test(questions_against_sums),
 		cmocka_unit_test(ranges),               cmocka_unit_test(progress),
 		cmocka_unit_test(cancel),               cmocka_unit_test(golden_losses),
+		cmocka_unit_test(a_kept_base_changes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, fix_open, fix_close);
