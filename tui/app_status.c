@@ -44,6 +44,8 @@ void bl_app_draw_title(struct bl_app *app, int row)
 	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers,
 		 s->model->n_units);
 	snprintf(plan, sizeof plan, " │ %s%s", bl_plan_summary(summary, s->plan), bl_plan_dirty(s->plan) ? "*" : "");
+	for (const char *at = bl_plan_stages(s->plan); *at; at += strcspn(at, ";"), at += *at == ';')
+		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " +%.*s", (int)strcspn(at, ":;") < 16 ? (int)strcspn(at, ":;") : 16, at);
 	if (bl_plan_n_snapshots(s->plan) > 0)
 		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " ‹%.60s›",
 			 bl_plan_snapshot(s->plan, 0)->name);

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/session/run.h"
 
 static atomic_int interrupted;
 
@@ -60,6 +61,27 @@ static enum bl_status apply_config(struct bl_plan *p, const char *text, struct b
 	return s;
 }
 
+/* --stage A --stage B are the plan's stages from now on, in this order. They need what flows: a stored calibration is taken up. */
+static enum bl_status apply_stages(const struct bl_options *o, struct bl_session *s, struct bl_err *err)
+{
+	struct bl_err none = BL_ERR_INIT;
+	struct bl_str text = {0};
+	bool given = false;
+
+	for (int i = 0; i < o->n_many; i++)
+		if (o->many_of[i] == BL_OPT_STAGE) {
+			given = true;
+			if (strcmp(o->many[i], "none"))
+				bl_str_addf(&text, "%s%s", text.len ? ";" : "", o->many[i]);
+		}
+	if (given)
+		bl_session_set_stages(s, bl_str_c(&text), err);
+	bl_str_free(&text);
+	if (!err->status && *bl_plan_stages(s->plan))
+		(void)bl_session_adopt_calib(s, NULL, &none); /* whether one is needed is seen when they are made */
+	return err->status;
+}
+
 static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	const struct bl_options *o = &c->o;
@@ -77,6 +99,10 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		if (o->many_of[i] == BL_OPT_SET && locked)
 			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
 	}
+	if (bl_given(o, BL_OPT_RECOMMENDED) && bl_session_recommend(s, err))
+		return err->status;
+	if (apply_stages(o, s, err))
+		return err->status;
 	if (bl_given(o, BL_OPT_FORMAT))
 		bl_plan_set_format(s->plan, o->value[BL_OPT_FORMAT]);
 	if (bl_given(o, BL_OPT_NONFINITE))

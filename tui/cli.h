@@ -25,8 +25,11 @@ struct bl_cli {
 
 /* argument: plan file or model; with --preset, --recipe, --set, --config, --format, --allow-nonfinite, --target applied. */
 enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char *argument, struct bl_err *err);
-/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration. */
-enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err);
+struct bl_calib_request;
+/* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration, or on data. */
+enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err);
+/* Writes the plan, whose units are solved, to --output. */
+enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err);
 /* Waits for a job of the session, with progress and interruption. */
 enum bl_status bl_cli_job(struct bl_cli *c, struct bl_session *s, const char *name, uint64_t job, struct bl_err *err);
 /* A calibration in use, when it is `needed`: made of --data (and arguments behind it) with --samples and --seqlen, or the newest stored one. */

@@ -29,7 +29,7 @@ enum bl_role bl_edit_scheme_role(const struct bl_scheme *s)
 {
 	if (s->number == BL_NUM_FULL)
 		return BL_ROLE_FULL;
-	if (s->number == BL_NUM_FLOAT)
+	if (s->number == BL_NUM_FLOAT || s->number == BL_NUM_E2M1)
 		return BL_ROLE_FP8;
 	return s->bits == 8 ? BL_ROLE_INT8 : s->bits == 4 ? BL_ROLE_INT4 : BL_ROLE_OTHER;
 }

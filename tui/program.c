@@ -51,6 +51,28 @@ static unsigned do_set(struct bl_app *app, const char *arg)
 	return report_edit(app, changed, locked, arg);
 }
 
+/* Without words: the stages as they are, to be edited. */
+static unsigned do_stages(struct bl_app *app, const char *arg)
+{
+	struct bl_err err = BL_ERR_INIT;
+
+	if (!*arg) {
+		bl_app_prompt(app, "stages ", bl_plan_stages(app->session->plan), "TRANSFORM", BL_ACT_STAGES);
+		return BL_REACT_REDRAW;
+	}
+	if (bl_session_set_stages(app->session, strcmp(arg, "none") ? arg : "", &err)) {
+		bl_app_message_err(app, &err);
+		return BL_REACT_REDRAW;
+	}
+	edited(app);
+	if (*bl_plan_stages(app->session->plan))
+		bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "stages: %s (u undoes)%s", bl_plan_stages(app->session->plan),
+			       bl_session_calib(app->session) ? "" : " · their numbers come from a calibration: c");
+	else
+		bl_app_message(app, BL_MSG_INFO, "no stages (u undoes)");
+	return BL_REACT_EDITED | BL_REACT_REDRAW;
+}
+
 static unsigned do_preset(struct bl_app *app, const char *arg)
 {
 	char text[128];
@@ -461,6 +483,7 @@ static const struct {
 	handler *fn;
 } handlers[] = {
 	{ BL_ACT_SET, true, do_set },
+	{ BL_ACT_STAGES, true, do_stages },
 	{ BL_ACT_PRESET, true, do_preset },
 	{ BL_ACT_UNDO, true, do_undo },
 	{ BL_ACT_REDO, true, do_redo },

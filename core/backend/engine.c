@@ -92,7 +92,8 @@ enum bl_status bl_engine_open(struct bl_engine *e, struct bl_backend *b, const c
 	ops = which < 0 ? bk_run_cpu() : b->cuda->run;
 	if (ops->version != BK_RUN_VERSION || ops->size != sizeof(*ops))
 		return bl_fail(err, BL_NO_DEVICE, "the CUDA module belongs to another build of bitlathe");
-	*e = (struct bl_engine){ .ops = ops, .solve = which < 0 ? bk_solve_cpu() : b->cuda->solve, .grad = which < 0 ? bk_grad_cpu() : NULL, .backend = b, .pool = pool, .cuda = which >= 0, .device = which < 0 ? 0 : which, .memory_limit = memory_limit };
+	*e = (struct bl_engine){ .ops = ops, .solve = which < 0 ? bk_solve_cpu() : b->cuda->solve, .grad = which < 0 ? bk_grad_cpu() : b->cuda->grad,
+				 .backend = b, .pool = pool, .cuda = which >= 0, .device = which < 0 ? 0 : which, .memory_limit = memory_limit };
 	o.device = e->device;
 	o.parallel = pool ? bl_engine_parallel : NULL;
 	o.parallel_ctx = e;

@@ -13,7 +13,7 @@
 struct bl_engine {
 	const struct bk_run_ops *ops;
 	const struct bk_solve_ops *solve;
-	const struct bk_grad_ops *grad; /* NULL: this device cannot tune */
+	const struct bk_grad_ops *grad;
 	struct bk_run *run;
 	struct bl_backend *backend;  /* borrowed */
 	struct bl_pool *pool;        /* borrowed; CPU work runs on it */

@@ -14,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/session/machine.h"
 
 #define CHUNK (8u << 20)
 
@@ -64,27 +65,13 @@ void bl_bench_add(struct bl_bench_times *t, uint64_t start_ns)
 
 struct sampler { pthread_t thread; atomic_bool stop; atomic_uint_fast64_t peak; };
 
-static uint64_t anon_now(void)
-{
-	struct bl_err ignored = BL_ERR_INIT;
-	char *text = NULL;
-	uint64_t kib = 0;
-
-	if (bl_read_file(&text, NULL, "/proc/self/status", 1u << 16, true, &ignored) == BL_OK) {
-		const char *at = strstr(text, "RssAnon:");
-		kib = at ? strtoull(at + 8, NULL, 10) : 0;
-	}
-	bl_free(text);
-	return kib * 1024;
-}
-
 static void *sample(void *arg)
 {
 	struct sampler *s = arg;
 
 	while (!atomic_load(&s->stop)) {
 		struct timespec pause = {0, 5000000};
-		uint64_t now = anon_now();
+		uint64_t now = bl_resident_bytes();
 		if (now > atomic_load(&s->peak))
 			atomic_store(&s->peak, now);
 		nanosleep(&pause, NULL);

@@ -3,7 +3,7 @@
  *   an edit's error where activations are quantized too: the block runs on its kept input, 2 T 35.7M = 1.17 TFLOP and attention 0.07, then both products of
  *   the unit, gate_up the largest: 0.55 TFLOP in bf16 and as much in int8 at twice the rate; 2.1 TFLOP in all, 3 ms at 700 TFLOP/s. Over the bus goes the
  *   block's input, 67 MB (5 ms at 14 GB/s; the first time its sum is checked, about as long), and the codes, 17 MB. On the host 17 M weights are rounded,
- *   about 100 M of them a second and core with everything that a method may ask for: 10 ms on 16 cores. Weights of the model are on the device already.
+ *   which takes 40 ms of one core, 2.5 on 16: moving that to the device would save a tenth. Weights of the model are on the device already.
  *   weights alone: tr(D H Dᵀ) with D [8192, 2048] is 69 GFLOP in float32, 1.5 ms; H, 17 or 67 MB, comes over the bus once.
  *   the effect of an edit in block 15: 15 blocks of 1.24 TFLOP, a head of 6.9 TFLOP (the base's logits, 3.4 GB, stay on the device) and one reading of both
  *   sets of logits, 6.7 GB: 26 TFLOP and 2 ms, 39 ms at 700 TFLOP/s; and the 40 ms that are waited for further edits. */

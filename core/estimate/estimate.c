@@ -14,6 +14,14 @@
 #define SPREAD 0.15
 #define PREFILL_SPREAD 0.25
 
+/* bitsandbytes: pairs of codes, a scale per block, tables and a description. */
+static uint64_t nf4_bytes(const struct bl_member *m, const struct bl_scheme *s)
+{
+	const uint64_t n = (uint64_t)(m->rows * m->cols), blocks = (n + s->group - 1) / s->group;
+
+	return (n + 1) / 2 + 64 + 84 + (s->nested ? blocks + 4 * ((blocks + 255) / 256) + 1024 + 90 : 4 * blocks);
+}
+
 /* compressed-tensors: codes, bf16 scales, packed zero points, an int64 pair for the shape of packed weights. */
 static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *s, enum bl_dtype dtype)
 {
@@ -22,10 +30,18 @@ static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *
 
 	if (s->number == BL_NUM_FULL)
 		return (m->weight ? m->weight->bytes : (uint64_t)(m->rows * m->cols * bl_dtype_bytes(dtype))) + bias;
+	if (s->number == BL_NUM_NF4)
+		return nf4_bytes(m, s) + bias;
+	if (s->number == BL_NUM_SCB)
+		return (uint64_t)(m->rows * m->cols + 4 * m->rows + 1) + bias;
+	if (s->number == BL_NUM_E2M1)
+		return (uint64_t)(m->rows * m->cols / 2 + scales + (s->strategy == BL_STRATEGY_TENSOR_GROUP ? 4 : 0) + (bl_act_is_static(s->act) ? 4 : 0)) + bias;
+	if (s->strategy == BL_STRATEGY_BLOCK)
+		return (uint64_t)(m->rows * m->cols + 2 * ((m->rows + s->group - 1) / s->group) * groups) + bias;
 	if (s->number == BL_NUM_FLOAT || bl_act_is_int8(s->act))
 		return (uint64_t)(m->rows * m->cols + (s->strategy == BL_STRATEGY_TENSOR ? 2 : 2 * scales) + (bl_act_is_static(s->act) ? 4 : 0)) + bias;
 	int64_t zeros = s->symmetric ? 0 : 4 * groups * bl_pack_words(m->rows, s->bits);
-	return (uint64_t)(4 * m->rows * bl_pack_words(m->cols, s->bits) + 2 * scales + zeros + 16) + bias;
+	return (uint64_t)(4 * m->rows * bl_pack_words(m->cols, s->bits) + 2 * scales + zeros + 16 + (s->order ? 4 * m->cols : 0)) + bias;
 }
 
 uint64_t bl_unit_bytes(const struct bl_unit *u, const struct bl_scheme *s)

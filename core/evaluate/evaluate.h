@@ -60,7 +60,7 @@ enum bl_status bl_evaluate_mcq_again(struct bl_eval_base *kept, struct bl_forwar
 				     bl_eval_report *report, void *ctx, struct bl_err *err);
 
 /* Largest |input| of every unit over the windows, into absmax [n_units]: all that static activations need. */
-enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err);
+enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_weight_set *set /* may be NULL */, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err);
 
 /* First block in which the set replaces anything; the number of blocks when it is nowhere (or NULL). */
 int bl_eval_first_block(const struct bl_model *m, const struct bl_weight_set *set);

@@ -64,7 +64,8 @@ static void done(void *ctx, int block, int64_t tokens_done)
 	bl_eval_tell(l->run, (double)tokens_done);
 }
 
-enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx, struct bl_err *err)
+enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct bl_weight_set *set, const struct bl_eval_windows *w, bl_eval_report *report, void *ctx,
+			       struct bl_err *err)
 {
 	struct bl_eval_run run;
 	struct looker l = {.run = &run, .e = bl_forward_engine(f), .m = bl_forward_model(f), .absmax = absmax};
@@ -82,7 +83,7 @@ enum bl_status bl_eval_ranges(float *absmax, struct bl_forward *f, const struct 
 	if (bl_pass_new(&p, f, &s, err) || bl_pass_embed(p, err))
 		goto end;
 	for (int b = 0; b < (int)l.m->config.layers; b++) {
-		if (bl_pass_block(p, b, NULL, &tap, err))
+		if (bl_pass_block(p, b, set, &tap, err))
 			goto end;
 		run.done += (double)bl_pass_tokens(p);
 	}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/file.h"
+#include "core/base/half.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/export/config_out.h"
@@ -72,11 +73,135 @@ static enum bl_status input_scale(struct bl_out_module *m, const struct bl_expor
 	bl_scheme_name(name, &c->scheme);
 	if (!rq->input_absmax)
 		return bl_fail(err, BL_RULE, "%s: %s stores the range of its inputs and there is no calibration: run one first (calibrate --data FILE), or choose %s",
-			       m->unit->name, name, bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
+			       m->unit->name, name, c->scheme.act == BL_ACT_FP4_GROUP ? "NVFP4A16" : bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
 	if (!isfinite(absmax) || absmax < 0)
 		return bl_fail(err, BL_INVALID, "%s: %s stores the range of its inputs, and the calibration found none that is finite", m->unit->name, name);
 	m->input_scale = bl_act_input_scale(c->scheme.act, absmax);
 	return BL_OK;
+}
+
+/* What older plugins cannot know is not given to them. */
+static bool knows(uint32_t version, const struct bl_x_module *m)
+{
+	return version >= 3 || (m->grid.number <= BL_GRID_E4M3 && m->grid.act <= BL_GRID_ACT_FP8_TENSOR && !m->flags && !(m->grid.number == BL_GRID_E4M3 && m->grid.group > 0));
+}
+
+typedef int list_v2(const struct bl_x_module *m, struct bl_x_tensor_v2 *out, int cap);
+
+static int list_tensors(const struct bl_exporter *x, uint32_t version, const struct bl_x_module *m, struct bl_x_tensor out[8])
+{
+	struct bl_x_tensor_v2 old[8];
+
+	if (version >= 3)
+		return x->tensors(m, out, 8);
+	const int n = ((list_v2 *)(void (*)(void))x->tensors)(m, old, 8);
+	for (int i = 0; i < n && i < 8; i++) {
+		out[i] = (struct bl_x_tensor){.rank = old[i].rank, .rows_per_step = old[i].rows_per_step, .bytes_per_step = old[i].bytes_per_step};
+		memcpy(out[i].suffix, old[i].suffix, sizeof old[i].suffix);
+		memcpy(out[i].dtype, old[i].dtype, sizeof old[i].dtype);
+		memcpy(out[i].shape, old[i].shape, sizeof old[i].shape);
+	}
+	return n;
+}
+
+/* Asks the exporter. */
+static enum bl_status lay_out_module(struct bl_out_module *m, const struct bl_export_request *rq, const struct bl_exporter *x, struct bl_err *err)
+{
+	const uint32_t version = bl_registry_exporter_version(rq->registry, x);
+	const char *why = !knows(version, &m->x) ? "it was made before this scheme was known" : x->refuses ? x->refuses(&m->x) : NULL;
+
+	if (why)
+		return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
+	m->n_tensors = list_tensors(x, version, &m->x, m->tensors);
+	if (m->n_tensors < 1 || m->n_tensors > 8)
+		return bl_fail(err, BL_FAILED, "%s: exporter %s lists no tensors for it", m->member->name, x->name);
+	for (int k = 0; k < m->n_tensors; k++)
+		m->whole |= m->tensors[k].rows_per_step == BL_X_WHOLE;
+	return BL_OK;
+}
+
+static enum bl_status make_solver(struct bl_layout *l, struct bl_out_module *m, const struct bl_export_request *rq, int unit, int j, struct bl_err *err)
+{
+	const struct bl_choice *c = bl_plan_choice(rq->plan, unit);
+	const struct bl_method *method = bl_registry_method(rq->registry, c->method);
+	const char *why = NULL;
+
+	if (method && bl_method_whole(rq->registry, method)) {
+		if (bl_scheme_is_shared(&c->scheme))
+			return bl_fail(err, BL_RULE, "%s: method %s: scales over more than a row go with rtn alone", m->member->name, method->name);
+		find_solved(l, rq, m, unit, j);
+	} else {
+		if ((m->solver = solver_for(l, rq, c, err)) < 0)
+			return err->status;
+		method = l->solvers[m->solver].method;
+	}
+	if (!bl_scheme_is_shared(&c->scheme) && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
+		return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
+	return BL_OK;
+}
+
+/* Which type holds all scales of a linear as they are. */
+static uint32_t scale_flags(const struct bl_linear *l, float *scales, int8_t *codes, int8_t *zeros, bool *finite)
+{
+	const int64_t spr = bl_scheme_scales_per_row(&l->scheme, l->member->cols);
+	bool bf16 = true, f16 = true;
+
+	*finite = true;
+	for (int64_t row = 0; row < l->member->rows; row++) {
+		bl_linear_rows(l, row, 1, codes, scales, zeros);
+		for (int64_t g = 0; g < spr; g++) {
+			*finite &= isfinite(scales[g]) != 0;
+			bf16 &= bl_round_bf16(scales[g]) == scales[g];
+			f16 &= bl_f16_f32(bl_f32_f16(scales[g])) == scales[g];
+		}
+	}
+	return BL_X_EXACT | (bf16 ? 0 : f16 ? BL_X_SCALE_F16 : BL_X_SCALE_F32) | (f16 ? 0 : BL_X_SCALE_NOT_F16);
+}
+
+struct flags_call { struct bl_out_module *m; };
+
+static enum bl_status find_flags(void *ctx, struct bl_err *err)
+{
+	struct bl_out_module *m = ((struct flags_call *)ctx)->m;
+	const struct bl_linear *l = m->coded;
+	const size_t spr = (size_t)bl_scheme_scales_per_row(&l->scheme, l->member->cols);
+	float *scales = NULL;
+	int8_t *codes = NULL, *zeros = NULL;
+	bool finite = true;
+
+	if (bl_try_alloc(&scales, spr, sizeof *scales, "a row", err) == BL_OK && bl_try_alloc(&codes, (size_t)l->member->cols, 1, "a row", err) == BL_OK &&
+	    bl_try_alloc(&zeros, spr, 1, "a row", err) == BL_OK)
+		m->x.flags = scale_flags(l, scales, codes, zeros, &finite) | (l->scheme.order ? BL_X_ORDERED : 0);
+	bl_free(scales);
+	bl_free(codes);
+	bl_free(zeros);
+	if (!err->status && !finite)
+		bl_fail(err, BL_INVALID, "%s: has a scale that is not finite", l->member->name);
+	return err->status;
+}
+
+/* A linear of a quantized checkpoint on its way into another format: nothing is rounded. */
+static enum bl_status convert_module(struct bl_layout *l, struct bl_out_module *m, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, int j,
+				     struct bl_err *err)
+{
+	struct flags_call call = {m};
+
+	if (bl_plan_choice(rq->plan, unit)->scheme.number != BL_NUM_FULL)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: the checkpoint is already quantized; quantize the original", m->member->name);
+	const struct bl_linear *from = bl_source_linear(l->source, unit, j);
+	if (!from->format)
+		return BL_OK;
+	if (from->scheme.nested) /* what a client makes of its scales is all that is left of them */
+		return bl_fail(err, BL_RULE, "%s: its scales are quantized again, which only its own format holds: the conversion would not be lossless", m->member->name);
+	m->coded = from;
+	m->x.quantized = 1;
+	m->x.method = "stored";
+	m->x.observer = NULL;
+	m->x.grid = bl_grid_of(&from->scheme);
+	m->input_scale = bl_linear_input(from);
+	if (bl_guard_run(find_flags, &call, err))
+		return err->status;
+	return lay_out_module(m, rq, x, err);
 }
 
 static enum bl_status make_module(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, int j, struct bl_err *err)
@@ -90,32 +215,29 @@ static enum bl_status make_module(struct bl_layout *l, const struct bl_export_re
 	m->solver = -1;
 	m->x = (struct bl_x_module){.name = m->member->name, .unit = u->name, .rows = m->member->rows, .cols = m->member->cols, .method = c->method,
 				    .observer = observer_of(c), .quantized = c->scheme.number != BL_NUM_FULL};
-	if (m->x.quantized) {
+	if (l->source) {
+		if (convert_module(l, m, rq, x, unit, j, err))
+			return err->status;
+	} else if (m->x.quantized) {
 		if (!m->member->weight)
 			return bl_fail(err, BL_UNSUPPORTED, "%s: the checkpoint is already quantized; quantize the original", m->member->name);
 		m->x.grid = bl_grid_of(&c->scheme);
-		if (input_scale(m, rq, x, unit, err))
+		if (input_scale(m, rq, x, unit, err) || make_solver(l, m, rq, unit, j, err) || lay_out_module(m, rq, x, err))
 			return err->status;
-		const char *why = x->refuses ? x->refuses(&m->x) : NULL;
-		if (why)
-			return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
-		why = NULL;
-		const struct bl_method *method = bl_registry_method(rq->registry, c->method);
-		if (method && bl_method_whole(rq->registry, method)) {
-			find_solved(l, rq, m, unit, j);
-		} else {
-			if ((m->solver = solver_for(l, rq, c, err)) < 0)
-				return err->status;
-			method = l->solvers[m->solver].method;
-		}
-		if (m->x.grid.group >= 0 && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
-			return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
-		m->n_tensors = x->tensors(&m->x, m->tensors, 8);
-		if (m->n_tensors < 1 || m->n_tensors > 8)
-			return bl_fail(err, BL_FAILED, "%s: exporter %s lists no tensors for it", m->member->name, x->name);
 	}
 	l->n_modules++;
 	return BL_OK;
+}
+
+/* Whether a format is the checkpoint's own: then it is copied as it is. */
+static bool is_own_format(const struct bl_model *m, const char *format)
+{
+	const char *a = m->config.quant_method, *b = format;
+
+	for (; *a && *b; a++, b++)
+		if (*a != *b && !(*a == '-' && *b == '_'))
+			return false;
+	return *a == *b;
 }
 
 static enum bl_status make_modules(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, struct bl_err *err)
@@ -136,6 +258,8 @@ static enum bl_status make_modules(struct bl_layout *l, const struct bl_export_r
 	snprintf(l->tool, sizeof l->tool, "bitlathe %s", BL_VERSION);
 	l->plan = (struct bl_x_plan){.modules = l->plan_modules, .n_modules = l->n_modules, .keep = keep, .n_keep = 1, .tool = l->tool};
 	snprintf(l->format, sizeof l->format, "%s", x->format(&l->plan));
+	if (!l->format[0] && rq->model->config.quantized) /* copied as it is */
+		snprintf(l->format, sizeof l->format, "%s", rq->model->config.quant_method);
 	return BL_OK;
 }
 
@@ -166,19 +290,25 @@ static enum bl_status add_module_tensors(struct bl_layout *l, int64_t index, str
 		o->module = index;
 		o->which = k;
 		l->n_tensors++;
-		int64_t steps = x->rows_per_step ? (m->x.rows + x->rows_per_step - 1) / x->rows_per_step : 0;
-		if (x->rows_per_step && (64 % x->rows_per_step || (uint64_t)(steps * x->bytes_per_step) < o->t.bytes))
+		int64_t steps = x->rows_per_step > 0 ? (m->x.rows + x->rows_per_step - 1) / x->rows_per_step : 0;
+		if (x->rows_per_step < BL_X_WHOLE || (x->rows_per_step > 0 && (64 % x->rows_per_step || (uint64_t)(steps * x->bytes_per_step) < o->t.bytes)))
 			return bl_fail(err, BL_FAILED, "%s: the exporter's rows do not make up the tensor", o->own_name);
 	}
 	return BL_OK;
 }
 
-/* Whether a tensor of the source is the weight of a linear that is quantized. */
+/* Whether a tensor of the source is the weight of a linear that is quantized, or a part of one that is converted. */
 static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
 {
-	for (int64_t i = 0; i < l->n_modules; i++)
-		if (l->modules[i].member->weight == t)
-			return l->modules[i].x.quantized;
+	for (int64_t i = 0; i < l->n_modules; i++) {
+		const struct bl_out_module *m = &l->modules[i];
+		const size_t n = strlen(m->x.name);
+
+		if (m->member->weight == t)
+			return m->x.quantized;
+		if (m->coded && t != m->member->bias && !strncmp(t->name, m->x.name, n) && t->name[n] == '.')
+			return true;
+	}
 	return false;
 }
 
@@ -328,6 +458,8 @@ enum bl_status bl_layout_make(struct bl_layout *l, const struct bl_export_reques
 	memset(l, 0, sizeof *l);
 	if (!x)
 		return bl_fail(err, BL_USAGE, "no export format is called \"%s\": `bitlathe plugins` lists them", format);
+	if (rq->model->config.quantized && !is_own_format(rq->model, x->name) && bl_source_open(&l->source, rq->model, true, err))
+		goto fail;
 	if (make_modules(l, rq, x, err) || make_tensors(l, rq, err) || make_weight_files(l, rq->part_bytes, err))
 		goto fail;
 	int weights = l->n_files; /* tensors know their file by index: the weight files stay in front */
@@ -364,6 +496,7 @@ void bl_layout_free(struct bl_layout *l)
 	bl_free(l->tensors);
 	bl_free(l->files);
 	bl_free(l->solvers);
+	bl_source_close(l->source);
 	bl_str_free(&l->edits);
 	memset(l, 0, sizeof *l);
 }

@@ -5,6 +5,7 @@
 #define BL_EXPORT_LAYOUT_H
 
 #include "core/export/export.h"
+#include "core/format/format.h"
 #include "core/plugin/method_run.h"
 
 struct bl_out_module { /* one linear */
@@ -18,6 +19,8 @@ struct bl_out_module { /* one linear */
 	const struct bl_solved *solved; /* of the unit, for methods that solve whole units; NULL with solver -1 and x.quantized: not solved yet */
 	int64_t row0;                /* of the member within the unit */
 	float input_scale;           /* static activations, else 0 */
+	const struct bl_linear *coded; /* of a quantized source that is written in another format, else NULL */
+	bool whole;                  /* some tensor is packed from all rows at once */
 };
 
 struct bl_out_tensor {
@@ -41,6 +44,7 @@ struct bl_layout {
 	struct bl_out_tensor *tensors; int64_t n_tensors;
 	struct bl_out_file *files; int n_files;
 	struct bl_solver *solvers; int n_solvers;
+	struct bl_source *source;    /* the checkpoint is quantized and converted; else NULL */
 	int n_unsolved;              /* units */
 	struct bl_x_plan plan;
 	struct bl_x_module *plan_modules;

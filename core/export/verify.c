@@ -131,14 +131,14 @@ static void check_config(struct bl_verifier *v)
 	if (t && t->max_model_len && c->max_positions < t->max_model_len)
 		bl_finding_add(v->r, false, "config.json", "max_position_embeddings: %lld is below the server's max_model_len %lld", (long long)c->max_positions,
 			       (long long)t->max_model_len);
-	if (v->is_ct && !v->ct.compressed)
+	if (v->is_ct && !v->q.ct.compressed)
 		bl_finding_add(v->r, true, "config.json", "quantization_config.quantization_status: must be \"compressed\"");
-	if (v->is_ct && !v->ct.format[0])
+	if (v->is_ct && !v->q.ct.format[0])
 		bl_finding_add(v->r, true, "config.json", "quantization_config.format: missing");
-	for (int i = 0; i < v->ct.n_groups; i++)
-		if (!strcmp(v->ct.groups[i].format, "mixed-precision") || !v->ct.groups[i].format[0])
-			bl_finding_add(v->r, true, "config.json", "quantization_config.config_groups.%s.format: each group needs its own in a mixed checkpoint", v->ct.groups[i].name);
-	snprintf(v->r->format, sizeof v->r->format, "%s", v->is_ct ? v->ct.format : c->quantized ? c->quant_method : "");
+	for (int i = 0; i < v->q.ct.n_groups; i++)
+		if (!strcmp(v->q.ct.groups[i].format, "mixed-precision") || !v->q.ct.groups[i].format[0])
+			bl_finding_add(v->r, true, "config.json", "quantization_config.config_groups.%s.format: each group needs its own in a mixed checkpoint", v->q.ct.groups[i].name);
+	snprintf(v->r->format, sizeof v->r->format, "%s", v->is_ct ? v->q.ct.format : c->quantized ? c->quant_method : "");
 }
 
 static void check_head(struct bl_verifier *v)
@@ -152,9 +152,24 @@ static void check_head(struct bl_verifier *v)
 		       "stored, tied and different from the embedding: servers take one or the other");
 }
 
+/* Whether a tensor is a part of a linear that the base itself has quantized (its bias is none). */
+static bool is_coded_part(const struct bl_model *b, const char *name)
+{
+	for (int i = 0; b->config.quantized && i < b->n_units; i++)
+		for (int j = 0; j < b->units[i].n_members; j++) {
+			const struct bl_member *m = &b->units[i].members[j];
+			const size_t n = strlen(m->name);
+
+			if (!m->weight && !strncmp(name, m->name, n) && name[n] == '.' && (!m->bias || strcmp(name, m->bias->name)))
+				return true;
+		}
+	return false;
+}
+
 static void check_base(struct bl_verifier *v)
 {
 	const struct bl_model *a = v->model, *b = v->rq->base;
+	struct bl_err inner = BL_ERR_INIT;
 
 	if (!b)
 		return;
@@ -165,13 +180,15 @@ static void check_base(struct bl_verifier *v)
 	if (!same)
 		bl_finding_add(v->r, true, "config.json", "the checkpoint is not of the base's shape (%s): nothing can be compared", b->title);
 	v->comparable = same;
+	if (same && b->config.quantized && bl_source_open(&v->base_source, b, true, &inner))
+		bl_finding_add(v->r, false, "config.json", "the base is quantized and could not be read, so values were not compared: %s", inner.text);
 	for (int64_t i = 0; same && i < b->n_tensors; i++) { /* biases, norms, embedding: nothing of the base may be lost */
 		const char *name = b->tensors[i]->name;
 		char *module = bl_ends_with(name, ".weight") ? bl_xstrndup(name, strlen(name) - 7) : NULL;
 		bool linear = module && bl_model_unit(b, module) >= 0; /* its own check says what is missing */
 		bool redundant = b->head_stored_and_tied && b->tensors[i] == b->head;
 
-		if (!linear && !redundant && !bl_model_tensor(a, name))
+		if (!linear && !redundant && !is_coded_part(b, name) && !bl_model_tensor(a, name))
 			bl_finding_add(v->r, true, name, "in the base and not in the checkpoint");
 		bl_free(module);
 	}
@@ -205,7 +222,10 @@ static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 	if (v->model) {
 		v->r->tensors = v->model->n_tensors;
 		v->is_ct = v->model->config.quantized && !strcmp(v->model->config.quant_method, "compressed-tensors");
-		if (v->is_ct && bl_ct_config_parse(&v->ct, cJSON_GetObjectItemCaseSensitive(v->model->config.json, "quantization_config"), &inner)) {
+		if (v->model->config.quantized && bl_quant_open(&v->q, v->model, &inner) && inner.status != BL_UNSUPPORTED) {
+			bl_finding_add(v->r, true, "config.json", "%s", inner.text);
+			v->is_ct = false;
+		} else if (v->is_ct && inner.status) {
 			bl_finding_add(v->r, true, "config.json", "%s", inner.text);
 			v->is_ct = false;
 		} else {
@@ -242,7 +262,8 @@ enum bl_status bl_verify_run(struct bl_verify_result *out, const struct bl_verif
 		made.files[i].bytes = v.package.entries[i].bytes;
 	}
 	bl_guard_run(examine_guarded, &g, err);
-	bl_ct_config_fini(&v.ct);
+	bl_quant_close(&v.q);
+	bl_source_close(v.base_source);
 	bl_free(v.stored);
 	bl_free(v.unit_of);
 	bl_model_close(v.model);

@@ -3,18 +3,18 @@
 #ifndef BL_EXPORT_VERIFY_PRIVATE_H
 #define BL_EXPORT_VERIFY_PRIVATE_H
 
-#include "core/export/ct_config.h"
 #include "core/export/package.h"
 #include "core/export/verify.h"
+#include "core/format/format.h"
 
 /* How one linear is stored and where its parts are. */
 struct bl_stored {
 	const struct bl_member *member;      /* of the checkpoint's own model (names, sizes) */
 	const struct bl_member *base;        /* NULL without a base */
-	const struct bl_ct_scheme *ct;       /* NULL: full precision */
-	struct bl_scheme scheme;
+	const struct bl_linear *base_coded;  /* where the base is quantized itself */
+	struct bl_linear l;                  /* format NULL: full precision */
 	bool understood;                     /* values can be decoded here */
-	const struct bl_tensor *codes, *scale, *zero, *input; /* input: scale of a static one */
+	const struct bl_tensor *codes, *scale, *input; /* what findings name; input: scale of a static one */
 	/* results, filled by row pieces under the lock of bl_values_run */
 	double w2, e2, max_abs, max_step;
 	int code_min, code_max;
@@ -26,7 +26,8 @@ struct bl_verifier {
 	struct bl_verify_result *r;
 	struct bl_package package;
 	struct bl_model *model;              /* the checkpoint itself, opened from the package */
-	struct bl_ct_config ct;
+	struct bl_source *base_source;       /* of a base that is quantized itself; else NULL */
+	struct bl_quant q;                   /* format NULL: not quantized, or by a method that is not known */
 	bool is_ct, comparable;              /* comparable: there is a base, and it has the same shape */
 	struct bl_stored *stored; int n_stored;
 	int *unit_of;                        /* stored index -> unit */

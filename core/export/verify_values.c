@@ -13,7 +13,7 @@
 #include "core/export/export.h"
 #include "core/export/nonfinite.h"
 #include "core/export/verify_private.h"
-#include "core/scheme/pack.h"
+#include "core/scheme/codec.h"
 
 #define PIECE_ELEMS (512 * 1024)
 #define CHUNK_BYTES (8u << 20)
@@ -74,17 +74,30 @@ static void get_row(float *dst, const void *data, enum bl_dtype d, int64_t from,
 
 /* ---- one row of a quantized linear ---- */
 
-struct rowbuf { float *w, *q, e4m3[256]; int8_t *codes; uint32_t *words; int64_t cols; struct rowbuf *next, *link; };
+#define BATCH 32 /* rows at once: formats that store the matrix transposed have many rows in one line of cache */
+
+struct rowbuf {
+	float *w, *q, *scales, table[256];
+	int8_t *codes, *zeros;      /* [BATCH] rows */
+	int32_t *group;             /* of the columns of a base that is quantized */
+	int32_t *column, *start;    /* with an index of groups: columns group by group, and where each begins; else as they are */
+	int64_t cols;
+	struct rowbuf *next, *link;
+};
 
 static void rowbuf_empty(struct rowbuf *b)
 {
 	bl_free(b->w);
 	bl_free(b->q);
+	bl_free(b->scales);
 	bl_free(b->codes);
-	bl_free(b->words);
-	b->w = b->q = NULL;
-	b->codes = NULL;
-	b->words = NULL;
+	bl_free(b->zeros);
+	bl_free(b->column);
+	bl_free(b->group);
+	bl_free(b->start);
+	b->w = b->q = b->scales = NULL;
+	b->codes = b->zeros = NULL;
+	b->column = b->start = b->group = NULL;
 	b->cols = 0;
 }
 
@@ -104,48 +117,37 @@ static struct rowbuf *rowbuf_borrow(struct run *r, int64_t cols, struct bl_err *
 	if (b->cols >= cols && cols)
 		return b;
 	rowbuf_empty(b);
-	for (int i = 0; i < 256; i++)
-		b->e4m3[i] = bl_e4m3_f32((uint8_t)i);
-	if (bl_try_alloc(&b->w, (size_t)cols + LANES, sizeof *b->w, "a row", err) || bl_try_alloc(&b->q, (size_t)cols + LANES, sizeof *b->q, "a row", err) ||
-	    bl_try_alloc(&b->codes, (size_t)cols + 64, 1, "a row", err) || bl_try_alloc(&b->words, (size_t)cols + 8, 4, "a row", err))
+	const size_t n = (size_t)cols; /* at most as many groups as columns */
+	if (bl_try_alloc(&b->w, n + LANES, sizeof *b->w, "a row", err) || bl_try_alloc(&b->q, n + LANES, sizeof *b->q, "a row", err) ||
+	    bl_try_alloc(&b->scales, BATCH * n, sizeof *b->scales, "rows", err) || bl_try_alloc(&b->codes, BATCH * n + 64, 1, "rows", err) ||
+	    bl_try_alloc(&b->zeros, BATCH * n, 1, "rows", err) || bl_try_alloc(&b->column, n, sizeof *b->column, "a row", err) ||
+	    bl_try_alloc(&b->group, n, sizeof *b->group, "a row", err) || bl_try_alloc(&b->start, n + 1, sizeof *b->start, "a row", err))
 		return NULL;
 	b->cols = cols;
 	return b;
 }
 
-/* Stored codes of a row as numbers on the grid. */
-static void row_codes(const struct bl_stored *s, struct rowbuf *b, int64_t row)
+/* Columns of each group; the index was looked at before: every value is a group. */
+static void sort_columns(const struct bl_stored *s, struct rowbuf *b, int64_t spr)
 {
-	int64_t k = s->member->cols;
-	const uint8_t *data = s->codes->data;
+	const struct bl_tensor *order = bl_linear_order(&s->l);
+	const int64_t k = s->member->cols;
+	int32_t at = 0;
 
-	if (s->scheme.number == BL_NUM_FLOAT) {
-		for (int64_t i = 0; i < k; i++)
-			b->q[i] = b->e4m3[data[row * k + i]];
-		memcpy(b->codes, data + row * k, (size_t)k);
-		return;
+	for (int64_t g = 0; g < spr; g++) {
+		b->start[g] = at;
+		if (!order)
+			at += (int32_t)(k / spr);
+		for (int64_t i = 0; order && i < k; i++) {
+			int32_t of;
+			memcpy(&of, (const uint8_t *)order->data + 4 * i, 4);
+			if (of == g)
+				b->column[at++] = (int32_t)i;
+		}
 	}
-	if (s->codes->dtype == BL_I8) {
-		memcpy(b->codes, data + row * k, (size_t)k);
-	} else {
-		int64_t words = s->codes->shape[1];
-		memcpy(b->words, data + 4 * row * words, (size_t)(4 * words));
-		bl_unpack_row(b->codes, b->words, k, s->scheme.bits);
-	}
-	for (int64_t i = 0; i < k; i++)
-		b->q[i] = (float)b->codes[i];
-}
-
-static int zero_of(const struct bl_stored *s, int64_t row, int64_t g)
-{
-	int64_t groups = s->zero->shape[1], bit = row * s->scheme.bits, word = bit / 32;
-	uint32_t w[2] = {0, 0};
-
-	memcpy(&w[0], (const uint8_t *)s->zero->data + 4 * (word * groups + g), 4);
-	if (word + 1 < s->zero->shape[0])
-		memcpy(&w[1], (const uint8_t *)s->zero->data + 4 * ((word + 1) * groups + g), 4);
-	uint64_t both = (uint64_t)w[1] << 32 | w[0];
-	return (int)(both >> bit % 32 & ((1u << s->scheme.bits) - 1)) - (1 << (s->scheme.bits - 1));
+	b->start[spr] = at;
+	for (int64_t i = 0; !order && i < k; i++)
+		b->column[i] = (int32_t)i;
 }
 
 struct sums { double w2, e2, max_abs, max_step; };
@@ -195,53 +197,116 @@ static void finding_once(struct run *r, struct bl_stored *s, const char *where, 
 	pthread_mutex_unlock(&r->lock);
 }
 
+struct row {
+	struct run *r;
+	const struct piece *p;
+	struct bl_stored *s;
+	struct rowbuf *b, *other;        /* other: of a base that is quantized */
+	const struct bl_tensor *base;    /* its plain weights, or NULL */
+	bool compares, ordered;
+	int64_t spr;
+	int low, high;
+	struct sums sum;
+};
+
+/* A row of the base into b->w. */
+static void base_row(struct row *c, int64_t row)
+{
+	const struct bl_linear *l = c->s->base_coded;
+	struct rowbuf *b = c->b, *o = c->other;
+	const int64_t k = c->s->member->cols;
+	float *to = c->base || !c->ordered ? b->w : o->w;
+
+	if (c->base && c->ordered) {
+		for (int64_t j = 0; j < k; j++)
+			b->w[j] = get_float(c->base->data, c->base->dtype, row * k + b->column[j]);
+	} else if (c->base) {
+		get_row(b->w, c->base->data, c->base->dtype, row * k, k);
+	} else {
+		bl_linear_rows(l, row, 1, o->codes, o->scales, o->zeros);
+		const struct bl_coded coded = {o->codes, o->scales, l->scheme.symmetric ? NULL : o->zeros, l->scheme.order ? o->group : NULL};
+		bl_scheme_decode(to, &l->scheme, &coded, 1, k);
+		for (int64_t j = 0; c->ordered && j < k; j++)
+			b->w[j] = to[b->column[j]];
+	}
+	for (int64_t j = 0; j < k; j++)
+		b->w[j] = isfinite(b->w[j]) ? b->w[j] : 0; /* stored as zero, or the export would have been refused */
+}
+
+
+/* Row `row` of the linear, the i-th of the batch. */
+static void one_row(struct row *c, int64_t row, int64_t i)
+{
+	struct bl_stored *s = c->s;
+	struct rowbuf *b = c->b;
+	const int64_t k = s->member->cols;
+	const int8_t *codes = b->codes + i * k;
+	const double bound = s->l.scheme.number == BL_NUM_INT ? c->r->v->rq->max_step : 0;
+	const bool may_be_zero = s->l.scheme.number == BL_NUM_NF4; /* a block of zeros has no range */
+
+	for (int64_t j = 0; j < k; j++) {
+		c->low = codes[j] < c->low ? codes[j] : c->low;
+		c->high = codes[j] > c->high ? codes[j] : c->high;
+		if (s->l.scheme.number == BL_NUM_FLOAT && ((uint8_t)codes[j] & 0x7f) == 0x7f)
+			finding_once(c->r, s, s->codes->name, "NaN code at [%lld,%lld]", (long long)row, (long long)j);
+	}
+	for (int64_t j = 0; j < k; j++)
+		b->q[j] = b->table[(uint8_t)codes[c->ordered ? b->column[j] : j]];
+	if (c->compares)
+		base_row(c, row);
+	for (int64_t g = 0; g < c->spr; g++) {
+		const float scale = bl_scheme_step(&s->l.scheme, b->scales[i * c->spr + g]), zero = s->l.scheme.symmetric ? 0 : (float)b->zeros[i * c->spr + g];
+		const int64_t from = b->start[g], n = b->start[g + 1] - from;
+		if (!isfinite(scale) || (scale == 0 && !may_be_zero))
+			finding_once(c->r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row, (long long)g);
+		else if (c->compares)
+			compare(b->w + from, b->q + from, n, scale, zero, &c->sum);
+		if (bound > 0 && c->sum.max_step > bound && fabsf(scale) >= TINY_SCALE)
+			finding_once(c->r, s, s->codes->name, "a code in row %lld, group %lld is too far from its weight for rounding to nearest", (long long)row, (long long)g);
+	}
+}
+
 static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl_err *err)
 {
 	struct bl_stored *s = &r->v->stored[p->index];
-	const struct bl_tensor *base = s->base ? s->base->weight : NULL;
-	int64_t k = s->member->cols, spr = s->scheme.group ? k / s->scheme.group : 1, per = k / spr;
-	int low = 255, high = -256;
-	double bound = s->scheme.number == BL_NUM_INT ? r->v->rq->max_step : 0;
-	struct sums sum = {0};
-	struct rowbuf *b = rowbuf_borrow(r, k, err);
+	const int64_t k = s->member->cols;
+	struct row c = {.r = r, .p = p, .s = s, .base = s->base ? s->base->weight : NULL, .compares = s->base && (s->base->weight || s->base_coded),
+			.spr = bl_scheme_scales_per_row(&s->l.scheme, k), .ordered = s->l.scheme.order, .low = 255, .high = -256};
+	struct rowbuf *b = c.b = rowbuf_borrow(r, k, err);
 
 	if (!b)
 		return err->status;
-	for (int64_t row = (int64_t)p->from; row < (int64_t)(p->from + p->n); row++) {
-		row_codes(s, b, row);
-		for (int64_t i = 0; i < k; i++) {
-			low = b->codes[i] < low ? b->codes[i] : low;
-			high = b->codes[i] > high ? b->codes[i] : high;
-			if (s->scheme.number == BL_NUM_FLOAT && ((uint8_t)b->codes[i] & 0x7f) == 0x7f)
-				finding_once(r, s, s->codes->name, "NaN code at [%lld,%lld]", (long long)row, (long long)i);
-		}
-		if (base) {
-			get_row(b->w, base->data, base->dtype, row * k, k);
-			for (int64_t i = 0; i < k; i++)
-				b->w[i] = isfinite(b->w[i]) ? b->w[i] : 0; /* stored as zero, or the export would have been refused */
-		}
-		for (int64_t g = 0; g < spr; g++) {
-			float scale = get_float(s->scale->data, s->scale->dtype, s->scheme.strategy == BL_STRATEGY_TENSOR ? 0 : row * spr + g);
-			if (!isfinite(scale) || scale == 0)
-				finding_once(r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row,
-					     (long long)g);
-			else if (base)
-				compare(b->w + g * per, b->q + g * per, per, scale, s->zero ? (float)zero_of(s, row, g) : 0, &sum);
-			if (bound > 0 && sum.max_step > bound && fabsf(scale) >= TINY_SCALE)
-				finding_once(r, s, s->codes->name, "a code in row %lld, group %lld is too far from its weight for rounding to nearest", (long long)row,
-					     (long long)g);
-		}
+	for (int i = 0; i < 256; i++)
+		b->table[i] = bl_scheme_value(&s->l.scheme, (int8_t)(uint8_t)i);
+	if (c.compares && !c.base) {
+		if (!(c.other = rowbuf_borrow(r, k, err)))
+			return err->status;
+		if (bl_linear_order(s->base_coded))
+			memcpy(c.other->group, bl_linear_order(s->base_coded)->data, (size_t)(4 * k));
 	}
+	sort_columns(s, b, c.spr);
+	for (int64_t at = 0; at < (int64_t)p->n; at += BATCH) {
+		const int64_t n = (int64_t)p->n - at < BATCH ? (int64_t)p->n - at : BATCH;
+		bl_linear_rows(&s->l, (int64_t)p->from + at, n, b->codes, b->scales, b->zeros);
+		for (int64_t i = 0; i < n; i++)
+			one_row(&c, (int64_t)p->from + at + i, i);
+	}
+	if (c.other && r->v->rq->strict && c.sum.max_abs > 0)
+		finding_once(r, s, s->codes->name, "rows %lld to %lld differ from the source's: the conversion is not lossless", (long long)p->from, (long long)(p->from + p->n - 1));
 	pthread_mutex_lock(&r->lock);
 	b->next = r->idle;
 	r->idle = b;
-	s->w2 += sum.w2;
-	s->e2 += sum.e2;
-	s->max_abs = fmax(s->max_abs, sum.max_abs);
-	s->max_step = fmax(s->max_step, sum.max_step);
-	s->code_min = low < s->code_min ? low : s->code_min;
-	s->code_max = high > s->code_max ? high : s->code_max;
-	r->compared_elems += base ? p->n * (uint64_t)k : 0;
+	if (c.other) {
+		c.other->next = r->idle;
+		r->idle = c.other;
+	}
+	s->w2 += c.sum.w2;
+	s->e2 += c.sum.e2;
+	s->max_abs = fmax(s->max_abs, c.sum.max_abs);
+	s->max_step = fmax(s->max_step, c.sum.max_step);
+	s->code_min = c.low < s->code_min ? c.low : s->code_min;
+	s->code_max = c.high > s->code_max ? c.high : s->code_max;
+	r->compared_elems += c.compares ? p->n * (uint64_t)k : 0;
 	pthread_mutex_unlock(&r->lock);
 	return BL_OK;
 }
@@ -354,7 +419,7 @@ static const struct bl_stored *quantized_owner(const struct bl_verifier *v, cons
 		return NULL;
 	for (int k = 0; k < v->n_stored; k++) {
 		size_t len = strlen(v->stored[k].member->name);
-		if (v->stored[k].ct && !strncmp(t->name, v->stored[k].member->name, len) && t->name[len] == '.')
+		if (v->stored[k].l.format && !strncmp(t->name, v->stored[k].member->name, len) && t->name[len] == '.')
 			return &v->stored[k];
 	}
 	return NULL;
@@ -417,13 +482,13 @@ static void sum_up(struct run *r)
 	for (int i = 0; i < v->n_stored; i++) {
 		const struct bl_stored *s = &v->stored[i];
 		if (!s->understood) {
-			if (s->ct && !s->bad)
-				bl_finding_add(out, false, s->member->name, "its values (%.40s) are not decoded here: completeness was checked, numbers were not", s->ct->format);
+			if (s->l.format && !s->bad)
+				bl_finding_add(out, false, s->member->name, "its values (%.40s) are not decoded here: completeness was checked, numbers were not", s->l.name);
 			continue;
 		}
 		if (s->code_min == s->code_max)
 			bl_finding_add(out, true, s->codes->name, "all codes are equal (%d)", s->code_min);
-		if (!s->base || !s->base->weight)
+		if (!s->base || (!s->base->weight && !s->base_coded))
 			continue;
 		out->proved_tensors++;
 		w2 += s->w2;
@@ -432,7 +497,7 @@ static void sum_up(struct run *r)
 		out->max_step_error = fmax(out->max_step_error, s->max_step);
 		if (s->e2 > s->w2)
 			bl_finding_add(out, true, s->member->name, "its weights have nothing to do with the base's: |W-W^|/|W| = %.2f", sqrt(s->e2 / (s->w2 > 0 ? s->w2 : 1)));
-		else if (s->scheme.bits >= 4 && s->e2 > 0.25 * s->w2)
+		else if (s->l.scheme.bits >= 4 && s->e2 > 0.25 * s->w2)
 			bl_finding_add(out, false, s->member->name, "large error: |W-W^|/|W| = %.2f", sqrt(s->e2 / s->w2));
 	}
 	out->relative_error = w2 > 0 ? sqrt(e2 / w2) : 0;

@@ -22,7 +22,12 @@ struct piece { int64_t index; bool module; int64_t from, n; }; /* module: rows o
 struct crc_piece { int file; uint64_t at, n; uint32_t crc; };
 
 /* next: among the idle ones; link: among all, so that those are freed whose piece was left by a jump (a source that was cut short) */
-struct buffers { struct bl_rows_buf rows; uint8_t *packed; size_t cap; struct buffers *next, *link; };
+struct buffers {
+	struct bl_rows_buf rows;
+	struct coded { int8_t *codes, *zeros; float *scales; int32_t *order; size_t cap_codes, cap_scales, cap_cols; } coded; /* of a linear that is converted */
+	uint8_t *packed; size_t cap;
+	struct buffers *next, *link;
+};
 
 struct writer {
 	const struct bl_layout *l;
@@ -136,13 +141,51 @@ static enum bl_status need(struct buffers *b, size_t bytes, struct bl_err *err)
 	return BL_OK;
 }
 
+static void coded_free(struct coded *c)
+{
+	bl_free(c->codes);
+	bl_free(c->zeros);
+	bl_free(c->scales);
+	bl_free(c->order);
+	*c = (struct coded){NULL};
+}
+
+/* Rows of a linear as the source stores them. */
+static enum bl_status read_coded(struct bl_x_rows *rows, const struct bl_linear *l, struct coded *c, struct bl_err *err)
+{
+	const size_t cols = (size_t)l->member->cols, n = (size_t)rows->n * cols, ns = (size_t)(rows->n * bl_scheme_scales_per_row(&l->scheme, l->member->cols));
+	const struct bl_tensor *order = bl_linear_order(l);
+
+	if (n > c->cap_codes || ns > c->cap_scales || cols > c->cap_cols) {
+		coded_free(c);
+		if (bl_try_alloc(&c->codes, n, 1, "codes", err) || bl_try_alloc(&c->zeros, ns, 1, "zero points", err) ||
+		    bl_try_alloc(&c->scales, ns, sizeof *c->scales, "scales", err) || bl_try_alloc(&c->order, cols, sizeof *c->order, "groups of columns", err))
+			return err->status;
+		c->cap_codes = n;
+		c->cap_scales = ns;
+		c->cap_cols = cols;
+	}
+	bl_linear_rows(l, rows->row0, rows->n, c->codes, c->scales, c->zeros);
+	if (order)
+		memcpy(c->order, order->data, 4 * cols);
+	rows->codes = c->codes;
+	rows->scales = c->scales;
+	rows->zeros = l->scheme.symmetric ? NULL : c->zeros;
+	rows->group_of = order ? c->order : NULL;
+	rows->global = bl_linear_global(l);
+	return BL_OK;
+}
+
 static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct buffers *b, struct bl_err *err)
 {
 	const struct bl_out_module *m = &w->l->modules[p->index];
 	const struct bl_exporter *x = bl_registry_exporter(w->rq->registry, w->rq->format ? w->rq->format : bl_plan_format(w->rq->plan));
 
-	struct bl_x_rows rows = {.row0 = p->from, .n = p->n, .input_scale = m->input_scale};
-	if (m->solved) {
+	struct bl_x_rows rows = {.row0 = p->from, .n = p->n, .input_scale = m->input_scale, .host = &w->rq->registry->host};
+	if (m->coded) {
+		if (read_coded(&rows, m->coded, &b->coded, err))
+			return err->status;
+	} else if (m->solved) {
 		const int64_t at = m->row0 + p->from;
 		rows.codes = m->solved->codes + at * m->solved->cols;
 		rows.scales = m->solved->scales + at * m->solved->spr;
@@ -151,17 +194,18 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 		if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
 			return err->status;
 		rows.codes = b->rows.codes;
-		rows.scales = b->rows.scales;
+		rows.scales = w->l->solvers[m->solver].scheme.nested ? b->rows.raw : b->rows.scales;
 		rows.zeros = m->x.grid.symmetric ? NULL : b->rows.zeros;
+		rows.global = b->rows.global;
 	}
 	for (int k = 0; k < m->n_tensors; k++) {
 		const struct bl_x_tensor *t = &m->tensors[k];
 		const struct bl_out_tensor *o = &w->l->tensors[m->tensor_at[k]];
 		uint64_t at = 0, bytes = o->t.bytes, room = bytes;
 
-		if (!t->rows_per_step && p->from)
+		if (t->rows_per_step <= 0 && p->from)
 			continue; /* independent of rows: once */
-		if (t->rows_per_step) {
+		if (t->rows_per_step > 0) {
 			at = (uint64_t)(p->from / t->rows_per_step * t->bytes_per_step);
 			room = bytes = (uint64_t)((p->n + t->rows_per_step - 1) / t->rows_per_step * t->bytes_per_step);
 			if (at + bytes > o->t.bytes)
@@ -203,6 +247,8 @@ static const uint8_t *source_of(const struct writer *w, const struct piece *p)
 	if (!p->module)
 		return (const uint8_t *)w->l->tensors[p->index].copy->data + p->from;
 	const struct bl_tensor *t = w->l->modules[p->index].member->weight;
+	if (!t) /* converted: in the order of its first tensor */
+		return (const uint8_t *)w->l->modules[p->index].coded->part[0]->data + p->from;
 	return (const uint8_t *)t->data + p->from * w->l->modules[p->index].x.cols * bl_dtype_bytes(t->dtype);
 }
 
@@ -222,7 +268,7 @@ static void cut(struct writer *w)
 	}
 	for (int64_t i = 0; i < w->l->n_modules; i++) {
 		const struct bl_out_module *m = &w->l->modules[i];
-		int64_t rows = PIECE_ELEMS / (m->x.cols > 0 ? m->x.cols : 1) / 64 * 64;
+		int64_t rows = m->whole ? m->x.rows : PIECE_ELEMS / (m->x.cols > 0 ? m->x.cols : 1) / 64 * 64;
 		for (int64_t r = 0; m->x.quantized && r < m->x.rows; r += rows > 0 ? rows : 64) {
 			int64_t n = rows > 0 ? rows : 64;
 			add_piece(w, i, true, r, m->x.rows - r < n ? m->x.rows - r : n);
@@ -248,6 +294,7 @@ enum bl_status bl_layout_write(const struct bl_layout *l, struct bl_sink *sinks,
 		struct buffers *b = w.all;
 		w.all = b->link;
 		bl_rows_buf_free(&b->rows);
+		coded_free(&b->coded);
 		bl_free(b->packed);
 		bl_free(b);
 	}

@@ -110,7 +110,7 @@ static enum bl_status linear(struct run *r, enum bl_unit_kind kind, const struct
 
 static struct bk_norm norm_at(const struct run *r, enum fw_norm_at at)
 {
-	return (struct bk_norm){ r->f->blocks[r->block].norm[at], (enum bk_dtype)r->f->dtype, r->f->c->rms_eps, r->f->a->norm_plus_one };
+	return (struct bk_norm){ fw_block_of(r->f, r->set, r->block)->norm[at], (enum bk_dtype)r->f->dtype, r->f->c->rms_eps, r->f->a->norm_plus_one };
 }
 
 static bool slides(const struct run *r) { return r->f->c->sliding_window > 0 && r->f->c->sliding[r->block]; }

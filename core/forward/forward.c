@@ -52,11 +52,10 @@ void bl_forward_free(struct bl_forward *f)
 	if (!f)
 		return;
 	fw_weights_close(f);
-	bl_engine_release(f->e, f->small);
+	fw_small_close(f);
 	bl_engine_release(f->e, f->rope.cos);
 	bl_engine_release(f->e, f->rope_local.cos);
 	bl_engine_release(f->e, f->work.base);
-	bl_free(f->blocks);
 	bl_free(f);
 }
 

@@ -21,6 +21,7 @@ struct bl_forward_options {
 	const atomic_int *cancel; /* looked at between batches; may be NULL */
 	uint64_t host_bytes;     /* host memory that hidden states of a pass may take; 0: whatever there is */
 	const char *spill_dir;   /* folder for a file with those that take more (mapped, gone with the pass); NULL: then there is no pass. Borrowed */
+	const struct bl_weight_set *own; /* of a checkpoint that is quantized: what its units compute with (NULL entries: plain weights); borrowed. NULL: it is not */
 };
 struct bl_forward;
 enum bl_status bl_forward_new(struct bl_forward **out, const struct bl_model *m, struct bl_engine *e, const struct bl_forward_options *o, struct bl_err *err);

@@ -107,7 +107,14 @@ static enum bl_status look_up(struct lookup *w, struct bl_err *err)
 	return pool ? bl_pool_run(pool, (size_t)((w->n + ROWS_EACH - 1) / ROWS_EACH), host_rows, w, NULL, err) : bl_guard_run(host_rows_all, w, err);
 }
 
-/* The table comes along for one embedding, when the run's memory has room for it twice. */
+enum bl_status fw_embed_host(struct bl_forward *f, char *host, const int32_t *ids, int64_t n, struct bl_err *err)
+{
+	struct lookup w = { .f = f, .ids = ids, .n = n, .host = host };
+
+	return look_up(&w, err);
+}
+
+/* The table comes along for one embedding, when the run's memory has room for it. */
 bool fw_embed_borrow(struct bl_forward *f)
 {
 	const struct bl_tensor *t = f->m->embed;
@@ -115,7 +122,7 @@ bool fw_embed_borrow(struct bl_forward *f)
 	uint64_t bytes = (uint64_t)t->n_elems * f->elem;
 	void *p;
 
-	if (f->embed.p || f->e->ops->unified || fw_dtype_of(t->dtype) != f->dtype || 2 * bytes > bl_engine_available(f->e) ||
+	if (f->embed.p || f->e->ops->unified || fw_dtype_of(t->dtype) != f->dtype || bytes + bytes / 8 > bl_engine_available(f->e) ||
 	    bl_engine_alloc(f->e, &p, (size_t)bytes, "the embedding", &ignored))
 		return false;
 	if (fw_bring(f, p, t->data, f->dtype, t->shape[0], t->shape[1], &ignored) || fw_join(f, &ignored)) { /* what failed here fails again */

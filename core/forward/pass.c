@@ -8,6 +8,7 @@
 #define CPU_BATCH  4096
 #define GPU_BATCH  32768
 #define LEAST_BATCH 256
+#define STEP_BATCH  1024
 #define CPU_GOOD    1024 /* tokens at once that make products large enough: with fewer, hidden states rather go to the host */
 #define GPU_GOOD    8192
 
@@ -36,6 +37,9 @@ static int64_t choose_batch(struct bl_pass *p)
 	for (batch = most; batch > LEAST_BATCH; batch /= 2)
 		if (fw_work_bytes(f->m, f->elem, batch) + 3 * (uint64_t)batch * row_bytes(f) <= there / 2)
 			break;
+	for (int64_t more = 2 * batch - STEP_BATCH; batch < most && more > batch; more -= STEP_BATCH)
+		if (fw_work_bytes(f->m, f->elem, more) + 3 * (uint64_t)more * row_bytes(f) <= there / 4 * 3)
+			return more;
 	return batch;
 }
 
@@ -333,11 +337,11 @@ static enum bl_status offloaded(struct bl_pass *p, const struct step *s, struct 
 		if ((st = fw_cancelled(f, err)) || (st = fw_join(f, err)) || (st = bring_batch(p, b + 1, err)) || (st = s->fn(p, s, b, &h, err)) ||
 		    (st = arrived(p, out, err)))
 			break;
+		if (s->tap && s->tap->batch_done) /* before the copy is queued: who waits for copies there shall not wait for this batch */
+			s->tap->batch_done(s->tap->ctx, s->block, x->first + x->tokens);
 		st = FW_OP(f, err, "hidden states", download(FW_RUN(f), way_out(p, b), h.p, (size_t)x->tokens * row_bytes(f)));
 		if (!st)
 			out = b;
-		if (!st && s->tap && s->tap->batch_done)
-			s->tap->batch_done(s->tap->ctx, s->block, x->first + x->tokens);
 	}
 	struct bl_err late = BL_ERR_INIT;
 	if (arrived(p, out, &late) && !st) {
@@ -373,8 +377,11 @@ static enum bl_status embed_batch(struct bl_pass *p, const struct step *s, int b
 
 enum bl_status bl_pass_embed(struct bl_pass *p, struct bl_err *err)
 {
-	bool borrowed = fw_embed_borrow(p->f);
+	bool borrowed;
 
+	if (!p->hidden && !p->f->embed.p)
+		return fw_embed_host(p->f, p->host, p->s.ids, p->tokens, err);
+	borrowed = fw_embed_borrow(p->f);
 	every_batch(p, &(struct step){ .fn = embed_batch }, err);
 	if (borrowed)
 		fw_embed_return(p->f);

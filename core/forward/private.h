@@ -56,6 +56,7 @@ struct bl_forward {
 	char *small;               /* norms and biases of all blocks */
 	struct fw_block *blocks;
 	const void *final_norm;
+	struct fw_other { char *small; struct fw_block *blocks; char digest[65]; } other; /* those of the last set that brought its own */
 	struct fw_rope rope, rope_local;
 	float embed_scale;
 	struct fw_work work;
@@ -104,6 +105,13 @@ int fw_dtype_of(enum bl_dtype d); /* enum bk_dtype, or 0 */
 
 /* small.c */
 enum bl_status fw_small_open(struct bl_forward *f, struct bl_err *err);
+void fw_small_close(struct bl_forward *f);
+/* Those of the set, when it has its own, are there from now on. */
+enum bl_status fw_small_begin(struct bl_forward *f, const struct bl_weight_set *set, struct bl_err *err);
+static inline const struct fw_block *fw_block_of(const struct bl_forward *f, const struct bl_weight_set *set, int block)
+{
+	return set && set->small ? &f->other.blocks[block] : &f->blocks[block];
+}
 
 /* rope.c */
 enum bl_status fw_rope_need(struct bl_forward *f, int64_t positions, struct bl_err *err);
@@ -127,6 +135,8 @@ enum bl_status fw_head(struct bl_forward *f, const struct bk_mat *logits, const 
 enum bl_status fw_final_norm(struct bl_forward *f, const struct bk_mat *y, const struct bk_mat *x, struct bl_err *err);
 /* Embedding rows of ids (host) into y (the run's memory), n of them. */
 enum bl_status fw_embed(struct bl_forward *f, const struct bk_mat *y, const int32_t *ids, struct bl_err *err);
+/* The same into host memory, from the table in the file. */
+enum bl_status fw_embed_host(struct bl_forward *f, char *host, const int32_t *ids, int64_t n, struct bl_err *err);
 bool fw_embed_borrow(struct bl_forward *f); /* true: the whole table is there, for fw_embed_return to give back */
 void fw_embed_return(struct bl_forward *f);
 enum bl_status fw_cancelled(const struct bl_forward *f, struct bl_err *err);

@@ -25,7 +25,7 @@ static const char *norm_name(const struct bl_arch *a, enum fw_norm_at at)
 	}
 }
 
-struct filling { const struct bl_forward *f; char *host; uint64_t at; struct bl_err *err; char *device; };
+struct filling { const struct bl_forward *f; const struct bl_model *m; struct fw_block *blocks; const void *final_norm; char *host; uint64_t at; struct bl_err *err; char *device; };
 
 static float element(const struct bl_tensor *t, int64_t i)
 {
@@ -61,7 +61,7 @@ static const void *here(struct filling *w)
 
 static enum bl_status add_vector(struct filling *w, const void **out, const char *name, int64_t n)
 {
-	const struct bl_tensor *t = bl_model_tensor(w->f->m, name);
+	const struct bl_tensor *t = bl_model_tensor(w->m, name);
 
 	if (!t)
 		return bl_fail(w->err, BL_INVALID, "%s: is missing, the model cannot run without it", name);
@@ -84,7 +84,7 @@ static int64_t norm_size(const struct bl_forward *f, int at)
 static enum bl_status one_block(struct filling *w, int block)
 {
 	const struct bl_forward *f = w->f;
-	const struct bl_unit *units = f->m->units + block * BL_UNIT_KIND_COUNT;
+	const struct bl_unit *units = w->m->units + block * BL_UNIT_KIND_COUNT;
 	size_t below = strlen(f->a->units[BL_UNIT_QKV].member[0]), all = strlen(units[BL_UNIT_QKV].members[0].name);
 	char name[NAME_MAX_BYTES];
 
@@ -94,7 +94,7 @@ static enum bl_status one_block(struct filling *w, int block)
 		if (!n)
 			continue;
 		snprintf(name, sizeof(name), "%.*s%s", (int)(all - below), units[BL_UNIT_QKV].members[0].name, n);
-		if (add_vector(w, &f->blocks[block].norm[at], name, norm_size(f, at)))
+		if (add_vector(w, &w->blocks[block].norm[at], name, norm_size(f, at)))
 			return w->err->status;
 	}
 	for (int k = 0; k < BL_UNIT_KIND_COUNT; k++) {
@@ -104,7 +104,7 @@ static enum bl_status one_block(struct filling *w, int block)
 			any = any || units[k].members[i].bias;
 		if (!any)
 			continue;
-		f->blocks[block].bias[k] = here(w);
+		w->blocks[block].bias[k] = here(w);
 		for (int i = 0; i < units[k].n_members; i++) {
 			const struct bl_tensor *b = units[k].members[i].bias;
 
@@ -119,7 +119,7 @@ static enum bl_status one_block(struct filling *w, int block)
 static enum bl_status fill(void *ctx, struct bl_err *err)
 {
 	struct filling *w = ctx;
-	struct bl_forward *f = (struct bl_forward *)w->f;
+	const struct bl_forward *f = w->f;
 	const char *embed = f->m->embed->name, *last = strstr(embed, "embed_tokens.weight");
 	char name[NAME_MAX_BYTES];
 
@@ -129,23 +129,58 @@ static enum bl_status fill(void *ctx, struct bl_err *err)
 		if (one_block(w, b))
 			return err->status;
 	snprintf(name, sizeof(name), "%.*snorm.weight", last ? (int)(last - embed) : 6, last ? embed : "model.");
-	return add_vector(w, &f->final_norm, name, f->c->hidden);
+	return add_vector(w, &w->final_norm, name, f->c->hidden);
+}
+
+/* Norms and biases of m into *small; *blocks: where each is. */
+static enum bl_status open_small(struct bl_forward *f, const struct bl_model *m, char **small, struct fw_block **blocks, const void **final_norm, struct bl_err *err)
+{
+	struct filling w = { .f = f, .m = m };
+	char *host = NULL;
+
+	*blocks = w.blocks = bl_xalloc((size_t)f->c->layers, sizeof(*w.blocks));
+	if (fill(&w, err) || bl_try_alloc(&host, (size_t)w.at, 1, "norms and biases", err))
+		return err->status;
+	if (bl_engine_alloc(f->e, (void **)small, (size_t)w.at, "norms and biases", err) == BL_OK) {
+		w.host = host;
+		w.device = *small;
+		if (bl_guard_run(fill, &w, err) == BL_OK)
+			FW_OP(f, err, "norms and biases", put(FW_RUN(f), *small, host, (size_t)w.at));
+	}
+	*final_norm = w.final_norm;
+	bl_free(host);
+	return err->status;
 }
 
 enum bl_status fw_small_open(struct bl_forward *f, struct bl_err *err)
 {
-	struct filling w = { .f = f };
-	char *host = NULL;
+	return open_small(f, f->m, &f->small, &f->blocks, &f->final_norm, err);
+}
 
-	f->blocks = bl_xalloc((size_t)f->c->layers, sizeof(*f->blocks));
-	if (fill(&w, err) || bl_try_alloc(&host, (size_t)w.at, 1, "norms and biases", err))
-		return err->status;
-	if (bl_engine_alloc(f->e, (void **)&f->small, (size_t)w.at, "norms and biases", err) == BL_OK) {
-		w.host = host;
-		w.device = f->small;
-		if (bl_guard_run(fill, &w, err) == BL_OK)
-			FW_OP(f, err, "norms and biases", put(FW_RUN(f), f->small, host, (size_t)w.at));
-	}
-	bl_free(host);
+static void drop_other(struct bl_forward *f)
+{
+	bl_engine_release(f->e, f->other.small);
+	bl_free(f->other.blocks);
+	f->other = (struct fw_other){ .small = NULL };
+}
+
+void fw_small_close(struct bl_forward *f)
+{
+	drop_other(f);
+	bl_engine_release(f->e, f->small);
+	bl_free(f->blocks);
+}
+
+enum bl_status fw_small_begin(struct bl_forward *f, const struct bl_weight_set *set, struct bl_err *err)
+{
+	const void *final_norm; /* no stage changes it */
+
+	if (!set || !set->small || !strcmp(f->other.digest, set->small->digest))
+		return BL_OK;
+	drop_other(f);
+	if (open_small(f, set->small, &f->other.small, &f->other.blocks, &final_norm, err))
+		drop_other(f);
+	else
+		memcpy(f->other.digest, set->small->digest, sizeof f->other.digest);
 	return err->status;
 }

@@ -15,8 +15,18 @@ static const struct bl_unit *unit_of(const struct bl_forward *f, int block, int 
 
 static bool tensor_in_place(const struct bl_forward *f, const struct bl_tensor *t) { return f->e->ops->unified && fw_dtype_of(t->dtype) == f->dtype; }
 
+/* What a unit of a quantized checkpoint computes with; NULL: plain weights. */
+static const struct bl_unit_weights *own_of(const struct bl_forward *f, int unit) { return f->o.own ? f->o.own->of[unit] : NULL; }
+
+static const struct bl_unit_weights *replacement_of(const struct bl_forward *f, const struct bl_weight_set *set, int unit)
+{
+	return set && set->of[unit] ? set->of[unit] : own_of(f, unit);
+}
+
 static bool unit_in_place(const struct bl_forward *f, const struct bl_unit *u)
 {
+	if (own_of(f, (int)(u - f->m->units)))
+		return true; /* nothing of it is copied here */
 	for (int i = 0; i < u->n_members; i++)
 		if (!tensor_in_place(f, u->members[i].weight))
 			return false;
@@ -44,6 +54,8 @@ static enum bl_status check_units(const struct bl_forward *f, struct bl_err *err
 		for (int j = 0; j < f->m->units[i].n_members; j++) {
 			const struct bl_tensor *t = f->m->units[i].members[j].weight;
 
+			if (own_of(f, i))
+				continue;
 			if (!t)
 				return bl_fail(err, BL_UNSUPPORTED, "%s: is already quantized (%s) and cannot be run; open the model it was made from", f->m->title,
 					       f->c->quant_method);
@@ -222,8 +234,8 @@ static enum bl_status bring_replacement(struct bl_forward *f, const struct bl_un
 static enum bl_status bring_replacements(struct bl_forward *f, int block, const struct bl_weight_set *set, struct bl_err *err)
 {
 	f->tick++;
-	for (int k = 0; set && k < BL_UNIT_KIND_COUNT; k++) {
-		const struct bl_unit_weights *w = set->of[block * BL_UNIT_KIND_COUNT + k];
+	for (int k = 0; (set || f->o.own) && k < BL_UNIT_KIND_COUNT; k++) {
+		const struct bl_unit_weights *w = replacement_of(f, set, block * BL_UNIT_KIND_COUNT + k);
 
 		if (w && bring_replacement(f, unit_of(f, block, k), w, err))
 			return err->status;
@@ -237,18 +249,18 @@ enum bl_status fw_block_begin(struct bl_forward *f, int block, const struct bl_w
 {
 	if (set && set->n != f->m->n_units)
 		return bl_fail(err, BL_INVALID, "weights for %d units, the model has %d", set->n, f->m->n_units);
-	if (bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
+	if (fw_small_begin(f, set, err) || bring_replacements(f, block, set, err) || (f->block_bytes && fill_place(f, place_of(f, block), block, set, err)))
 		return err->status;
 	f->current = block;
 	return fw_join(f, err);
 }
 
-static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct fw_operand *out, struct bl_err *err)
+static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
 	const struct bl_unit *u = &f->m->units[unit];
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
-	*out = (struct fw_operand){ .n = 1, .bias = f->blocks[u->block].bias[u->kind] };
+	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
 	if (w && !c && !replacement_in_place(f, w))
 		return bl_fail(err, BL_FAILED, "%s: its weights are not there", u->name);
 	if (w && w->kind == BL_WEIGHTS_CODES) {
@@ -272,7 +284,7 @@ static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_un
 
 enum bl_status fw_operand(struct bl_forward *f, int unit, const struct bl_weight_set *set, struct fw_operand *out, struct bl_err *err)
 {
-	return operand(f, unit, set ? set->of[unit] : NULL, out, err);
+	return operand(f, unit, replacement_of(f, set, unit), set, out, err);
 }
 
 enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err)
@@ -288,7 +300,7 @@ enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct b
 		if (bring_replacement(f, u, w, err) || fw_join(f, err))
 			return err->status;
 	}
-	if (operand(f, unit, w, &o, err))
+	if (operand(f, unit, w ? w : replacement_of(f, NULL, unit), NULL, &o, err))
 		return err->status;
 	*out = (struct bl_operand){ .n = o.n, .scales = o.scales };
 	memcpy(out->w, o.w, (size_t)o.n * sizeof(*o.w));

@@ -26,7 +26,9 @@ struct bl_unit_weights *bl_unit_weights_new(int unit, enum bl_weights_kind kind,
 struct bl_unit_weights *bl_unit_weights_ref(struct bl_unit_weights *w);
 void bl_unit_weights_unref(struct bl_unit_weights *w); /* NULL is fine */
 
-/* For each unit its replacement, or NULL: the checkpoint's own. */
-struct bl_weight_set { struct bl_unit_weights **of; int n; };
+/* For each unit its replacement, or NULL: the checkpoint's own. small (may be NULL): another view of the same checkpoint whose norms and biases hold (weights
+ * that were changed before they were quantized); of one digest always the same. keep: what keeps `small` alive, the maker's business. */
+struct bl_model;
+struct bl_weight_set { struct bl_unit_weights **of; int n; const struct bl_model *small; void *keep; };
 
 #endif

@@ -36,6 +36,22 @@ struct bl_arch_missing {
 	double attn_scalar, attn_cap, final_cap; /* query_pre_attn_scalar, attn_logit_softcapping, final_logit_softcapping; 0: the family has none */
 };
 
+/* Linears between which a factor per channel may be moved without changing what the model computes: a bit per pair. What a family does not list it refuses
+ * (bl_arch_fold_refused says why); pairs past BL_FOLD_LEGAL are known mistakes, named so that they can be refused with the reason. */
+enum bl_fold_pair {
+	BL_FOLD_VO,           /* rows of v, columns of o of every query head that reads the same key-value head */
+	BL_FOLD_UP_DOWN,      /* rows of up, columns of down */
+	BL_FOLD_NORM_QKV,     /* the norm before attention, columns of q, k, v */
+	BL_FOLD_NORM_GATE_UP, /* the norm before the MLP, columns of gate and up */
+	BL_FOLD_LEGAL,
+	BL_FOLD_GATE_DOWN = BL_FOLD_LEGAL, /* rows of gate, columns of down */
+	BL_FOLD_O_NORM,       /* rows of o, the norm behind attention */
+	BL_FOLD_DOWN_NORM,    /* rows of down, the norm behind the MLP */
+	BL_FOLD_Q_K,          /* rows of q and k, channel by channel */
+	BL_FOLD_PAIR_COUNT
+};
+const char *bl_fold_pair_name(enum bl_fold_pair p); /* "vo" */
+
 #define BL_MEMBERS_MAX 3
 
 struct bl_arch_unit {
@@ -61,9 +77,15 @@ struct bl_arch {
 	bool reads_attention_bias, reads_mlp_bias; /* the config's keys of these names mean something here */
 	enum bl_window_rule windows;
 	struct bl_arch_missing missing;
+	unsigned folds;                      /* 1 << enum bl_fold_pair */
 	const char *block_tensors[8];        /* norms and other non-linear tensors below the block, NULL-terminated: "input_layernorm.weight" */
 	struct bl_arch_unit units[BL_UNIT_KIND_COUNT];
 };
+
+/* NULL: the fold is exact in this family; else why not. */
+const char *bl_arch_fold_refused(const struct bl_arch *a, enum bl_fold_pair p);
+/* The norm whose output a unit reads, below the block; NULL: it reads the residual stream itself, or no norm. */
+const char *bl_arch_norm_before(const struct bl_arch *a, enum bl_unit_kind k);
 
 /* The row of a model_type, refused ones included; NULL: unknown. */
 const struct bl_arch *bl_arch_row_of(const char *model_type);

@@ -11,6 +11,8 @@
 #define DOWN {BL_UNIT_DOWN, "mlp.down_proj", {"mlp.down_proj"}, {false}}
 #define FUSED_QKV {BL_UNIT_QKV, "self_attn.qkv_proj", {"self_attn.qkv_proj"}, {false}}
 #define FUSED_GATE_UP {BL_UNIT_GATE_UP, "mlp.gate_up_proj", {"mlp.gate_up_proj"}, {false}}
+#define FOLDS_INNER (1u << BL_FOLD_VO | 1u << BL_FOLD_UP_DOWN)
+#define FOLDS_PRE (FOLDS_INNER | 1u << BL_FOLD_NORM_QKV | 1u << BL_FOLD_NORM_GATE_UP)
 #define REFUSED(type, why) {.model_type = type, .refused = why}
 
 #define PRE_NORMS "input_layernorm.weight", "post_attention_layernorm.weight"
@@ -21,38 +23,38 @@ static const struct bl_arch families[] = {
 	{.model_type = "exaone4", .architecture = "Exaone4ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true,
 	 .rope_only_sliding = true, .writes_layer_types = true, .windows = BL_WINDOW_PATTERN,
 	 .missing = {.rms_eps = 1e-5, .max_positions = 2048, .kv_heads = 32, .window = 4096},
-	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS},
+	 .folds = FOLDS_INNER, .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS},
 	 .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "llama", .architecture = "LlamaForCausalLM", .norms = BL_NORM_PRE,
 	 .reads_attention_bias = true, .reads_mlp_bias = true, .missing = {.rms_eps = 1e-6, .max_positions = 2048},
-	 .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .norms = BL_NORM_PRE, .qkv_bias = true,
 	 .windows = BL_WINDOW_UPPER,
 	 .missing = {.rms_eps = 1e-6, .max_positions = 32768, .kv_heads = 32, .window = 4096},
-	 .block_tensors = {PRE_NORMS}, .units = {QKV_BIAS, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {PRE_NORMS}, .units = {QKV_BIAS, O, GATE_UP, DOWN}},
 	{.model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .norms = BL_NORM_PRE, .qk_norm = true,
 	 .reads_attention_bias = true, .windows = BL_WINDOW_UPPER,
 	 .missing = {.rms_eps = 1e-6, .max_positions = 32768, .kv_heads = 32, .head_dim = 128, .window = 4096},
-	 .block_tensors = {PRE_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {PRE_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "mistral", .architecture = "MistralForCausalLM", .norms = BL_NORM_PRE, .windows = BL_WINDOW_ALWAYS,
 	 .missing = {.rms_eps = 1e-6, .max_positions = 131072, .kv_heads = 8, .window = 4096},
-	 .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {PRE_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	REFUSED("gemma", "Gemma needs scaled embeddings and (1+w) norms"),
 	{.model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .norms = BL_NORM_BOTH, .norm_plus_one = true, .embed_scaled = true, .gelu = true,
 	 .reads_attention_bias = true, .windows = BL_WINDOW_ODD,
 	 .missing = {.rms_eps = 1e-6, .max_positions = 8192, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .attn_scalar = 256, .attn_cap = 50,
 		     .final_cap = 30},
-	 .block_tensors = {FOUR_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {FOUR_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .norms = BL_NORM_BOTH, .qk_norm = true, .norm_plus_one = true, .embed_scaled = true,
 	 .gelu = true, .reads_attention_bias = true, .windows = BL_WINDOW_EVERY,
 	 .missing = {.rms_eps = 1e-6, .max_positions = 131072, .kv_heads = 4, .head_dim = 256, .window = 4096, .tied = true, .rope_theta = 1e6,
 		     .rope_local = 1e4, .attn_scalar = 256},
-	 .block_tensors = {FOUR_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_PRE, .block_tensors = {FOUR_NORMS, HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	{.model_type = "phi3", .architecture = "Phi3ForCausalLM", .norms = BL_NORM_PRE, .windows = BL_WINDOW_ALWAYS,
-	 .missing = {.rms_eps = 1e-5, .max_positions = 4096}, .block_tensors = {PRE_NORMS}, .units = {FUSED_QKV, O, FUSED_GATE_UP, DOWN}},
+	 .missing = {.rms_eps = 1e-5, .max_positions = 4096}, .folds = FOLDS_PRE, .block_tensors = {PRE_NORMS}, .units = {FUSED_QKV, O, FUSED_GATE_UP, DOWN}},
 	{.model_type = "olmo2", .architecture = "Olmo2ForCausalLM", .norms = BL_NORM_POST, .qk_norm = true, .qk_norm_whole = true,
 	 .reads_attention_bias = true, .missing = {.rms_eps = 1e-5, .max_positions = 2048},
-	 .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
+	 .folds = FOLDS_INNER, .block_tensors = {"post_attention_layernorm.weight", "post_feedforward_layernorm.weight", HEAD_NORMS}, .units = {QKV, O, GATE_UP, DOWN}},
 	REFUSED("gemma3", "Gemma 3 checkpoints with vision are not decoders alone"),
 	REFUSED("exaone", "EXAONE 3.x has other tensor names"),
 	REFUSED("exaone_moe", "mixture-of-experts blocks"),
@@ -71,6 +73,39 @@ const char *bl_unit_kind_name(enum bl_unit_kind k)
 	static const char *const names[BL_UNIT_KIND_COUNT] = {"qkv", "o", "gate_up", "down"};
 
 	return (unsigned)k < BL_UNIT_KIND_COUNT ? names[k] : "?";
+}
+
+const char *bl_fold_pair_name(enum bl_fold_pair p)
+{
+	static const char *const names[BL_FOLD_PAIR_COUNT] = {"vo", "updown", "norm_qkv", "norm_gate_up", "gate_down", "o_norm", "down_norm", "qk"};
+
+	return (unsigned)p < BL_FOLD_PAIR_COUNT ? names[p] : "?";
+}
+
+const char *bl_arch_norm_before(const struct bl_arch *a, enum bl_unit_kind k)
+{
+	if (a->norms == BL_NORM_POST)
+		return NULL;
+	if (k == BL_UNIT_QKV)
+		return "input_layernorm.weight";
+	if (k == BL_UNIT_GATE_UP)
+		return a->norms == BL_NORM_BOTH ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight";
+	return NULL;
+}
+
+const char *bl_arch_fold_refused(const struct bl_arch *a, enum bl_fold_pair p)
+{
+	if (p < BL_FOLD_LEGAL && a->folds >> p & 1)
+		return NULL;
+	switch (p) {
+	case BL_FOLD_NORM_QKV:
+	case BL_FOLD_NORM_GATE_UP: return "there is no norm before it: it reads the residual stream, and the norm that stands behind scales something else";
+	case BL_FOLD_GATE_DOWN: return "the gate goes through its activation, and act(g / s) * s is not act(g)";
+	case BL_FOLD_O_NORM:
+	case BL_FOLD_DOWN_NORM: return "a norm between them divides by the size of the whole row, which such factors change";
+	case BL_FOLD_Q_K: return "rotary embedding mixes channels i and i + half, and a norm of the head sees all of them";
+	default: return "this family does not list the pair as exact";
+	}
 }
 
 const struct bl_arch *bl_arch_row(int i)

@@ -131,6 +131,26 @@ static void member_shape(const struct bl_config *c, enum bl_unit_kind kind, int 
 	*cols = kind == BL_UNIT_O ? q : kind == BL_UNIT_DOWN ? c->ffn : c->hidden;
 }
 
+/* Of all tensors NAME.something: what a quantized checkpoint stores for a linear. */
+static uint64_t bytes_below(const struct bl_model *m, const char *name)
+{
+	const size_t len = strlen(name);
+	int64_t lo = 0, hi = m->n_tensors;
+	uint64_t bytes = 0;
+
+	while (lo < hi) {
+		const int64_t mid = lo + (hi - lo) / 2;
+
+		if (strcmp(m->tensors[mid]->name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < m->n_tensors && !strncmp(m->tensors[lo]->name, name, len); lo++)
+		bytes += m->tensors[lo]->name[len] == '.' ? m->tensors[lo]->bytes : 0;
+	return bytes;
+}
+
 static enum bl_status build_member(struct bl_model *m, struct bl_unit *u, const struct bl_arch_unit *row, int j, struct bl_err *err)
 {
 	struct bl_member *mem = &u->members[j];
@@ -139,6 +159,7 @@ static enum bl_status build_member(struct bl_model *m, struct bl_unit *u, const 
 	member_shape(&m->config, u->kind, j, !row->member[1], &mem->rows, &mem->cols);
 	snprintf(name, sizeof name, "model.layers.%d.%s", u->block, row->member[j]);
 	mem->name = bl_xstrdup(name);
+	mem->unit = u;
 	snprintf(name, sizeof name, "%s.weight", mem->name);
 	const struct bl_tensor *t = bl_model_tensor(m, name);
 	if (t && !plain_float(t) && m->config.quantized)
@@ -159,8 +180,10 @@ static enum bl_status build_member(struct bl_model *m, struct bl_unit *u, const 
 		u->dtype = t->dtype;
 		u->bytes += t->bytes;
 	}
-	if (mem->bias)
+	if (mem->bias && t)
 		u->bytes += mem->bias->bytes;
+	if (!t)
+		u->bytes += bytes_below(m, mem->name);
 	return BL_OK;
 }
 
@@ -260,7 +283,7 @@ static void note_config(struct bl_model *m)
 	bool any = false;
 
 	if (c->quantized)
-		bl_model_problem(m, "already quantized (%s): it can be inspected and verified, not quantized again", c->quant_method);
+		bl_model_problem(m, "already quantized (%s): it can be inspected, verified, evaluated and converted to formats that hold the same numbers, not quantized again", c->quant_method);
 	if (c->v5_spelling)
 		bl_model_problem(m, "config.json is in the spelling of transformers 5: servers that pin 4.57 ignore its rope_parameters in silence; an export writes the "
 				    "4.57 spelling");

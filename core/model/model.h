@@ -17,6 +17,7 @@ struct bl_member { /* one linear on disk */
 	const struct bl_tensor *weight; /* [rows, cols]; BF16, F16 or F32. NULL in a checkpoint that is already quantized */
 	const struct bl_tensor *bias;   /* NULL: none */
 	int64_t rows, cols;             /* out, in features */
+	const struct bl_unit *unit;     /* that it is part of; NULL: it stands alone */
 };
 
 struct bl_unit {

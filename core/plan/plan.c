@@ -36,7 +36,7 @@ struct bl_plan *bl_plan_new(const struct bl_model *m, const char *target)
 	s->n = m->n_units;
 	s->choice = bl_xalloc((size_t)s->n + 1, sizeof *s->choice);
 	for (int i = 0; i < s->n; i++)
-		s->choice[i] = (struct bl_choice){.scheme = BL_SCHEME_FULL, .params = empty};
+		s->choice[i] = (struct bl_choice){.scheme = BL_SCHEME_FULL, .params = empty, .stages = empty};
 	s->target = bl_xstrdup(target);
 	s->format = bl_xstrdup("compressed-tensors");
 	s->edits = bl_xalloc(1, sizeof *s->edits);
@@ -51,8 +51,10 @@ static struct bl_state *deep(struct bl_plan *to, const struct bl_state *s)
 {
 	struct bl_state *c = bl_state_copy_document(s);
 
-	for (int i = 0; i < c->n; i++)
+	for (int i = 0; i < c->n; i++) {
 		c->choice[i].params = bl_plan_intern(to, c->choice[i].params);
+		c->choice[i].stages = bl_plan_intern(to, bl_choice_stages(&c->choice[i]));
+	}
 	c->snapshots = bl_xalloc((size_t)s->n_snapshots + 1, sizeof *c->snapshots);
 	for (int i = 0; i < s->n_snapshots; i++) {
 		const struct bl_snapshot *from = &s->snapshots[i]->s;
@@ -127,6 +129,8 @@ const char *bl_plan_target(const struct bl_plan *p) { return p->now->target; }
 const char *bl_plan_model_id(const struct bl_plan *p) { return p->model_id; }
 const char *bl_plan_format(const struct bl_plan *p) { return p->now->format; }
 bool bl_plan_zero_nonfinite(const struct bl_plan *p) { return p->now->zero_nonfinite; }
+const char *bl_choice_stages(const struct bl_choice *c) { return c->stages ? c->stages : ""; }
+const char *bl_plan_stages(const struct bl_plan *p) { return p->now->n ? bl_choice_stages(&p->now->choice[0]) : ""; }
 int bl_plan_n_edits(const struct bl_plan *p) { return p->now->n_edits; }
 const struct bl_config_edit *bl_plan_edit(const struct bl_plan *p, int i) { return &p->now->edits[i]; }
 uint64_t bl_plan_revision(const struct bl_plan *p) { return p->revision; }
@@ -153,6 +157,8 @@ void bl_plan_digest(const struct bl_plan *p, char out[65])
 		bl_str_addf(&b, "%d %s %s %s\n", i, bl_scheme_name(name, &s->choice[i].scheme), s->choice[i].method, s->choice[i].params);
 	for (int i = 0; i < s->n_edits; i++)
 		bl_str_addf(&b, "%s=%s\n", s->edits[i].key, s->edits[i].value);
+	if (*bl_plan_stages(p))
+		bl_str_addf(&b, "stages %s\n", bl_plan_stages(p));
 	bl_sha256_of(b.s, b.len, out);
 	bl_str_free(&b);
 }
@@ -300,6 +306,17 @@ void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked)
 {
 	bl_plan_begin(p, locked ? "lock" : "unlock");
 	p->now->choice[unit].locked = locked;
+	end_edit(p);
+}
+
+void bl_plan_set_stages(struct bl_plan *p, const char *stages)
+{
+	char label[96];
+
+	snprintf(label, sizeof label, "stages %.80s", *stages ? stages : "none");
+	bl_plan_begin(p, label);
+	for (int i = 0; i < p->now->n; i++)
+		p->now->choice[i].stages = bl_plan_intern(p, stages);
 	end_edit(p);
 }
 

@@ -19,6 +19,7 @@ struct bl_choice {
 	char method[BL_METHOD_NAME_MAX]; /* "rtn"; "" for BF16 */
 	char *params;                    /* canonical text, "" = defaults; interned in the plan: compare and borrow, never free */
 	bool locked;                     /* edits skip it (and say so) */
+	char *stages;                    /* of the whole plan, the same in every unit: what is done to the model's weights before (below); interned; NULL: "" */
 };
 
 struct bl_config_edit { char *key, *value; }; /* value: JSON text, as it will stand in config.json; "" = key removed */
@@ -38,6 +39,11 @@ const char *bl_plan_target(const struct bl_plan *p);
 const char *bl_plan_model_id(const struct bl_plan *p);
 const char *bl_plan_format(const struct bl_plan *p);        /* exporter name, default "compressed-tensors" */
 bool bl_plan_zero_nonfinite(const struct bl_plan *p);
+/* Model-level stages in order, "TRANSFORM[:key=value,…][;…]", canonical; "": none. They change weights (not what the model computes) before any unit is solved;
+ * names, parameters and legality are core/transform's. Every choice carries them, so that whoever sees a choice knows what weights it is about. */
+const char *bl_plan_stages(const struct bl_plan *p);
+const char *bl_choice_stages(const struct bl_choice *c);
+#define BL_STAGES_TEXT_MAX 4096
 int bl_plan_n_edits(const struct bl_plan *p);
 const struct bl_config_edit *bl_plan_edit(const struct bl_plan *p, int i);
 uint64_t bl_plan_revision(const struct bl_plan *p);         /* grows with every change incl. undo */
@@ -57,6 +63,7 @@ void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked);
 void bl_plan_set_target(struct bl_plan *p, const char *target);
 void bl_plan_set_format(struct bl_plan *p, const char *exporter);
 void bl_plan_set_zero_nonfinite(struct bl_plan *p, bool on);
+void bl_plan_set_stages(struct bl_plan *p, const char *stages); /* canonical; locks do not matter: a lock keeps a choice, not the weights */
 /* value NULL: drop the edit. Refuses keys that must not be edited (quantization_config, model_type, architectures, sizes) and what is not JSON. */
 enum bl_status bl_plan_set_edit(struct bl_plan *p, const char *key, const char *value, struct bl_err *err);
 bool bl_plan_undo(struct bl_plan *p); /* false: nothing to undo */

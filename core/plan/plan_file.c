@@ -38,6 +38,26 @@ static void print_units(struct bl_str *out, const struct bl_state *s, const stru
 	}
 }
 
+/* "smooth:alpha=0.5;permute" as [{"transform": "smooth", "params": "alpha=0.5"}, {"transform": "permute"}] */
+static void print_stages(struct bl_str *out, const char *stages)
+{
+	for (const char *at = stages; *at;) {
+		size_t n = strcspn(at, ";"), name = strcspn(at, ":;");
+		char *transform = bl_xstrndup(at, name), *params = bl_xstrndup(at + name + (name < n), n - name - (name < n));
+
+		bl_str_addf(out, "%s{\"transform\": ", at > stages ? ", " : "");
+		bl_str_add_json(out, transform);
+		if (*params) {
+			bl_str_add(out, ", \"params\": ");
+			bl_str_add_json(out, params);
+		}
+		bl_str_add(out, "}");
+		bl_free(transform);
+		bl_free(params);
+		at += n + (at[n] == ';');
+	}
+}
+
 static void print_document(struct bl_str *out, const struct bl_state *s, const struct bl_model *m, const char *indent)
 {
 	char deeper[32];
@@ -54,7 +74,13 @@ static void print_document(struct bl_str *out, const struct bl_state *s, const s
 		bl_str_add(out, ": ");
 		bl_str_add_json(out, s->edits[i].value);
 	}
-	bl_str_addf(out, "},\n%s\"units\": [\n", indent);
+	bl_str_add(out, "},\n");
+	if (s->n && *bl_choice_stages(&s->choice[0])) {
+		bl_str_addf(out, "%s\"stages\": [", indent);
+		print_stages(out, bl_choice_stages(&s->choice[0]));
+		bl_str_add(out, "],\n");
+	}
+	bl_str_addf(out, "%s\"units\": [\n", indent);
 	print_units(out, s, m, deeper);
 	bl_str_addf(out, "%s]", indent);
 }
@@ -206,10 +232,55 @@ static enum bl_status read_edits(struct reader *r, struct bl_state *s, const cJS
 	return r->err->status;
 }
 
+static enum bl_status read_stage(struct reader *r, const cJSON *o, struct bl_str *text, const char *where)
+{
+	static const char *const known[] = {"transform", "params", NULL};
+	const char *transform, *params = NULL;
+
+	if (!cJSON_IsObject(o))
+		return bl_fail(r->err, BL_INVALID, "%s: must be an object", where);
+	if (bl_json_str(o, "transform", BL_METHOD_NAME_MAX - 1, true, &transform, where, r->err) ||
+	    bl_json_str(o, "params", BL_PARAMS_TEXT_MAX, false, &params, where, r->err))
+		return r->err->status;
+	note_unknown(r, o, where, known);
+	if (!*transform || strpbrk(transform, ":;") || (params && strchr(params, ';')))
+		return bl_fail(r->err, BL_INVALID, "%s: transform and params must be a name and key=value pairs", where);
+	bl_str_addf(text, "%s%s%s%s", text->len ? ";" : "", transform, params && *params ? ":" : "", params ? params : "");
+	return BL_OK;
+}
+
+/* What the names mean is judged when they are used: a plan made with more plugins can still be read. */
+static enum bl_status read_stages(struct reader *r, struct bl_state *s, const cJSON *list, const char *label)
+{
+	struct bl_str text = {0}, where = {0};
+	int index = 0;
+
+	if (!list || cJSON_IsNull(list))
+		return BL_OK;
+	if (!cJSON_IsArray(list))
+		return bl_fail(r->err, BL_INVALID, "%s: stages: must be a list", label);
+	for (const cJSON *o = list->child; o && !r->err->status; o = o->next) {
+		bl_str_clear(&where);
+		bl_str_addf(&where, "%s: stages[%d]", label, index++);
+		read_stage(r, o, &text, bl_str_c(&where));
+		if (text.len > BL_STAGES_TEXT_MAX)
+			bl_fail(r->err, BL_INVALID, "%s: stages: more than %d bytes", label, BL_STAGES_TEXT_MAX);
+	}
+	if (!r->err->status && !bl_text_is_plain(bl_str_c(&text), BL_STAGES_TEXT_MAX))
+		bl_fail(r->err, BL_INVALID, "%s: stages: must be plain text", label);
+	for (int i = 0; i < s->n && !r->err->status; i++)
+		s->choice[i].stages = bl_plan_intern(r->p, bl_str_c(&text));
+	bl_str_free(&text);
+	bl_str_free(&where);
+	return r->err->status;
+}
+
 static enum bl_status read_document(struct reader *r, struct bl_state *s, const cJSON *o, const char *label)
 {
 	const char *target = NULL, *format = NULL;
 
+	if (read_stages(r, s, cJSON_GetObjectItemCaseSensitive(o, "stages"), label))
+		return r->err->status;
 	if (bl_json_str(o, "target", 64, true, &target, label, r->err) || bl_json_str(o, "format", 64, false, &format, label, r->err) ||
 	    bl_json_bool(o, "zero_nonfinite", false, &s->zero_nonfinite, label, r->err))
 		return r->err->status;
@@ -240,7 +311,7 @@ static int64_t unit_by_name(void *names, const char *name)
 
 static enum bl_status read_snapshot(struct reader *r, struct bl_state *s, const cJSON *o, struct bl_names *taken, const char *where)
 {
-	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "units", "results", NULL};
+	static const char *const known[] = {"name", "note", "time", "target", "format", "zero_nonfinite", "config_edits", "stages", "units", "results", NULL};
 	const char *name, *note = NULL;
 	const cJSON *results;
 	int64_t when = 0;
@@ -304,7 +375,7 @@ static char *remarks(struct reader *r, const char *digest, const char *label)
 enum bl_status bl_plan_parse(struct bl_plan **out, const struct bl_model *m, const char *text, size_t n, const char *label, char **note,
 			     struct bl_err *err)
 {
-	static const char *const known[] = {"bitlathe_plan", "model", "target", "format", "zero_nonfinite", "config_edits", "units", "snapshots", NULL};
+	static const char *const known[] = {"bitlathe_plan", "model", "target", "format", "zero_nonfinite", "config_edits", "stages", "units", "snapshots", NULL};
 	struct reader r = {.m = m, .err = err};
 	struct bl_state *s = NULL;
 	cJSON *root = NULL;

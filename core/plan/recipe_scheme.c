@@ -137,7 +137,7 @@ static const struct bl_yaml *scalar(const struct bl_yaml *map, const char *key)
 /* The arguments of weights or activations; false with a note when one of them cannot be read or is not known. */
 static bool read_args(struct args *a, const struct bl_yaml *map, struct bl_recipe_notes *notes)
 {
-	static const char *const known[] = {"num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "actorder", "observer", "observer_kwargs", NULL};
+	static const char *const known[] = {"num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "block_structure", "actorder", "observer", "observer_kwargs", NULL};
 	const struct bl_yaml *v;
 
 	*a = (struct args){.bits = 8, .symmetric = true};
@@ -155,7 +155,7 @@ static bool read_args(struct args *a, const struct bl_yaml *map, struct bl_recip
 		bl_recipe_note(notes, v->line, "%.60s is not a whole number; the group is left out", v->key);
 		return false;
 	}
-	if (((v = bl_yaml_get(map, "symmetric")) && !bl_yaml_bool(v, &a->symmetric)) || ((v = bl_yaml_get(map, "dynamic")) && !bl_yaml_bool(v, &a->dynamic))) {
+	if (((v = bl_yaml_get(map, "symmetric")) && !bl_yaml_bool(v, &a->symmetric)) || ((v = bl_yaml_get(map, "dynamic")) && !(a->dynamic = v->kind == BL_YAML_SCALAR && !strcmp(v->text, "local")) && !bl_yaml_bool(v, &a->dynamic))) {
 		bl_recipe_note(notes, v->line, "%.60s is neither true nor false; the group is left out", v->key);
 		return false;
 	}
@@ -176,6 +176,11 @@ static bool read_activations(struct bl_scheme *s, const struct bl_yaml *map, str
 		return true;
 	if (map->kind != BL_YAML_MAP || !read_args(&a, map, notes))
 		return false;
+	if (a.symmetric && a.is_float && a.dynamic && ((a.bits == 8 && !strcmp(a.strategy, "group") && a.group == 128) ||
+						       (a.bits == 4 && !strcmp(a.strategy, "tensor_group") && a.group == 16))) {
+		s->act = a.bits == 8 ? BL_ACT_FP8_GROUP : BL_ACT_FP4_GROUP;
+		return true;
+	}
 	if (!a.symmetric || a.bits != 8 || strcmp(a.strategy, a.dynamic ? "token" : "tensor")) {
 		bl_recipe_note(notes, map->line,
 			       "inputs: only 8 bits, symmetric, dynamic with one scale per token or static with one per tensor can be honoured; the group is left out");
@@ -198,6 +203,23 @@ static bool is_offered(const struct bl_scheme *s)
 	return bl_scheme_parse(&back, bl_scheme_name(name, s), &ignored) == BL_OK && bl_scheme_equal(&back, s);
 }
 
+/* Blocks of 8-bit floats and both forms of 4-bit ones. */
+static bool float_groups(struct bl_scheme *s, const struct args *a)
+{
+	const bool block = !strcmp(a->strategy, "block"), nv = !strcmp(a->strategy, "tensor_group"), mx = !strcmp(a->strategy, "group") && a->bits == 4;
+
+	if (!a->is_float || !a->symmetric || a->dynamic || !(block ? a->bits == 8 : a->bits == 4 && ((nv && a->group == 16) || (mx && a->group == 32))))
+		return false;
+	if (block ? s->act != BL_ACT_FP8_GROUP : s->act != BL_ACT_NONE && !(nv && s->act == BL_ACT_FP4_GROUP))
+		return false;
+	s->number = block ? BL_NUM_FLOAT : BL_NUM_E2M1;
+	s->bits = (uint8_t)a->bits;
+	s->symmetric = 1;
+	s->strategy = block ? BL_STRATEGY_BLOCK : nv ? BL_STRATEGY_TENSOR_GROUP : BL_STRATEGY_GROUP;
+	s->group = block ? 128 : (uint16_t)a->group;
+	return true;
+}
+
 bool bl_recipe_scheme_group(struct bl_recipe_scheme *out, const struct bl_recipe_scheme *base, const struct bl_yaml *group,
 			    const struct bl_recipe_methods *methods, struct bl_recipe_notes *notes)
 {
@@ -207,14 +229,19 @@ bool bl_recipe_scheme_group(struct bl_recipe_scheme *out, const struct bl_recipe
 
 	*out = *base;
 	for (const struct bl_yaml *c = group->child; c; c = c->next)
-		if (strcmp(c->key, "weights") && strcmp(c->key, "input_activations") && strcmp(c->key, "targets") && strcmp(c->key, "format") && !bl_yaml_is_null(c))
+		if (strcmp(c->key, "weights") && strcmp(c->key, "input_activations") && strcmp(c->key, "targets") && strcmp(c->key, "format") && strcmp(c->key, "scheme") && !bl_yaml_is_null(c))
 			bl_recipe_note(notes, c->line, "%.60s has no effect here", c->key);
 	if (!w || w->kind != BL_YAML_MAP) {
 		bl_recipe_note(notes, group->line, "a group without weights is left out");
 		return false;
 	}
+	const struct bl_yaml *named = scalar(group, "scheme");
+	if (named)
+		return bl_recipe_scheme_named(out, base, named->text, named, notes);
 	if (!read_args(&a, w, notes) || !read_activations(&out->scheme, bl_yaml_get(group, "input_activations"), notes))
 		return false;
+	if (float_groups(&out->scheme, &a))
+		goto known;
 	bool grouped = !strcmp(a.strategy, "group"), fits = a.bits >= 2 && a.bits <= 8 && a.group < 65536 && grouped == (a.group > 0);
 	out->scheme.number = a.is_float ? BL_NUM_FLOAT : BL_NUM_INT;
 	out->scheme.bits = fits ? (uint8_t)a.bits : 0;
@@ -228,6 +255,7 @@ bool bl_recipe_scheme_group(struct bl_recipe_scheme *out, const struct bl_recipe
 			       out->scheme.act == BL_ACT_NONE ? "" : " with 8-bit inputs");
 		return false;
 	}
+known:;
 	bool rtn = !strcmp(out->method, "rtn");
 	if (rtn && (observer || kwargs))
 		out->params[0] = '\0'; /* the group's own observer, not the modifier's */

@@ -126,15 +126,26 @@ static void print_args(struct bl_str *out, const struct bl_choice *c, int modifi
 {
 	const struct bl_scheme *s = &c->scheme;
 
+	static const char *const strategies[] = {"channel", "tensor", "channel", "group", "block", "tensor_group"};
+	char name[BL_SCHEME_NAME_MAX];
+
+	if (s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB) /* of other tools: by name */
+		bl_str_addf(out, "          scheme: %s\n", bl_scheme_name(name, s));
 	bl_str_addf(out, "          weights: {num_bits: %d, type: %s, symmetric: %s, strategy: %s, dynamic: false", s->bits,
-		    s->number == BL_NUM_FLOAT ? "float" : "int", s->symmetric ? "true" : "false", s->group ? "group" : s->strategy == BL_STRATEGY_TENSOR ? "tensor" : "channel");
-	if (s->group)
+		    s->number == BL_NUM_FLOAT || s->number == BL_NUM_E2M1 ? "float" : "int", s->symmetric ? "true" : "false", strategies[s->strategy]);
+	if (s->strategy == BL_STRATEGY_BLOCK)
+		bl_str_addf(out, ", block_structure: [%d, %d]", s->group, s->group);
+	else if (s->group)
 		bl_str_addf(out, ", group_size: %d", s->group);
 	if (modifier < 0)
 		print_observer(out, c);
 	bl_str_add(out, "}\n");
 	if (s->act == BL_ACT_NONE)
 		bl_str_add(out, "          input_activations: null\n");
+	else if (s->act == BL_ACT_FP8_GROUP)
+		bl_str_addf(out, "          input_activations: {num_bits: 8, type: float, symmetric: true, strategy: group, group_size: %d, dynamic: true}\n", s->group);
+	else if (s->act == BL_ACT_FP4_GROUP)
+		bl_str_addf(out, "          input_activations: {num_bits: 4, type: float, symmetric: true, strategy: tensor_group, group_size: %d, dynamic: local}\n", s->group);
 	else
 		bl_str_addf(out, "          input_activations: {num_bits: 8, type: %s, symmetric: true, strategy: %s, dynamic: %s}\n",
 			    bl_act_is_fp8(s->act) ? "float" : "int", bl_act_is_static(s->act) ? "tensor" : "token", bl_act_is_static(s->act) ? "false" : "true");

@@ -68,7 +68,7 @@ void bl_state_free(struct bl_state *s)
 bool bl_choice_equal(const struct bl_choice *a, const struct bl_choice *b)
 {
 	return bl_scheme_equal(&a->scheme, &b->scheme) && a->locked == b->locked && !strcmp(a->method, b->method) &&
-	       (a->params == b->params || !strcmp(a->params, b->params));
+	       (a->params == b->params || !strcmp(a->params, b->params)) && (a->stages == b->stages || !strcmp(bl_choice_stages(a), bl_choice_stages(b)));
 }
 
 bool bl_state_rest_equal(const struct bl_state *a, const struct bl_state *b)

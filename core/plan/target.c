@@ -129,6 +129,47 @@ static void check_fp8(struct bl_verdict *v, const struct question *q)
 	}
 }
 
+/* 4-bit floats: as weights alone (Marlin) on every card of the table; own units came later. */
+static void check_fp4(struct bl_verdict *v, const struct question *q)
+{
+	long long n = q->u->rows, k = q->u->cols;
+
+	if (q->t->gpu.cc < 80)
+		refuse(v, "R3", "Quantization scheme is not supported for the current GPU: FP4 needs compute capability 8.0");
+	else if (n % 64 || k % 128)
+		refuse(v, "R3", "Marlin FP4 needs N to be a multiple of 64 and K of 128, they are %lld and %lld", n, k);
+	else
+		v->kernel = "Marlin FP4";
+	if (v->legal && q->s->act != BL_ACT_NONE) {
+		v->rule = "R3";
+		snprintf(v->sentence, sizeof v->sentence, "runs as weight-only FP4 (Marlin): this GPU has no FP4 units");
+	}
+}
+
+static void check_fp8_block(struct bl_verdict *v, const struct question *q)
+{
+	for (int j = 0; j + 1 < q->u->n_members; j++)
+		if (q->u->members[j].rows % q->s->group) {
+			refuse(v, "R3", "the server cuts the fused layer into blocks of %d rows: %s has %lld", q->s->group, q->u->members[j].name, (long long)q->u->members[j].rows);
+			return;
+		}
+	if (q->t->gpu.cc < 89)
+		refuse(v, "R3", "Quantization scheme is not supported for the current GPU: FP8 blocks need compute capability 8.9");
+	else
+		v->kernel = q->t->gpu.cc >= 90 ? "Cutlass FP8 blocks" : "Triton FP8 blocks";
+	if (v->legal && q->t->gpu.cc < 90) {
+		v->rule = "R3";
+		snprintf(v->sentence, sizeof v->sentence, "runs through the slower Triton kernel: blocks have a fast one from compute capability 9.0 on");
+	}
+}
+
+static void check_bitsandbytes(struct bl_verdict *v, const struct question *q)
+{
+	v->kernel = q->s->number == BL_NUM_NF4 ? "bitsandbytes NF4" : "bitsandbytes int8";
+	if (q->t->gpu.cc < 70)
+		refuse(v, "R3", "bitsandbytes needs compute capability 7.0");
+}
+
 void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const struct bl_model *m, int unit, const struct bl_scheme *s)
 {
 	struct question q = {t, &m->units[unit], s, m->units[unit].dtype == BL_F16};
@@ -138,6 +179,12 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 		v->kernel = q.f16 ? "cuBLAS FP16" : "cuBLAS BF16";
 	else if (s->group && q.u->cols % s->group)
 		refuse(v, "R3", "K = %lld is not a multiple of the group size %d", (long long)q.u->cols, s->group);
+	else if (s->number == BL_NUM_E2M1)
+		check_fp4(v, &q);
+	else if (s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB)
+		check_bitsandbytes(v, &q);
+	else if (s->strategy == BL_STRATEGY_BLOCK)
+		check_fp8_block(v, &q);
 	else if (s->number == BL_NUM_FLOAT)
 		check_fp8(v, &q);
 	else if (bl_act_is_int8(s->act))
@@ -226,7 +273,11 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 		const struct bl_scheme *s = &bl_plan_choice(p, i)->scheme;
 		if (s->number == BL_NUM_FULL)
 			continue;
-		const char *f = s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
+		if (s->number == BL_NUM_E2M1) {
+			snprintf(sentence, 240, "4-bit floats: compressed-tensors 0.13 does not decode them (newer ones do)");
+			return false;
+		}
+		const char *f = s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB ? "bitsandbytes" : s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
 		if (!s->symmetric) {
 			snprintf(sentence, 240, "asymmetric weights: compressed-tensors 0.13 drops the zero points (newer ones load them)");
 			return false;

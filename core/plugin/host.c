@@ -3,9 +3,12 @@
  * this file is where the two meet. */
 #include "core/plugin/host.h"
 
+#include <math.h>
+
 #include "core/backend/backend.h"
 #include "core/base/log.h"
 #include "core/base/str.h"
+#include "core/scheme/codec.h"
 
 struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 {
@@ -13,6 +16,18 @@ struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 				 .bits = (int)g->bits,
 				 .symmetric = g->symmetric || g->number == BL_GRID_E4M3,
 				 .group = g->group > 0 ? g->group : 0 };
+}
+
+/* The number of a grid that is a table, 0: the kernels know it. */
+static int book_of(const struct bl_grid *g)
+{
+	switch (g->number) {
+	case BL_GRID_E2M1: return BL_NUM_E2M1;
+	case BL_GRID_NF4:
+	case BL_GRID_NF4_NESTED: return BL_NUM_NF4;
+	case BL_GRID_SCB: return BL_NUM_SCB;
+	default: return 0;
+	}
 }
 
 static enum bk_quotient quotient_of(enum bl_quotient q) { return q == BL_QUOTIENT_F32 ? BK_QUOTIENT_F32 : BK_QUOTIENT_BF16; }
@@ -34,6 +49,14 @@ static void host_scales(float *scales, int8_t *zeros, const float *lo, const flo
 {
 	struct bk_grid k = bl_grid_of_plugin(g);
 
+	if (book_of(g)) {
+		for (int64_t i = 0; i < n; i++) {
+			const float top = (float)shrink * fmaxf(fabsf(lo[i]), fabsf(hi[i]));
+
+			bl_book_scales(&scales[i], &top, 1, book_of(g));
+		}
+		return;
+	}
 	bl_cpu_ops()->scales(scales, zeros, lo, hi, n, shrink, &k);
 }
 
@@ -42,7 +65,10 @@ static void host_encode(int8_t *codes, const float *w, const float *scales, cons
 {
 	struct bk_grid k = bl_grid_of_plugin(g);
 
-	bl_cpu_ops()->encode(codes, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient));
+	if (book_of(g))
+		bl_book_encode(codes, w, scales, n_rows, cols, book_of(g), g->group);
+	else
+		bl_cpu_ops()->encode(codes, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient));
 }
 
 static void host_decode(float *w_hat, const int8_t *codes, const float *scales, const int8_t *zeros, int64_t n_rows,
@@ -50,7 +76,32 @@ static void host_decode(float *w_hat, const int8_t *codes, const float *scales, 
 {
 	struct bk_grid k = bl_grid_of_plugin(g);
 
-	bl_cpu_ops()->decode(w_hat, codes, scales, zeros, n_rows, cols, &k);
+	if (book_of(g))
+		bl_book_decode(w_hat, codes, scales, n_rows, cols, book_of(g), g->group);
+	else
+		bl_cpu_ops()->decode(w_hat, codes, scales, zeros, n_rows, cols, &k);
+}
+
+static void book_error(float *err, const float *w, const float *scales, int64_t n_rows, int64_t cols, const struct bl_grid *g, double norm)
+{
+	enum { PIECE = 64 };
+	const int64_t width = g->group > 0 ? g->group : cols, n = n_rows * (cols / width);
+	int8_t codes[PIECE];
+	float back[PIECE];
+
+	for (int64_t i = 0; i < n; i++) {
+		double sum = 0;
+
+		for (int64_t k = 0; k < width; k += PIECE) { /* pieces of a row have its scale; a group of 32 is one */
+			const int64_t c = width - k < PIECE ? width - k : PIECE;
+
+			bl_book_encode(codes, w + i * width + k, &scales[i], 1, c, book_of(g), 0);
+			bl_book_decode(back, codes, &scales[i], 1, c, book_of(g), 0);
+			for (int64_t j = 0; j < c; j++)
+				sum += pow(fabs((double)(w[i * width + k + j] - back[j])), norm);
+		}
+		err[i] = (float)sum;
+	}
 }
 
 static void host_error(float *err, const float *w, const float *scales, const int8_t *zeros, int64_t n_rows, int64_t cols,
@@ -58,7 +109,16 @@ static void host_error(float *err, const float *w, const float *scales, const in
 {
 	struct bk_grid k = bl_grid_of_plugin(g);
 
-	bl_cpu_ops()->error(err, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient), norm);
+	if (book_of(g))
+		book_error(err, w, scales, n_rows, cols, g, norm);
+	else
+		bl_cpu_ops()->error(err, w, scales, zeros, n_rows, cols, &k, quotient_of(quotient), norm);
+}
+
+static void host_nest(uint8_t *q, float *block_max, float *offset, const float **map, const float *values, int64_t n)
+{
+	bl_nest(q, block_max, offset, values, n);
+	*map = bl_nest_map();
 }
 
 static void host_text(void *out, const char *text) { bl_str_add(out, text); }
@@ -74,5 +134,6 @@ struct bl_host bl_host_make(void)
 		.decode = host_decode,
 		.error = host_error,
 		.text = host_text,
+		.nest = host_nest,
 	};
 }

@@ -9,6 +9,7 @@
 #include "core/backend/backend.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/scheme/codec.h"
 
 #define SLICE_ELEMS 32768
 
@@ -34,8 +35,12 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 
 	if (scheme->number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, scheme));
-	if (scheme->strategy == BL_STRATEGY_TENSOR && (scheme->number != BL_NUM_FLOAT || strcmp(method, "rtn") || (params && *params)))
-		return bl_fail(err, BL_UNSUPPORTED, "%s: one scale for a whole linear goes with 8-bit floats and plain rtn alone", bl_scheme_name(name, scheme));
+	if (scheme->strategy == BL_STRATEGY_TENSOR && scheme->number != BL_NUM_FLOAT)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: one scale for a whole linear goes with 8-bit floats alone", bl_scheme_name(name, scheme));
+	if (bl_scheme_is_shared(scheme) && (strcmp(method, "rtn") || (params && *params)))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn alone", bl_scheme_name(name, scheme));
+	if (scheme->order)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: groups by an index are read from checkpoints; no method makes them here", bl_scheme_name(name, scheme));
 	n.method = bl_registry_method(r, method);
 	if (!n.method)
 		return no_such_method(r, method, err);
@@ -61,6 +66,8 @@ void bl_rows_buf_free(struct bl_rows_buf *b)
 	bl_free(b->w);
 	bl_free(b->w_hat);
 	bl_free(b->scratch);
+	bl_free(b->shared);
+	bl_free(b->raw);
 	*b = (struct bl_rows_buf){ 0 };
 }
 
@@ -84,6 +91,8 @@ static enum bl_status grow(void *p, size_t *cap, size_t n, size_t size, const ch
 	*cap = n;
 	return BL_OK;
 }
+
+static enum bk_dtype dtype_of(const struct bl_tensor *t) { return t->dtype == BL_BF16 ? BK_BF16 : t->dtype == BL_F16 ? BK_F16 : BK_F32; }
 
 struct work { /* a call after its checks */
 	const struct bl_solver *s;
@@ -115,10 +124,10 @@ static enum bl_status check(struct work *k, bool decoded, struct bl_err *err)
 	if (g->group > 0 && cols % g->group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->m->name, (long long)cols,
 			       (long long)g->group);
-	why = g->group < 0 ? NULL : k->s->method->refuses(g, k->m->rows, cols);
+	why = bl_scheme_is_shared(&k->s->scheme) ? NULL : k->s->method->refuses(g, k->m->rows, cols);
 	if (why)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", k->m->name, k->s->method->name, why);
-	k->dtype = t->dtype == BL_BF16 ? BK_BF16 : t->dtype == BL_F16 ? BK_F16 : BK_F32;
+	k->dtype = dtype_of(t);
 	k->elem_bytes = t->dtype == BL_F32 ? 4 : 2;
 	k->spr = g->group > 0 ? cols / g->group : 1;
 	k->slice = cols >= SLICE_ELEMS ? 1 : SLICE_ELEMS / cols;
@@ -134,7 +143,9 @@ static enum bl_status check(struct work *k, bool decoded, struct bl_err *err)
 		st = grow(&b->w, &b->cap_w, (size_t)(k->slice * cols), sizeof(float), "weight rows", err);
 	if (st == BL_OK && decoded)
 		st = grow(&b->w_hat, &b->cap_w_hat, (size_t)(k->slice * cols), sizeof(float), "decoded rows", err);
-	if (st == BL_OK && g->group >= 0)
+	if (st == BL_OK && k->s->scheme.nested)
+		st = grow(&b->raw, &b->cap_raw, (size_t)(k->n * k->spr), sizeof(float), "scales", err);
+	if (st == BL_OK && !bl_scheme_is_shared(&k->s->scheme))
 		st = grow(&b->scratch, &b->cap_scratch, k->s->method->scratch_bytes(g, k->slice, cols), 1, "the method's scratch", err);
 	b->zeros = g->symmetric ? NULL : b->zeros_store;
 	return st;
@@ -156,39 +167,136 @@ static enum bl_status nonfinite(struct work *k, int64_t row, int64_t n, struct b
 	return BL_OK;
 }
 
-/* Largest |w| of the whole linear, kept while the same one is worked on. Elements that are not finite are told of when their rows are solved. */
-static void find_range(struct work *k)
+/* One row as float32. Elements that are not finite are told of when their rows are solved; here they count as 0. */
+static void load_row(float *w, const struct bl_member *m, int64_t row)
 {
-	const struct bl_tensor *t = k->m->weight;
-	struct bl_rows_buf *b = k->b;
-	int64_t cols = k->m->cols;
-	float top = 0;
+	const struct bl_tensor *t = m->weight;
+	const size_t bytes = t->dtype == BL_F32 ? 4 : 2;
 
-	if (b->range_of == k->m)
-		return;
-	for (int64_t row = 0; row < k->m->rows; row++) {
-		bl_cpu_ops()->load_rows(b->w, (const char *)t->data + (size_t)(row * cols) * k->elem_bytes, k->dtype, cols);
-		for (int64_t i = 0; i < cols; i++) {
-			float a = fabsf(b->w[i]);
-			top = isfinite(a) && a > top ? a : top;
-		}
-	}
-	b->range_of = k->m;
-	b->range = top;
+	if (bl_cpu_ops()->load_rows(w, (const char *)t->data + (size_t)(row * m->cols) * bytes, dtype_of(t), m->cols))
+		for (int64_t i = 0; i < m->cols; i++)
+			w[i] = isfinite(w[i]) ? w[i] : 0;
 }
 
-/* Plain rounding with the scale of the whole linear. */
-static void one_scale(struct work *k, const struct bl_method_rows *call)
+static float absmax_of(const float *w, int64_t n)
+{
+	float top = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
+	return top;
+}
+
+static float absmax_of_linear(float *row_buffer, const struct bl_member *m)
+{
+	float top = 0;
+
+	for (int64_t row = 0; row < m->rows; row++) {
+		load_row(row_buffer, m, row);
+		top = fmaxf(top, absmax_of(row_buffer, m->cols));
+	}
+	return top;
+}
+
+/* [rows / group, cols / group] largest |w| of squares; the last row of squares may be cut off. */
+static void absmax_of_blocks(float *out, float *row_buffer, const struct bl_member *m, int64_t group)
+{
+	const int64_t n = m->cols / group;
+
+	for (int64_t row = 0; row < m->rows; row++) {
+		load_row(row_buffer, m, row);
+		for (int64_t i = 0; i < n; i++) {
+			float *to = &out[row / group * n + i];
+
+			*to = fmaxf(row % group ? *to : 0, absmax_of(row_buffer + i * group, group));
+		}
+	}
+}
+
+/* Scales of NF4 as a client has them after they were quantized again. q and the blocks' numbers lie behind the scales. */
+static void nested_scales(float *out, float *row_buffer, const struct bl_member *m, int64_t spr)
+{
+	const int64_t n = m->rows * spr, width = m->cols / spr;
+	float *block_max = out + n, offset;
+	uint8_t *q = (uint8_t *)(block_max + (n + BL_NEST_BLOCK - 1) / BL_NEST_BLOCK);
+
+	for (int64_t row = 0; row < m->rows; row++) {
+		load_row(row_buffer, m, row);
+		for (int64_t i = 0; i < spr; i++)
+			out[row * spr + i] = absmax_of(row_buffer + i * width, width);
+	}
+	bl_nest(q, block_max, &offset, out, n);
+	bl_unnest(out, q, block_max, bl_nest_map(), offset, 0, n);
+}
+
+/* What rows have in common, kept while the same linear is worked on. */
+static enum bl_status find_shared(struct work *k, struct bl_err *err)
+{
+	struct bl_rows_buf *b = k->b;
+	const struct bl_scheme *s = &k->s->scheme;
+	const struct bl_member *m = k->m;
+	const struct bl_unit *u = m->unit;
+	const int64_t n = m->rows * k->spr;
+	size_t need = 1;
+	float top = 0;
+
+	if (b->shared_of == m && bl_scheme_equal(&b->shared_scheme, s))
+		return BL_OK;
+	if (s->strategy == BL_STRATEGY_BLOCK)
+		need = (size_t)((m->rows + s->group - 1) / s->group * k->spr);
+	else if (s->nested)
+		need = (size_t)(n + (n + BL_NEST_BLOCK - 1) / BL_NEST_BLOCK + n / 4 + 1);
+	b->shared_of = NULL;
+	if (grow(&b->shared, &b->cap_shared, need, sizeof(float), "scales of a whole linear", err))
+		return err->status;
+	b->global = 0;
+	if (s->strategy == BL_STRATEGY_BLOCK) {
+		absmax_of_blocks(b->shared, b->w, m, s->group);
+	} else if (s->nested) {
+		nested_scales(b->shared, b->w, m, k->spr);
+	} else if (s->strategy == BL_STRATEGY_TENSOR) {
+		b->shared[0] = absmax_of_linear(b->w, m);
+	} else { /* one number for all parts that the server fuses */
+		for (int i = 0; u && i < u->n_members; i++)
+			top = fmaxf(top, u->members[i].weight && u->members[i].cols == m->cols ? absmax_of_linear(b->w, &u->members[i]) : 0);
+		b->global = bl_nvfp4_global(u ? top : absmax_of_linear(b->w, m));
+	}
+	b->shared_of = m;
+	b->shared_scheme = *s;
+	return BL_OK;
+}
+
+/* Plain rounding with scales over more than a row; row: the call's first one. */
+static void solve_shared(struct work *k, const struct bl_method_rows *call, int64_t row)
 {
 	const struct bl_host *h = call->host;
-	struct bl_grid rows = call->grid;
-	float lo = -k->b->range, hi = k->b->range;
+	const struct bl_scheme *s = &k->s->scheme;
+	const struct bl_rows_buf *b = k->b;
+	struct bl_grid g = call->grid;
+	const int64_t width = call->cols / k->spr;
 
-	rows.group = 0;
-	h->scales(call->scales, NULL, &lo, &hi, 1, 1, &rows);
-	for (int64_t i = 1; i < call->n_rows; i++)
-		call->scales[i] = call->scales[0];
-	h->encode(call->codes, call->w, call->scales, NULL, call->n_rows, call->cols, &rows, BL_QUOTIENT_BF16);
+	if (s->strategy == BL_STRATEGY_TENSOR)
+		g.group = 0;
+	for (int64_t i = 0; i < call->n_rows * k->spr; i++) {
+		const int64_t r = row + i / k->spr, c = i % k->spr;
+		const float top = s->strategy == BL_STRATEGY_BLOCK    ? b->shared[r / s->group * k->spr + c] :
+				  s->strategy == BL_STRATEGY_TENSOR ? b->shared[0] :
+								      absmax_of(call->w + i * width, width);
+		const float lo = -top;
+
+		if (s->strategy == BL_STRATEGY_TENSOR_GROUP)
+			call->scales[i] = bl_nvfp4_scale(top, b->global);
+		else if (s->nested)
+			call->scales[i] = top;
+		else
+			h->scales(&call->scales[i], NULL, &lo, &top, 1, 1, &g);
+	}
+	h->encode(call->codes, call->w, call->scales, NULL, call->n_rows, call->cols, &g, BL_QUOTIENT_BF16);
+	if (!s->nested)
+		return;
+	float *raw = b->raw + (call->scales - b->scales);
+	memcpy(raw, call->scales, (size_t)(call->n_rows * k->spr) * sizeof *raw);
+	memcpy(call->scales, b->shared + row * k->spr, (size_t)(call->n_rows * k->spr) * sizeof *raw);
 }
 
 /* Rows at .. at+n of the call. */
@@ -213,8 +321,8 @@ static enum bl_status slice(struct work *k, int64_t at, int64_t n, struct bl_err
 
 	if (bl_cpu_ops()->load_rows(b->w, src, k->dtype, n * cols) && nonfinite(k, row, n, err) != BL_OK)
 		return err->status;
-	if (k->s->grid.group < 0) {
-		one_scale(k, &call);
+	if (bl_scheme_is_shared(&k->s->scheme)) {
+		solve_shared(k, &call, row);
 		return BL_OK;
 	}
 	why = k->s->method->solve_rows(&call);
@@ -230,8 +338,8 @@ static enum bl_status run(const struct bl_solver *s, const struct bl_member *m, 
 	double sum_w = 0, sum_e = 0;
 	enum bl_status st = check(&k, w2 != NULL, err);
 
-	if (st == BL_OK && s->grid.group < 0 && n)
-		find_range(&k);
+	if (st == BL_OK && bl_scheme_is_shared(&s->scheme) && n)
+		st = find_shared(&k, err);
 	for (int64_t at = 0; at < n && st == BL_OK; at += k.slice) {
 		int64_t rows = n - at < k.slice ? n - at : k.slice;
 

@@ -19,7 +19,7 @@ struct bl_solver { /* one method with parameters for one scheme; const after ini
 	bool zero_nonfinite; /* NaN and Inf in weights become 0 instead of an error */
 };
 enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, const struct bl_scheme *scheme, const char *method,
-			      const char *params, bool zero_nonfinite, struct bl_err *err); /* one scale for a whole linear goes with rtn alone */
+			      const char *params, bool zero_nonfinite, struct bl_err *err); /* scales over more than a row go with plain rtn alone */
 void bl_solver_fini(struct bl_solver *s);
 
 struct bl_rows_buf { /* scratch of one thread, grown on demand; zero-initialise */
@@ -28,8 +28,10 @@ struct bl_rows_buf { /* scratch of one thread, grown on demand; zero-initialise 
 	float *w, *w_hat;     /* a few rows at a time */
 	void *scratch;
 	int8_t *zeros_store;
-	const struct bl_member *range_of; float range; /* one scale for a whole linear: the linear looked at last and its largest |w| */
-	size_t cap_codes, cap_scales, cap_zeros, cap_w, cap_w_hat, cap_scratch;
+	float *raw;           /* [n, spr]: with scales that are quantized again the ones to write; `scales` are what a client makes of them. Else NULL */
+	float global;         /* number that the scales are in units of (NVFP4), of the unit; else 0 */
+	const struct bl_member *shared_of; struct bl_scheme shared_scheme; float *shared; /* scales over more than a row: of the linear looked at last */
+	size_t cap_codes, cap_scales, cap_zeros, cap_w, cap_w_hat, cap_scratch, cap_shared, cap_raw;
 };
 void bl_rows_buf_free(struct bl_rows_buf *b);
 

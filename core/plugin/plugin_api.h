@@ -29,12 +29,21 @@ struct bl_param {
 };
 /* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
  * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
- * of the way to those that make up best for what quantized inputs have lost. */
+ * of the way to those that make up best for what quantized inputs have lost; `token_weight`, a choice "same|rms": whether tokens count the same, or by the size of
+ * what the linear makes of them where a norm follows (o, down): then by one over its mean square. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
 /* ---- the grid that codes live on ---- */
-enum bl_grid_number { BL_GRID_INT = 1, BL_GRID_E4M3 = 2 };
+enum bl_grid_number {
+	BL_GRID_INT = 1,
+	BL_GRID_E4M3 = 2,    /* with a group (version 3): one scale per square of group x group, `scales` says it for every row */
+	/* since version 3; codes are the stored patterns */
+	BL_GRID_E2M1 = 3,    /* 4-bit floats; group 32: scales are powers of two; group 16: E4M3 values over one number of the unit (bl_x_rows.global) */
+	BL_GRID_NF4 = 4,     /* the 16 values of bitsandbytes; scales are the largest |w| of a group, float32 */
+	BL_GRID_NF4_NESTED = 5, /* the same, and the scales are quantized again when they are written */
+	BL_GRID_SCB = 6,     /* 8-bit integers in units of the row's largest |w| / 127, which is what `scales` holds, float32 */
+};
 enum bl_grid_act {
 	BL_GRID_ACT_NONE = 0,
 	BL_GRID_ACT_INT8_TOKEN = 1,
@@ -42,6 +51,9 @@ enum bl_grid_act {
 	/* since version 2: one scale for all tokens, bl_x_rows.input_scale */
 	BL_GRID_ACT_INT8_TENSOR = 3,
 	BL_GRID_ACT_FP8_TENSOR = 4,
+	/* since version 3 */
+	BL_GRID_ACT_FP8_GROUP = 5, /* dynamic, one scale per token and group of columns */
+	BL_GRID_ACT_FP4_GROUP = 6, /* the same in 4-bit floats, in units of one number: bl_x_rows.input_scale */
 };
 struct bl_grid {
 	uint32_t number;   /* enum bl_grid_number */
@@ -76,6 +88,8 @@ struct bl_host {
 		      const struct bl_grid *g, enum bl_quotient quotient, double norm);
 	/* Appends text to an output that the host handed in. */
 	void (*text)(void *out, const char *text);
+	/* since version 3: double quantization of n values as bitsandbytes does it; q [n], block_max [(n + 255) / 256], map: [256] the entries q stands for */
+	void (*nest)(uint8_t *q, float *block_max, float *offset, const float **map, const float *values, int64_t n);
 };
 
 /* ---- the device (version 2): what a method that sees a whole unit works with ---- */
@@ -163,6 +177,7 @@ struct bl_tuning {
 	char start_method[32];     /* one that solves whole units */
 	char start_params[200];
 	double offset_rate, factor_rate; /* learning rates of v and f at first; they fall to 0 in a straight line */
+	double offset_growth;      /* of v's rate: times 2^(offset_growth * (bits - 4)) above 4 bits, where the grid's steps are short */
 	double factor_least, factor_most; /* f stays within */
 	double beta1, beta2;       /* ADAM */
 	int64_t windows;           /* of the calibration, at most so many; 0: all */
@@ -170,7 +185,9 @@ struct bl_tuning {
 	int64_t iterations;        /* BLOCK: steps for each block */
 	double epochs;             /* MODEL: how often the windows are passed through */
 	double held_out;           /* MODEL: part of the windows that is never trained on and decides which state is kept; 0: the last state is */
-	int64_t looks;             /* MODEL: how often it is looked at, beside the start */
+	int64_t looks;             /* MODEL: how often it is looked at, beside the start, in each try */
+	int64_t tries;             /* MODEL: so many runs from the start, with rates times 1, try_factor, 1 / try_factor, try_factor^2 ...; needs held-out windows */
+	double try_factor;
 	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
 	uint64_t seed;             /* of the order of windows */
 };
@@ -205,29 +222,43 @@ struct bl_method {
 };
 
 /* ---- exporters ---- */
+enum bl_x_flag { /* since version 3 */
+	BL_X_ORDERED = 1,            /* columns belong to groups by an index: bl_x_rows.group_of */
+	BL_X_SCALE_F16 = 2,          /* scales are exact in float16 and not in bfloat16: a checkpoint that is converted */
+	BL_X_SCALE_F32 = 4,          /* … only in float32 */
+	BL_X_SCALE_NOT_F16 = 16,     /* … some are not exact in float16 */
+	BL_X_EXACT = 8,              /* converted: whatever is not exactly representable has to be refused */
+};
+#define BL_X_WHOLE (-1)              /* rows_per_step, since version 3: packed in one call from all rows (row0 0, n rows) */
 struct bl_x_module {
 	const char *name;            /* "model.layers.0.mlp.down_proj" */
 	const char *unit;            /* "model.layers.0.mlp.down_proj" or the fused name */
 	int64_t rows, cols;
 	int quantized;               /* 0: stays in full precision (grid unused) */
+	uint32_t flags;              /* since version 3: enum bl_x_flag */
 	struct bl_grid grid;
 	const char *method;          /* "rtn" */
 	const char *observer;        /* "minmax", "mse": informative text for the config; may be NULL */
 };
 struct bl_x_tensor {
-	char suffix[32];             /* "weight_scale": stored as NAME.suffix */
+	char suffix[48];             /* "weight_scale": stored as NAME.suffix (32 bytes before version 3: struct bl_x_tensor_v2) */
 	char dtype[12];              /* safetensors spelling: "I8", "BF16" */
 	int rank;
 	int64_t shape[4];
-	int64_t rows_per_step;       /* rows of the linear that make one step of the tensor; 0: independent of rows, packed in one call */
+	int64_t rows_per_step;       /* rows of the linear that make one step of the tensor; 0: independent of rows, packed in one call; or BL_X_WHOLE */
 	int64_t bytes_per_step;      /* bytes of the tensor per step (rows_per_step > 0) */
 };
+struct bl_x_tensor_v2 { char suffix[32]; char dtype[12]; int rank; int64_t shape[4]; int64_t rows_per_step, bytes_per_step; };
 struct bl_x_rows {               /* solved rows row0 .. row0+n; row0 is a multiple of 64, n too except at the end */
 	int64_t row0, n;
 	const int8_t *codes;
 	const float *scales;         /* one per row and group; with group -1 one per row, all equal */
 	const int8_t *zeros;
 	float input_scale;           /* since version 2: of a static activation, > 0 (shared by the parts of a unit); else 0 */
+	/* since version 3 */
+	float global;                /* E2M1 in groups of 16: what `scales` were divided by; else 0 */
+	const int32_t *group_of;     /* [cols] with BL_X_ORDERED, else NULL */
+	const struct bl_host *host;
 };
 struct bl_x_plan {
 	const struct bl_x_module *modules; /* every linear of the model in file order, quantized or not */
@@ -243,7 +274,7 @@ struct bl_exporter {
 	const char *(*refuses)(const struct bl_x_module *m);
 	/* Tensors of a quantized module; returns how many (<= cap). */
 	int (*tensors)(const struct bl_x_module *m, struct bl_x_tensor *out, int cap);
-	/* The bytes of tensor number t for these rows: ceil(n / rows_per_step) * bytes_per_step bytes (whole tensor when rows_per_step is 0). */
+	/* The bytes of tensor number t for these rows: ceil(n / rows_per_step) * bytes_per_step bytes (whole tensor when rows_per_step is 0 or BL_X_WHOLE). */
 	const char *(*pack)(const struct bl_x_module *m, int t, const struct bl_x_rows *rows, void *dst);
 	/* Writes the JSON object for config.json's key "quantization_config" (nothing when no module is quantized). */
 	const char *(*config)(const struct bl_x_plan *plan, const struct bl_host *host, void *out);

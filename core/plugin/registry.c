@@ -326,11 +326,15 @@ struct bl_grid bl_grid_of(const struct bl_scheme *s)
 					[BL_ACT_INT8_TOKEN] = BL_GRID_ACT_INT8_TOKEN,
 					[BL_ACT_FP8_TOKEN] = BL_GRID_ACT_FP8_TOKEN,
 					[BL_ACT_INT8_TENSOR] = BL_GRID_ACT_INT8_TENSOR,
-					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR };
+					[BL_ACT_FP8_TENSOR] = BL_GRID_ACT_FP8_TENSOR,
+					[BL_ACT_FP8_GROUP] = BL_GRID_ACT_FP8_GROUP,
+					[BL_ACT_FP4_GROUP] = BL_GRID_ACT_FP4_GROUP };
+	static const uint32_t number[] = { [BL_NUM_INT] = BL_GRID_INT, [BL_NUM_FLOAT] = BL_GRID_E4M3, [BL_NUM_E2M1] = BL_GRID_E2M1, [BL_NUM_NF4] = BL_GRID_NF4,
+					   [BL_NUM_SCB] = BL_GRID_SCB };
 
-	return (struct bl_grid){ .number = s->number == BL_NUM_FLOAT ? BL_GRID_E4M3 : BL_GRID_INT,
+	return (struct bl_grid){ .number = s->nested ? BL_GRID_NF4_NESTED : number[s->number],
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],
-				 .group = s->strategy == BL_STRATEGY_GROUP ? s->group : s->strategy == BL_STRATEGY_TENSOR ? -1 : 0 };
+				 .group = s->strategy == BL_STRATEGY_TENSOR ? -1 : s->group };
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/half.h"
 #include "core/base/str.h"
 
 #define PRESET_GROUP 128 /* what the ecosystem's W4A16 means */
@@ -23,6 +24,16 @@
 	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = (strat), .act = BL_ACT_FP8_TENSOR }
 #define FP8_DYNAMIC \
 	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL, .act = BL_ACT_FP8_TOKEN }
+#define FP8_BLOCK \
+	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_BLOCK, .group = 128, .act = BL_ACT_FP8_GROUP }
+#define NVFP4(a) \
+	{ .number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_TENSOR_GROUP, .group = 16, .act = (a) }
+#define MXFP4 \
+	{ .number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 32 }
+#define NF4(dq) \
+	{ .number = BL_NUM_NF4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 64, .nested = (dq) }
+#define LLM_INT8 \
+	{ .number = BL_NUM_SCB, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL }
 
 static const struct bl_scheme_row rows[] = {
 	{ { .number = BL_NUM_FULL, .bits = 16, .symmetric = 1 }, "b", "Full precision: the weights stay as they are on disk." },
@@ -46,6 +57,13 @@ static const struct bl_scheme_row rows[] = {
 	{ W8A8_STATIC, "", "8-bit integers per channel, inputs rounded with one scale that a calibration found: outliers break it." },
 	{ FP8(BL_STRATEGY_TENSOR), "", "8-bit floats, one scale per linear for the weights and one for its inputs, found by a calibration." },
 	{ FP8(BL_STRATEGY_CHANNEL), "", "8-bit floats per channel, inputs rounded with one scale that a calibration found." },
+	{ FP8_BLOCK, "", "8-bit floats, one scale per 128 x 128 block, inputs rounded in groups of 128: the form of some large releases." },
+	{ NVFP4(BL_ACT_NONE), "", "4-bit floats in groups of 16, 8-bit scales in units of one number per linear; inputs stay in 16 bits." },
+	{ NVFP4(BL_ACT_FP4_GROUP), "", "4-bit floats in groups of 16, inputs rounded the same way where the card has units for it." },
+	{ MXFP4, "", "4-bit floats in groups of 32 with powers of two as scales; inputs stay in 16 bits." },
+	{ NF4(1), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights, the scales in 8 bits." },
+	{ NF4(0), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights." },
+	{ LLM_INT8, "", "bitsandbytes: 8-bit integers per channel; the client picks outlying inputs out by itself." },
 };
 
 const struct bl_scheme_row *bl_scheme_rows(int *n)
@@ -57,13 +75,15 @@ const struct bl_scheme_row *bl_scheme_rows(int *n)
 bool bl_scheme_equal(const struct bl_scheme *a, const struct bl_scheme *b)
 {
 	return a->number == b->number && a->bits == b->bits && a->symmetric == b->symmetric && a->strategy == b->strategy &&
-	       a->act == b->act && a->group == b->group;
+	       a->act == b->act && a->group == b->group && a->order == b->order && a->nested == b->nested;
 }
 
 float bl_act_input_scale(int act, float absmax)
 {
 	if (!(absmax > 0))
 		return 1;
+	if (act == BL_ACT_FP4_GROUP) /* as the library stores it: rounded twice on the way */
+		return bl_round_bf16(bl_round_bf16(1 / absmax) * 2688);
 	return absmax / (bl_act_is_fp8(act) ? 448.0f : 127.0f);
 }
 
@@ -74,7 +94,7 @@ int64_t bl_scheme_scales_per_row(const struct bl_scheme *s, int64_t cols)
 {
 	if (s->number == BL_NUM_FULL)
 		return 0;
-	return s->strategy == BL_STRATEGY_GROUP && s->group ? cols / s->group : 1;
+	return s->group ? cols / s->group : 1;
 }
 
 /* The group a bare name stands for: 128, but one scale per channel at 8 bits (W8A16 of the ecosystem). */
@@ -91,12 +111,22 @@ struct special { const char *name, *brief; };
 static const struct special *special(const struct bl_scheme *s)
 {
 	static const struct special full = { "BF16", "BF16" }, w8a8 = { "W8A8", "W8A8" }, w8a8_static = { "W8A8_STATIC", "W8A8st" },
-				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" };
+				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" },
+				    fp8_block = { "FP8_BLOCK", "FP8blk" }, mxfp4 = { "MXFP4A16", "MXFP4" }, nvfp4a16 = { "NVFP4A16", "NVFP4A16" },
+				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" };
 
 	if (s->number == BL_NUM_FULL)
 		return &full;
 	if (s->number == BL_NUM_INT)
 		return s->act == BL_ACT_INT8_TENSOR ? &w8a8_static : &w8a8;
+	if (s->number == BL_NUM_E2M1)
+		return s->strategy == BL_STRATEGY_GROUP ? &mxfp4 : s->act == BL_ACT_NONE ? &nvfp4a16 : &nvfp4;
+	if (s->number == BL_NUM_NF4)
+		return s->nested ? &nf4_dq : &nf4;
+	if (s->number == BL_NUM_SCB)
+		return &llm_int8;
+	if (s->strategy == BL_STRATEGY_BLOCK)
+		return &fp8_block;
 	if (s->act == BL_ACT_FP8_TENSOR)
 		return s->strategy == BL_STRATEGY_TENSOR ? &fp8 : &fp8_channel;
 	return &fp8_dynamic;
@@ -104,6 +134,7 @@ static const struct special *special(const struct bl_scheme *s)
 
 char *bl_scheme_name(char *dst, const struct bl_scheme *s)
 {
+	const char *order = s->order ? "_actorder" : "";
 	int n;
 
 	if (s->number != BL_NUM_INT || s->act != BL_ACT_NONE) {
@@ -112,9 +143,9 @@ char *bl_scheme_name(char *dst, const struct bl_scheme *s)
 	}
 	n = snprintf(dst, BL_SCHEME_NAME_MAX, "W%uA16%s", s->bits, s->symmetric ? "" : "_ASYM");
 	if (is_preset_strategy(s))
-		return dst;
-	if (s->strategy == BL_STRATEGY_GROUP)
-		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "_g%u", s->group);
+		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "%s", order);
+	else if (s->strategy == BL_STRATEGY_GROUP)
+		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "_g%u%s", s->group, order);
 	else
 		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "%s", s->strategy == BL_STRATEGY_TENSOR ? "_tensor" : "_channel");
 	return dst;
@@ -130,7 +161,7 @@ char *bl_scheme_short(char *dst, const struct bl_scheme *s)
 	}
 	n = snprintf(dst, BL_SCHEME_NAME_MAX, "W%uA16", s->bits);
 	if (s->strategy == BL_STRATEGY_GROUP)
-		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "%s%u", s->symmetric ? "g" : "as", s->group);
+		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "%s%u%s", s->symmetric ? "g" : "as", s->group, s->order ? "act" : "");
 	else
 		snprintf(dst + n, BL_SCHEME_NAME_MAX - (size_t)n, "%s%s", s->symmetric ? "" : "as",
 			 s->strategy == BL_STRATEGY_TENSOR ? "t" : "ch");
@@ -145,6 +176,10 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "int4", GROUP(4, PRESET_GROUP) }, { "w8a8static", W8A8_STATIC },  { "w8a8st", W8A8_STATIC },
 	{ "fp8", FP8(BL_STRATEGY_TENSOR) }, { "fp8static", FP8(BL_STRATEGY_TENSOR) },
 	{ "fp8channel", FP8(BL_STRATEGY_CHANNEL) }, { "fp8ch", FP8(BL_STRATEGY_CHANNEL) },
+	{ "fp8block", FP8_BLOCK },         { "fp8blk", FP8_BLOCK },         { "nvfp4", NVFP4(BL_ACT_FP4_GROUP) },
+	{ "nvfp4a16", NVFP4(BL_ACT_NONE) }, { "mxfp4a16", MXFP4 },          { "mxfp4", MXFP4 },
+	{ "nf4", NF4(0) },                 { "nf4dq", NF4(1) },             { "llmint8", LLM_INT8 },
+	{ "llm.int8", LLM_INT8 },          { "bnbint8", LLM_INT8 },
 };
 
 /* text without separators and in lower case; false when it does not fit. A minus before a digit stays: -1 is no group. */
@@ -171,6 +206,23 @@ static bool eat(const char **p, const char *word)
 		return false;
 	*p += n;
 	return true;
+}
+
+/* Takes "actorder" or "act" off the end. */
+static bool cut_order(char *key)
+{
+	static const char *const words[] = { "actorder", "act" };
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		size_t len = strlen(words[i]);
+
+		if (n > len && strcmp(key + n - len, words[i]) == 0) {
+			key[n - len] = '\0';
+			return true;
+		}
+	}
+	return false;
 }
 
 /* w<2..8>a16 [asym|as|sym] [channel|ch | [group|gs|g]<n>] */
@@ -237,5 +289,12 @@ enum bl_status bl_scheme_parse(struct bl_scheme *out, const char *text, struct b
 			return BL_OK;
 		}
 	}
-	return parse_weight_only(out, key) ? BL_OK : unknown(text, err);
+	struct bl_scheme s;
+	bool order = cut_order(key);
+
+	if (!parse_weight_only(&s, key) || (order && s.strategy != BL_STRATEGY_GROUP))
+		return unknown(text, err);
+	s.order = order;
+	*out = s;
+	return BL_OK;
 }

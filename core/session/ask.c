@@ -41,8 +41,10 @@ void bl_live_plan_unref(struct bl_live_plan *p)
 {
 	if (!p || atomic_fetch_sub(&p->refs, 1) > 1)
 		return;
-	for (int i = 0; i < p->n; i++)
+	for (int i = 0; i < p->n; i++) {
 		bl_free(p->choice[i].params);
+		bl_free(p->choice[i].stages);
+	}
 	bl_free(p->choice);
 	bl_free(p->hash);
 	bl_free(p);
@@ -64,6 +66,8 @@ static void digest_of(struct bl_live_plan *p)
 		bl_sha256_add(&h, scheme, strlen(scheme) + 1);
 		bl_sha256_add(&h, c->method, strlen(c->method) + 1);
 		bl_sha256_add(&h, c->params, strlen(c->params) + 1);
+		if (*bl_choice_stages(c))
+			bl_sha256_add(&h, bl_choice_stages(c), strlen(bl_choice_stages(c)) + 1);
 	}
 	bl_sha256_add(&h, &p->zero_nonfinite, sizeof p->zero_nonfinite);
 	bl_sha256_hex(&h, p->digest);
@@ -81,6 +85,7 @@ struct bl_live_plan *bl_live_plan_new(int n, const struct bl_choice *(*at)(const
 	for (int i = 0; i < p->n; i++) {
 		p->choice[i] = *at(from, i);
 		p->choice[i].params = bl_xstrdup(p->choice[i].params);
+		p->choice[i].stages = bl_xstrdup(bl_choice_stages(&p->choice[i]));
 		p->hash[i] = bl_live_choice_hash(&p->choice[i], p->zero_nonfinite);
 	}
 	digest_of(p);
@@ -101,6 +106,9 @@ void bl_live_publish(struct bl_session *s)
 		return;
 	struct bl_live_plan *p = bl_live_plan_new(bl_plan_n_units(s->plan), of_plan, s->plan, bl_plan_zero_nonfinite(s->plan));
 	p->revision = bl_plan_revision(s->plan);
+	for (int i = 0; i < p->n; i++) /* trained: what it computes depends on all of the plan */
+		if (bl_live_trained(l, &p->choice[i]))
+			p->hash[i] ^= bl_hash64(p->digest, 64) & ~(uint64_t)1;
 	pthread_mutex_lock(&l->lock);
 	l->plan = p;
 	if (!old || strcmp(old->digest, p->digest) != 0) {
@@ -125,6 +133,7 @@ static void free_request(struct bl_live_request *r)
 {
 	bl_live_calib_unref(r->calib);
 	bl_free(r->choice.params);
+	bl_free(r->choice.stages);
 	bl_free(r);
 }
 
@@ -172,11 +181,14 @@ static struct bl_live_request *find(struct bl_session *s, enum bl_live_kind kind
 {
 	struct bl_live *l = s->priv->live;
 	bool zero = bl_plan_zero_nonfinite(s->plan);
-	uint64_t hash = bl_live_choice_hash(c, zero), bucket = (hash + (uint64_t)unit * 2 + (uint64_t)kind) % BL_LIVE_BUCKETS;
+	char chain[65];
+	bool chained = bl_live_chain_of(l, unit, c, chain);
+	uint64_t hash = bl_live_choice_hash(c, zero) ^ (chained ? bl_hash64(chain, 64) & ~(uint64_t)1 : 0), bucket = (hash + (uint64_t)unit * 2 + (uint64_t)kind) % BL_LIVE_BUCKETS;
 	struct bl_live_request *r = l->buckets[bucket];
 
 	while (r && !(r->kind == kind && r->unit == unit && r->hash == hash && r->calib == l->calib_shown && bl_scheme_equal(&r->choice.scheme, &c->scheme) &&
-		      !strcmp(r->choice.method, c->method) && !strcmp(r->choice.params, c->params)))
+		      !strcmp(r->choice.method, c->method) && !strcmp(r->choice.params, c->params) &&
+		      !strcmp(bl_choice_stages(&r->choice), bl_choice_stages(c))))
 		r = r->next_hash;
 	if (r || !make)
 		return r;
@@ -185,10 +197,13 @@ static struct bl_live_request *find(struct bl_session *s, enum bl_live_kind kind
 	r->unit = unit;
 	r->choice = *c;
 	r->choice.params = bl_xstrdup(c->params);
+	r->choice.stages = bl_xstrdup(bl_choice_stages(c));
 	r->zero_nonfinite = zero;
 	r->hash = hash;
 	r->calib = bl_live_calib_ref(l->calib_shown);
 	(kind == BL_LIVE_ERROR ? bl_results_error_key : bl_results_unit_kl_key)(r->key, &s->model->units[unit], c, zero);
+	if (chained)
+		bl_results_chain_key(r->key, chain);
 	r->next_hash = l->buckets[bucket];
 	l->buckets[bucket] = r;
 	double v[3];
@@ -376,6 +391,8 @@ void bl_live_open(struct bl_session *s, const struct bl_session_options *o)
 	l->s = s;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_mutex_init(&l->backend_lock, NULL);
+	pthread_mutex_init(&l->fold_lock, NULL);
+	pthread_mutex_init(&l->fold_build, NULL);
 	pthread_cond_init(&l->watch_change, NULL);
 	l->program_dir = o->program_dir ? bl_xstrdup(o->program_dir) : NULL;
 	l->cache_dir = o->cache_dir ? bl_xstrdup(o->cache_dir) : bl_xdg_dir("CACHE");
@@ -418,9 +435,11 @@ void bl_live_close(struct bl_session *s)
 	bl_free(l->old_inputs);
 	bl_free(l->queue);
 	bl_free(l->device);
+	bl_free(l->trusted);
 	bl_free(l->program_dir);
 	bl_free(l->cache_dir);
 	pthread_cond_destroy(&l->watch_change);
+	bl_live_folds_free(l);
 	pthread_mutex_destroy(&l->backend_lock);
 	pthread_mutex_destroy(&l->lock);
 	bl_free(l);

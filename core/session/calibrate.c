@@ -140,6 +140,8 @@ static enum bl_status adopt(struct bl_live *l, const char *key, bool keep_other,
 	return BL_OK;
 }
 
+enum bl_status bl_live_take_up(struct bl_live *l, const char *key, struct bl_err *err) { return adopt(l, key, false, err); }
+
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err)
 {
 	const struct bl_calib *have = bl_session_calib(s);

@@ -274,6 +274,13 @@ static void start(struct bl_session *s, const struct bl_calib_request *rq, const
 #define FLOPS_CPU  5e10
 #define FLOPS_CUDA 3e14
 
+static int64_t batch_of(const struct bl_live_data *d, int64_t most)
+{
+	int64_t tokens = d->windows * d->len;
+
+	return tokens < most ? tokens : most > d->len ? most : d->len;
+}
+
 static void needs(struct bl_session *s, const struct bl_calib_request *r, const struct bl_live_data *d, struct bl_preflight *p)
 {
 	struct bl_live *l = s->priv->live;
@@ -285,22 +292,31 @@ static void needs(struct bl_session *s, const struct bl_calib_request *r, const 
 
 	bl_session_device(s, &dev);
 	struct bl_calib_options o = {.hessians = r->hessians, .keep_windows = r->block_inputs ? r->keep_windows : 0, .device = dev.cuda ? "cuda" : "cpu"};
-	p->batch_tokens = p->tokens < 16384 ? p->tokens : 16384 > d->len ? 16384 : d->len;
-	bl_forward_need(m, false, p->tokens, p->batch_tokens, &device, &host);
 	bl_calib_need(m, &o, &least, &best, &host2);
 	bl_ram_look(&total, &p->ram_free);
+	if (r->ram_limit && r->ram_limit < p->ram_free)
+		p->ram_free = r->ram_limit;
 	p->disk_need = bl_calib_disk_bytes(m, &data, &o);
 	p->disk_free = bl_free_bytes(l->cache_dir);
 	uint64_t free_bytes = dev.cuda ? (uint64_t)((dev.total_gib - dev.used_gib) * (1ull << 30)) : p->ram_free;
 	uint64_t limit = r->memory_limit ? r->memory_limit : l->memory_limit;
 	p->gpu_free = limit && limit < free_bytes ? limit : free_bytes;
-	p->streams_weights = dev.cuda && weights > p->gpu_free / 4 * 3;
-	uint64_t block = weights / (uint64_t)(m->config.layers + 1);
-	p->gpu_need = device + best + (p->streams_weights ? 3 * block : weights);
-	p->offloads_hidden = dev.cuda && p->gpu_need > p->gpu_free;
-	p->ram_need = host + host2;
+	p->batch_tokens = batch_of(d, dev.cuda ? 32768 : 16384);
+	bl_forward_need(m, false, p->tokens, p->batch_tokens, &device, &host);
+	p->streams_weights = dev.cuda && weights + best + device + host > p->gpu_free;
+	weights = p->streams_weights ? 2 * (weights / (uint64_t)(m->config.layers + 1)) : weights;
+	for (int64_t most = 16384; dev.cuda && most > 2048 && weights + best + device + host > p->gpu_free; most /= 2) {
+		p->batch_tokens = batch_of(d, most);
+		bl_forward_need(m, false, p->tokens, p->batch_tokens, &device, &host);
+		p->offloads_hidden = most < 8192;
+		host = p->offloads_hidden ? 0 : host;
+	}
+	p->gpu_need = weights + best + device + (p->offloads_hidden ? 0 : host);
+	bl_forward_need(m, false, p->tokens, p->batch_tokens, &device, &host);
+	p->spills_hidden = r->ram_limit && (p->offloads_hidden || !dev.cuda) && host + host2 > r->ram_limit;
+	p->ram_need = host2 + (p->offloads_hidden && !p->spills_hidden ? host : 0);
 	if (!dev.cuda) { /* one memory */
-		p->ram_need += p->gpu_need;
+		p->ram_need += p->gpu_need - (p->spills_hidden ? host : 0);
 		p->gpu_need = p->gpu_free = 0;
 	}
 	bl_calib_key(key, m, &data, &o);

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/stored.h"
 
 #define WATCH_S 1
 
@@ -200,6 +201,8 @@ static enum bl_status open_engine(struct bl_live *l, uint64_t limit, struct bl_e
 	return BL_OK;
 }
 
+bool bl_live_engine(struct bl_live *l, uint64_t limit, struct bl_err *err) { return open_engine(l, limit ? limit : l->memory_limit, err) == BL_OK; }
+
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err)
 {
 	struct bl_forward_options o = {.batch_tokens = l->batch_tokens, .weight_bytes = l->weight_bytes, .host_bytes = l->host_bytes,
@@ -208,7 +211,7 @@ struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_
 	atomic_store(&l->cancel, 0);
 	if (open_engine(l, limit ? limit : l->memory_limit, err))
 		return NULL;
-	if (!l->forward && bl_forward_new(&l->forward, l->s->model, &l->engine, &o, err)) {
+	if (!l->forward && (bl_session_stored(l->s, &o.own, err) || bl_forward_new(&l->forward, l->s->model, &l->engine, &o, err))) {
 		l->forward = NULL;
 		return NULL;
 	}
@@ -239,7 +242,7 @@ bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err)
 	if (err->status != BL_NO_MEMORY || !l->engine_open)
 		return false;
 	longest = longest > 0 ? longest : 1;
-	if (!l->weight_bytes) {
+	if (!l->weight_bytes || !l->batch_tokens) {
 		l->weight_bytes = 1; /* one block at a time */
 		l->batch_tokens = FIRST_SMALLER > longest ? FIRST_SMALLER : longest;
 	} else if (l->batch_tokens > longest) {

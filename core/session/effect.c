@@ -87,11 +87,20 @@ struct assignment { /* of choices to units */
 	const struct bl_live_request *unit;
 };
 
-static uint64_t hash_of(const struct assignment *a, int unit)
+/* A unit alone stands in a block whose other units are in full precision, after the plan's stages: its partners hold the other side of their factors. */
+static struct bl_choice partner_of(const struct bl_live_request *r)
+{
+	return (struct bl_choice){.scheme = BL_SCHEME_FULL, .params = (char *)(uintptr_t)"", .stages = r->choice.stages};
+}
+
+static uint64_t hash_of(const struct bl_live *l, const struct assignment *a, int unit)
 {
 	if (a->plan)
 		return a->plan->hash[unit];
-	return a->unit && a->unit->unit == unit ? a->unit->hash : 0;
+	if (!a->unit || a->unit->unit == unit)
+		return a->unit ? a->unit->hash : 0;
+	const struct bl_choice c = partner_of(a->unit);
+	return l->s->model->units[unit].block == l->s->model->units[a->unit->unit].block ? bl_live_choice_hash(&c, a->unit->zero_nonfinite) : 0;
 }
 
 /* Of what the input of a block depends on; 0: the base's. */
@@ -100,9 +109,24 @@ static uint64_t prefix_of(struct bl_live *l, const struct assignment *a, int blo
 	uint64_t h = 0;
 
 	for (int i = 0; i < l->s->model->n_units; i++)
-		if (l->s->model->units[i].block < block && hash_of(a, i))
-			h = (h ^ (hash_of(a, i) + (uint64_t)i)) * 0x9e3779b97f4a7c15u + 1;
+		if (l->s->model->units[i].block < block && hash_of(l, a, i))
+			h = (h ^ (hash_of(l, a, i) + (uint64_t)i)) * 0x9e3779b97f4a7c15u + 1;
 	return h;
+}
+
+/* Norms and biases that go with the stages, where a block has any of them. */
+static enum bl_status small_of(struct bl_live *l, const struct assignment *a, int block, struct bl_weight_set *set, struct bl_err *err)
+{
+	const struct bl_choice *c = a->plan && a->plan->n ? &a->plan->choice[0] : a->unit ? &a->unit->choice : NULL;
+	struct bl_fold *f = NULL;
+
+	set->small = NULL;
+	if (!c || (a->unit && l->s->model->units[a->unit->unit].block != block) || bl_live_fold(l, c, &f, err))
+		return err->status;
+	bl_fold_unref(set->keep);
+	set->keep = f;
+	set->small = f && bl_fold_changes_small(f) ? bl_fold_model(f) : NULL;
+	return BL_OK;
 }
 
 /* The replacements of one block into set->of, counted. */
@@ -110,14 +134,14 @@ static enum bl_status solve_block(struct bl_live *l, const struct assignment *a,
 {
 	for (int i = 0; i < set->n; i++) {
 		struct bl_unit_weights *w = NULL;
-		if (l->s->model->units[i].block != block || !hash_of(a, i))
+		if (l->s->model->units[i].block != block || !hash_of(l, a, i))
 			continue;
-		const struct bl_choice *c = a->plan ? &a->plan->choice[i] : &a->unit->choice;
+		const struct bl_choice partner = a->plan ? a->plan->choice[i] : partner_of(a->unit), *c = a->plan || a->unit->unit != i ? &partner : &a->unit->choice;
 		if (bl_live_solve(l, i, c, a->plan ? a->plan->zero_nonfinite : a->unit->zero_nonfinite, &w, err))
 			return err->status;
 		set->of[i] = w ? bl_unit_weights_ref(w) : NULL;
 	}
-	return BL_OK;
+	return small_of(l, a, block, set, err);
 }
 
 static void release_set(struct bl_weight_set *set)
@@ -185,7 +209,7 @@ static enum bl_status run_blocks(struct bl_live_turn *t, struct bl_live_states *
 				 struct bl_err *err)
 {
 	struct bl_live *l = t->l;
-	struct bl_weight_set set = {bl_xalloc((size_t)l->s->model->n_units + 1, sizeof *set.of), l->s->model->n_units};
+	struct bl_weight_set set = {.of = bl_xalloc((size_t)l->s->model->n_units + 1, sizeof *set.of), .n = l->s->model->n_units};
 	struct bl_tap tap = {.ctx = (void *)(uintptr_t)w, .batch_done = batch_done};
 
 	for (int b = from; b < st->blocks && !err->status; b++) {
@@ -195,11 +219,12 @@ static enum bl_status run_blocks(struct bl_live_turn *t, struct bl_live_states *
 		}
 		if (into && b % st->stride == 0 && b > from && store(l, &into[b / st->stride], prefix_of(l, a, b), st->work, err))
 			break;
-		if (solve_block(l, a, b, &set, err) == BL_OK)
-			bl_pass_block(st->work, b, &set, &tap, err);
+		if (solve_block(l, a, b, &set, err) == BL_OK && bl_pass_block(st->work, b, &set, &tap, err) == BL_OK)
+			bl_engine_check(&l->engine, l->engine.ops->wait(l->engine.run), "the effect of a plan", err); /* what is queued cannot make room for an edit */
 		release_set(&set);
 	}
 	bl_free(set.of);
+	bl_fold_unref(set.keep);
 	return err->status;
 }
 
@@ -239,7 +264,7 @@ static enum bl_status compare(struct bl_live_turn *t, struct bl_live_states *st,
 	int64_t windows = st->seq.n, len = bl_calib_window(t->calib->c), n = windows * (len - 1), k = 0;
 	struct bl_eval_passes passes = {st->base[st->n - 1].pass, st->work, &st->logits};
 	struct bl_eval_rows rows = {NULL, NULL, NULL, NULL};
-	struct bl_weight_set some = {NULL, 0};
+	struct bl_weight_set some = {.of = NULL};
 	int64_t *tokens = NULL;
 	int32_t *targets = NULL;
 	struct bl_eval_run run;

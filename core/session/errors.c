@@ -9,24 +9,24 @@
 #include "core/base/mem.h"
 #include "core/base/pool.h"
 #include "core/base/str.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
 
 #define TILE_ELEMS (1 << 20) /* rows per tile: about this many weights */
 
 static uint64_t key_of(int unit, const struct bl_choice *c, bool zero)
 {
 	char text[512];
-	int n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %s %s", unit, c->scheme.number, c->scheme.bits, c->scheme.symmetric, c->scheme.strategy,
+	int n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %s %s", unit, c->scheme.number + 16 * (c->scheme.nested + 2 * c->scheme.order), c->scheme.bits, c->scheme.symmetric, c->scheme.strategy,
 			 c->scheme.act, c->scheme.group, zero, c->method, c->params);
 
-	return bl_hash64(text, (size_t)(n < (int)sizeof text ? n : (int)sizeof text - 1));
+	return bl_hash64(text, (size_t)(n < (int)sizeof text ? n : (int)sizeof text - 1)) ^ bl_hash64(bl_choice_stages(c), strlen(bl_choice_stages(c)));
 }
 
 static struct bl_error_request *find(struct bl_session_private *p, int unit, const struct bl_choice *c, bool zero)
 {
 	for (struct bl_error_request *r = p->buckets[key_of(unit, c, zero) % BL_ERROR_BUCKETS]; r; r = r->next_hash)
 		if (r->unit == unit && bl_scheme_equal(&r->scheme, &c->scheme) && r->zero_nonfinite == zero && !strcmp(r->method, c->method) &&
-		    !strcmp(r->params, c->params))
+		    !strcmp(r->params, c->params) && !strcmp(r->stages, bl_choice_stages(c)))
 			return r;
 	return NULL;
 }
@@ -48,9 +48,8 @@ static enum bl_status solve_tile(void *ctx, size_t item, struct bl_err *err)
 	return s;
 }
 
-static enum bl_status compute(struct bl_session *s, struct bl_error_request *r, const atomic_int *cancel, struct bl_err *err)
+static enum bl_status compute_on(struct bl_session *s, const struct bl_unit *u, struct bl_error_request *r, const atomic_int *cancel, struct bl_err *err)
 {
-	const struct bl_unit *u = &s->model->units[r->unit];
 	struct bl_solver solver;
 	int64_t rows = TILE_ELEMS / (u->cols > 0 ? u->cols : 1);
 	size_t n = 0, cap = 0;
@@ -83,6 +82,17 @@ static enum bl_status compute(struct bl_session *s, struct bl_error_request *r, 
 	bl_free(sums);
 	bl_free(tiles);
 	bl_solver_fini(&solver);
+	return err->status;
+}
+
+static enum bl_status compute(struct bl_session *s, struct bl_error_request *r, const atomic_int *cancel, struct bl_err *err)
+{
+	const struct bl_choice c = {.stages = r->stages};
+	struct bl_fold *f = NULL;
+
+	if (!bl_live_fold(s->priv->live, &c, &f, err))
+		compute_on(s, bl_live_unit(s->priv->live, f, r->unit), r, cancel, err);
+	bl_fold_unref(f);
 	return err->status;
 }
 
@@ -159,6 +169,7 @@ enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const stru
 		r->scheme = c->scheme;
 		memcpy(r->method, c->method, sizeof r->method);
 		r->params = bl_xstrdup(c->params);
+		r->stages = bl_xstrdup(bl_choice_stages(c));
 		r->zero_nonfinite = zero;
 		r->next_hash = p->buckets[bucket];
 		p->buckets[bucket] = r;
@@ -202,6 +213,7 @@ void bl_session_errors_fini(struct bl_session *s)
 			struct bl_error_request *r = p->buckets[i];
 			p->buckets[i] = r->next_hash;
 			bl_free(r->params);
+			bl_free(r->stages);
 			bl_free(r);
 		}
 	bl_free(p->queue);

@@ -73,11 +73,13 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 	struct bl_solved **all = bl_live_solved_plan(s->priv->live, e->plan, j, err);
 	pthread_t watcher;
 
-	if (err->status) {
+	struct bl_fold *fold = NULL;
+	if (err->status || (s->model->n_units && bl_live_fold(s->priv->live, bl_plan_choice(e->plan, 0), &fold, err))) {
 		bl_live_solved_plan_free(all, s->model->n_units);
 		bl_free(r);
 		return err->status;
 	}
+	rq.model = fold ? bl_fold_model(fold) : s->model;
 	rq.solved = all;
 	e->job = j;
 	e->progress.cancel_from = bl_job_cancel_flag(j); /* heard at once, not when the watcher looks next */
@@ -86,6 +88,7 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 	if (watched)
 		end_watch(e, watcher);
 	bl_live_solved_plan_free(all, s->model->n_units);
+	bl_fold_unref(fold);
 	if (status) {
 		bl_free(r);
 		return status;

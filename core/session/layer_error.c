@@ -10,16 +10,17 @@
 #include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/session/live.h"
+#include "core/session/measure.h"
 
 #define CHUNK_ELEMS (32ll << 20) /* of a float32 product */
 #define KINDS       4            /* distinct inputs of a block */
 
 struct bl_live_hessians {
-	struct { const struct bl_calib *of; float *h; uint64_t used; } *slot; /* [n_units] on the device, as many as `room` holds */
+	struct { const struct bl_calib *of; uint64_t fold; float *h; uint64_t used; } *slot; /* [n_units] on the device, as many as `room` holds */
 	uint64_t turn, bytes, room;
-	struct { int unit; double value; const struct bl_calib *of; } *base; /* [n_units] tr(W H Wᵀ); of NULL: unknown */
+	struct { int unit; double value; const struct bl_calib *of; uint64_t fold; } *base; /* [n_units] tr(W H Wᵀ); of NULL: unknown */
 	struct {                            /* inputs of one block, bf16 [tokens, cols] */
-		const struct bl_calib *of; int block; int64_t tokens;
+		const struct bl_calib *of; uint64_t fold; int block; int64_t tokens;
 		int unit[KINDS]; void *x[KINDS]; int64_t cols[KINDS];
 	} inputs;
 };
@@ -142,33 +143,41 @@ static void make_room(struct bl_live *l, uint64_t bytes)
 	}
 }
 
-static enum bl_status hessian_on_device(struct bl_live_turn *t, int unit, float **out, struct bl_err *err)
+static enum bl_status hessian_on_device(struct bl_live_turn *t, const struct bl_fold *f, int unit, float **out, struct bl_err *err)
 {
 	struct bl_live_hessians *hs = state(t->l);
 	struct bl_engine *e = &t->l->engine;
 	int64_t k = t->l->s->model->units[unit].cols;
 	size_t bytes = (size_t)(k * k) * sizeof(float);
 	const float *h;
+	float *own = NULL;
 	void *p;
 
 	hs->slot[unit].used = ++hs->turn;
-	if (hs->slot[unit].h && hs->slot[unit].of == t->calib->c) {
+	if (hs->slot[unit].h && hs->slot[unit].of == t->calib->c && hs->slot[unit].fold == bl_live_fold_id(f)) {
 		*out = hs->slot[unit].h;
 		return BL_OK;
 	}
 	drop_hessian(t->l, unit);
 	make_room(t->l, bytes);
-	if (bl_calib_hessian(t->calib->c, unit, &h, err) || bl_engine_alloc(e, &p, bytes, "a Hessian", err))
+	if (f ? bl_fold_hessian(f, t->calib->c, unit, &h, &own, err) : bl_calib_hessian(t->calib->c, unit, &h, err))
 		return err->status;
+	if (bl_engine_alloc(e, &p, bytes, "a Hessian", err)) {
+		bl_free(own);
+		return err->status;
+	}
 	struct bk_mat m = mat(p, k, k, BK_F32);
 	if (bl_engine_check(e, e->ops->upload(e->run, p, h, bytes), "bringing in a Hessian", err) ||
 	    bl_engine_check(e, e->ops->upload_join(e->run), "bringing in a Hessian", err) ||
 	    bl_engine_check(e, e->ops->mirror(e->run, &m), "mirroring a Hessian", err)) {
 		bl_engine_release(e, p);
+		bl_free(own);
 		return err->status;
 	}
+	bl_free(own);
 	hs->slot[unit].h = p;
 	hs->slot[unit].of = t->calib->c;
+	hs->slot[unit].fold = bl_live_fold_id(f);
 	hs->bytes += bytes;
 	*out = p;
 	return BL_OK;
@@ -207,9 +216,11 @@ static enum bl_status trace_alloc(struct bl_engine *e, struct trace *w, const st
 	return err->status;
 }
 
-/* Where the model's own weights are what the file has, and the others are values, everything is on the device already. */
-static bool on_device(const struct bl_unit *u, const struct bl_unit_weights *w)
+/* Where the model's own weights are what the file has, and the others are values, everything is on the device already; after stages it is not. */
+static bool on_device(const struct bl_model *m, const struct bl_unit *u, const struct bl_unit_weights *w)
 {
+	if (u != &m->units[u->block * KINDS + (int)u->kind])
+		return false;
 	for (int i = 0; i < u->n_members; i++)
 		if (u->members[i].weight->dtype != BL_BF16)
 			return false;
@@ -240,12 +251,12 @@ static enum bl_status bring_rows(struct bl_live_turn *t, const struct trace *w, 
 {
 	struct bl_live *l = t->l;
 	struct bl_engine *e = &l->engine;
-	int unit = (int)(u - l->s->model->units);
+	const int unit = u->block * KINDS + (int)u->kind;
 	struct bk_mat a = mat(w->a, n, u->cols, BK_F32), b = mat(w->b, n, u->cols, BK_F32);
 	struct rows rows = {.u = u, .w = delta, .row0 = row};
 	struct bl_operand own, other;
 
-	if (on_device(u, delta)) {
+	if (on_device(l->s->model, u, delta)) {
 		if (bl_forward_operand(l->forward, unit, NULL, &own, err) || spread(e, w, &own, row, delta ? &b : &a, delta ? -1 : 1, err) || !delta)
 			return err->status;
 		if (bl_forward_operand(l->forward, unit, delta, &other, err) || spread(e, w, &other, row, &a, 1, err))
@@ -332,13 +343,13 @@ done:
 	return err->status;
 }
 
-enum bl_status bl_live_row_errors(struct bl_live_turn *t, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err)
+enum bl_status bl_live_row_errors(struct bl_live_turn *t, const struct bl_fold *f, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err)
 {
-	const struct bl_unit *u = &t->l->s->model->units[unit];
+	const struct bl_unit *u = bl_live_unit(t->l, f, unit);
 	double *error = NULL, *base = NULL;
 	float *h = NULL;
 
-	if (!bl_live_forward(t->l, 0, err) || hessian_on_device(t, unit, &h, err))
+	if (!bl_live_forward(t->l, 0, err) || hessian_on_device(t, f, unit, &h, err))
 		return err->status;
 	if (!bl_try_alloc(&error, (size_t)u->rows, sizeof *error, "errors by row", err) && !bl_try_alloc(&base, (size_t)u->rows, sizeof *base, "errors by row", err) &&
 	    !row_traces(t, u, NULL, h, base, err) && !row_traces(t, u, w, h, error, err))
@@ -349,21 +360,22 @@ enum bl_status bl_live_row_errors(struct bl_live_turn *t, int unit, const struct
 	return err->status;
 }
 
-static enum bl_status from_hessian(struct bl_live_turn *t, struct bl_live_request *r, const struct bl_unit_weights *w, struct bl_err *err)
+static enum bl_status from_hessian(struct bl_live_turn *t, const struct bl_fold *f, struct bl_live_request *r, const struct bl_unit_weights *w, struct bl_err *err)
 {
-	const struct bl_unit *u = &t->l->s->model->units[r->unit];
+	const struct bl_unit *u = bl_live_unit(t->l, f, r->unit);
 	struct bl_live_hessians *hs = state(t->l);
 	double error;
 	float *h = NULL;
 
 	if (!bl_calib_has_hessians(t->calib->c))
 		return bl_fail(err, BL_UNSUPPORTED, "the calibration kept ranges only: calibrate with Hessians");
-	if (hessian_on_device(t, r->unit, &h, err))
+	if (hessian_on_device(t, f, r->unit, &h, err))
 		return err->status;
-	if (hs->base[r->unit].of != t->calib->c) {
+	if (hs->base[r->unit].of != t->calib->c || hs->base[r->unit].fold != bl_live_fold_id(f)) {
 		if (trace_of(t, u, NULL, h, &hs->base[r->unit].value, err))
 			return err->status;
 		hs->base[r->unit].of = t->calib->c;
+		hs->base[r->unit].fold = bl_live_fold_id(f);
 	}
 	if (trace_of(t, u, w, h, &error, err))
 		return err->status;
@@ -380,6 +392,7 @@ static enum bl_status from_hessian(struct bl_live_turn *t, struct bl_live_reques
 struct measure { /* one request on its way over the tokens of its unit */
 	struct bl_live_request *r;
 	struct bl_unit_weights *w;      /* counted */
+	struct bl_unit_weights *own;    /* in full precision after the stages; NULL: the model's own */
 	void *xq, *sx, *y, *yq;         /* of a chunk of tokens */
 	double *sums;
 	int64_t chunk;
@@ -392,6 +405,7 @@ static void measure_free(struct bl_engine *e, struct measure *m)
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		bl_engine_release(e, all[i]);
 	bl_unit_weights_unref(m->w);
+	bl_unit_weights_unref(m->own);
 }
 
 static bool is_static(const struct bl_unit_weights *w)
@@ -439,7 +453,7 @@ static enum bl_status measure_rows(struct bl_live *l, struct measure *m, const s
 	int codes = is_fp8(w) ? BK_F8 : BK_I8;
 	struct bl_operand own, other;
 
-	if (bl_forward_operand(l->forward, m->r->unit, NULL, &own, err) || bl_forward_operand(l->forward, m->r->unit, w, &other, err))
+	if (bl_forward_operand(l->forward, m->r->unit, m->own, &own, err) || bl_forward_operand(l->forward, m->r->unit, w, &other, err))
 		return err->status;
 	for (int64_t at = 0; at < x->rows && !err->status; at += m->chunk) {
 		int64_t n = x->rows - at < m->chunk ? x->rows - at : m->chunk;
@@ -521,8 +535,9 @@ static bool inputs_alloc(struct bl_live *l, int block, int64_t tokens)
 	return true;
 }
 
-static enum bl_status run_block(struct bl_live_turn *t, int block, struct tap *tap, struct bl_err *err)
+static enum bl_status run_block(struct bl_live_turn *t, struct bl_fold *f, int block, struct tap *tap, struct bl_err *err)
 {
+	struct bl_weight_set set = {.of = NULL};
 	const struct bl_calib *c = t->calib->c;
 	int64_t windows = bl_calib_kept_windows(c), len = bl_calib_window(c);
 	int64_t *start = bl_xalloc((size_t)windows + 1, sizeof *start);
@@ -533,15 +548,16 @@ static enum bl_status run_block(struct bl_live_turn *t, int block, struct tap *t
 
 	for (int64_t i = 0; i <= windows; i++)
 		start[i] = i * len;
-	if (bl_calib_block_input(c, block, &x, err) == BL_OK && bl_pass_new(&p, t->l->forward, &seq, err) == BL_OK &&
+	if (bl_calib_block_input(c, block, &x, err) == BL_OK && bl_live_stage_set(&set, f, t->l->s->model, block, err) == BL_OK && bl_pass_new(&p, t->l->forward, &seq, err) == BL_OK &&
 	    bl_pass_write(p, 0, windows * len, x, err) == BL_OK)
-		bl_pass_block(p, block, NULL, &look, err);
+		bl_pass_block(p, block, set.of ? &set : NULL, &look, err);
+	bl_measure_weights_free(&set);
 	bl_pass_free(p);
 	bl_free(start);
 	return err->status;
 }
 
-static enum bl_status measure_all(struct bl_live_turn *t, struct measure *m, size_t n, struct bl_err *err)
+static enum bl_status measure_all(struct bl_live_turn *t, struct bl_fold *f, struct measure *m, size_t n, struct bl_err *err)
 {
 	struct bl_live *l = t->l;
 	struct bl_live_hessians *hs = state(l);
@@ -551,16 +567,17 @@ static enum bl_status measure_all(struct bl_live_turn *t, struct measure *m, siz
 	struct tap tap = {t, m, n, false};
 
 	for (size_t i = 0; i < n; i++)
-		if (measure_begin(l, &m[i], &model->units[m[i].r->unit], err))
+		if (measure_begin(l, &m[i], bl_live_unit(l, f, m[i].r->unit), err) || (f && bl_live_folded_weights(f, m[i].r->unit, &m[i].own, err)))
 			return err->status;
-	if (hs->inputs.of != t->calib->c || hs->inputs.block != block) {
+	if (hs->inputs.of != t->calib->c || hs->inputs.block != block || hs->inputs.fold != bl_live_fold_id(f)) {
 		tap.store = inputs_alloc(l, block, tokens);
-		if (run_block(t, block, &tap, err)) {
+		if (run_block(t, f, block, &tap, err)) {
 			drop_inputs(l);
 			return err->status;
 		}
 		if (tap.store) {
 			hs->inputs.of = t->calib->c;
+			hs->inputs.fold = bl_live_fold_id(f);
 			hs->inputs.block = block;
 			hs->inputs.tokens = tokens;
 		}
@@ -582,9 +599,10 @@ enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r
 {
 	struct bl_live *l = t->l;
 	struct measure *m = bl_xalloc(n + 1, sizeof *m);
+	struct bl_fold *f = NULL;
 	size_t n_measured = 0;
 
-	if (!bl_live_forward(l, 0, err))
+	if ((n && bl_live_fold(l, &r[0]->choice, &f, err)) || !bl_live_forward(l, 0, err))
 		n = 0;
 	for (size_t i = 0; i < n && !err->status; i++) {
 		struct bl_unit_weights *w = NULL;
@@ -595,12 +613,13 @@ enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r
 		else if (w->kind == BL_WEIGHTS_CODES && bl_calib_kept_windows(t->calib->c) > 0)
 			m[n_measured++] = (struct measure){.r = r[i], .w = bl_unit_weights_ref(w)};
 		else
-			from_hessian(t, r[i], w, err);
+			from_hessian(t, f, r[i], w, err);
 	}
 	if (n_measured && !err->status)
-		measure_all(t, m, n_measured, err);
+		measure_all(t, f, m, n_measured, err);
 	for (size_t i = 0; i < n_measured; i++)
 		measure_free(&l->engine, &m[i]);
 	bl_free(m);
+	bl_fold_unref(f);
 	return err->status;
 }

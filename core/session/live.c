@@ -52,7 +52,8 @@ static void take_group(struct bl_live *l, size_t i, struct work *w)
 	const struct bl_live_request *r = w->r[0];
 	for (size_t j = l->n_queue; r->choice.scheme.act != BL_ACT_NONE && j-- > 0 && w->n < GROUP_MAX;) {
 		const struct bl_live_request *o = l->queue[j];
-		if (o->kind == BL_LIVE_ERROR && o->calib == r->calib && o->choice.scheme.act != BL_ACT_NONE && m->units[o->unit].block == m->units[r->unit].block)
+		if (o->kind == BL_LIVE_ERROR && o->calib == r->calib && o->choice.scheme.act != BL_ACT_NONE && m->units[o->unit].block == m->units[r->unit].block &&
+		    !strcmp(bl_choice_stages(&o->choice), bl_choice_stages(&r->choice)))
 			take(l, j, w);
 	}
 }

@@ -8,7 +8,8 @@
 
 #include "core/session/private.h"
 #include "core/session/run.h"
-#include "core/solve/solve.h"
+#include "core/solve/batch.h"
+#include "core/transform/fold.h"
 
 /* --- shared values: immutable, counted --- */
 struct bl_live_calib { /* a finished calibration */
@@ -47,6 +48,7 @@ void bl_results_save(struct bl_results *r);                                  /* 
 /* Keys: 64 hex. */
 void bl_results_error_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero);
 void bl_results_unit_kl_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero);
+void bl_results_chain_key(char key[65], const char *chain); /* of a unit whose codes depend on others' choices too */
 void bl_results_plan_key(char key[65], const struct bl_live_plan *p);
 
 /* --- requests of the screen --- */
@@ -112,7 +114,15 @@ struct bl_live {
 	uint64_t host_bytes;                /* that hidden states may take; 0: no bound */
 	struct bl_live_weights *weights;    /* solved ones, per unit */
 	struct bl_live_hessians *hessians;  /* on the device */
+	struct bl_solve_seconds solve_seconds; /* of the newest quantize job, when it has ended */
+	char direct_key[65];                /* lock; what units were solved on as it went by, "": stored calibrations count */
+	char (*trusted)[65];                /* lock; [n_units]: key of the solved unit that is known to be whole */
 	struct bl_live_states *states;      /* hidden states of the kept windows */
+
+	/* folds: newest first */
+	pthread_mutex_t fold_lock, fold_build;
+	struct { struct bl_fold *f; char *stages, calib[65]; } folds[2];
+	struct bl_err fold_err; char *fold_failed; char fold_failed_calib[65]; /* fold_lock: what cannot be made, and why */
 
 	/* calibration */
 	struct bl_live_calib *calib;        /* in use; lock */
@@ -166,6 +176,7 @@ void bl_live_close(struct bl_session *s); /* after */
 void bl_live_tick(struct bl_session *s);
 /* The plan as it is, published to the main lane when it changed. Screen's thread. */
 void bl_live_publish(struct bl_session *s);
+enum bl_status bl_live_take_up(struct bl_live *l, const char *key, struct bl_err *err); /* a stored calibration, now */
 void bl_live_start_adopting(struct bl_session *s);           /* a stored calibration, in the background */
 struct bl_live_calib *bl_live_get_calib(struct bl_live *l); /* counted, NULL: none */
 void bl_live_wake(struct bl_session *s);                     /* screen's thread: starts the live job when it is not there */
@@ -173,6 +184,7 @@ void bl_live_wake(struct bl_session *s);                     /* screen's thread:
 /* --- device (device.c); main lane --- */
 /* The forward on the wanted device under a limit (0: the session's), opened when it is not; NULL on error. Clears `cancel`. */
 struct bl_forward *bl_live_forward(struct bl_live *l, uint64_t limit, struct bl_err *err);
+bool bl_live_engine(struct bl_live *l, uint64_t limit, struct bl_err *err); /* the device alone */
 void bl_live_drop_forward(struct bl_live *l); /* and all that lives on it */
 /* After an error of device work: true when it can be tried again with less memory at once. A lost device is closed and remembered, the sentence completed. */
 bool bl_live_failed(struct bl_live *l, int64_t longest, struct bl_err *err);
@@ -191,27 +203,58 @@ void bl_live_weights_free(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);
-struct bl_solve_request bl_live_request(const struct bl_session *s, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
-/* Units whose method asks for the inputs of the model as quantized so far (propagate.c): what they depend on, and all of a plan solved block by block into
+/* To and from the cache; what this process has seen to be whole is not summed again. */
+enum bl_status bl_live_load_solved(struct bl_live *l, const struct bl_solve_request *rq, const char *key, struct bl_solved **out, struct bl_err *err);
+enum bl_status bl_live_save_solved(struct bl_live *l, const struct bl_solved *u, const char *key, struct bl_err *err);
+bool bl_live_solved_key(struct bl_live *l, const struct bl_solve_request *rq, char key[65]);
+enum bl_status bl_live_no_calibration(const struct bl_session *s, int unit, const struct bl_choice *c, struct bl_err *err);
+struct bl_solve_request bl_live_request(const struct bl_session *s, const struct bl_fold *f, int unit, const struct bl_choice *c, bool zero); /* without Hessian */
+/* Units whose method asks for the inputs of the model as quantized so far (stream.c): what they depend on, and all of a plan solved block by block into
  * the cache (those selected, and what comes before them). */
-struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, const struct bl_choice *c);
+struct bl_solve_inputs bl_live_inputs(const struct bl_live *l, int unit, const struct bl_choice *c);
+bool bl_live_streamed(const struct bl_live *l, int unit, const struct bl_choice *c); /* not to be solved from stored Hessians */
 void bl_live_chain(char chain[65], const struct bl_live *l, const struct bl_live_plan *p, int block);
-enum bl_status bl_live_propagate(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const uint8_t *selected, struct bl_live_calib *calib, struct bl_err *err);
+/* What the data are; direct: no Hessians are stored, units that ask for the base's inputs are solved from its stream too. */
+struct bl_live_source { const int32_t *ids; int64_t windows, len; const char *key; bool direct; };
+enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const uint8_t *selected, const struct bl_live_source *source, struct bl_err *err);
+/* What the codes of a unit depend on beside its own choice, by the plan as it was published last; false: nothing. */
+bool bl_live_chain_of(struct bl_live *l, int unit, const struct bl_choice *c, char chain[65]);
+/* Units that are trained together (tuning.c): all of a plan into the cache. */
+bool bl_live_trained(const struct bl_live *l, const struct bl_choice *c);
+enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, struct bl_live_calib *calib, struct bl_err *err);
 /* All such units of a plan, [n_units], NULL where there is none. */
 struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *p, struct bl_job *j, struct bl_err *err);
 void bl_live_solved_plan_free(struct bl_solved **all, int n);
-uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full precision */
+uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero); /* 0: full precision, without stages */
 
 /* Layer errors of requests of one block that need the same (layer_error.c). Sets value, with_activations; state and why are the caller's on failure. */
 enum bl_status bl_live_errors(struct bl_live_turn *t, struct bl_live_request **r, size_t n, struct bl_err *err);
 void bl_live_hessians_free(struct bl_live *l);
 /* tr(d H dT) / tr(w H wT) of every row d of the weights' difference, w of W, into rel [rows]; needs Hessians (layer_error.c). */
-enum bl_status bl_live_row_errors(struct bl_live_turn *t, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err);
+enum bl_status bl_live_row_errors(struct bl_live_turn *t, const struct bl_fold *f, int unit, const struct bl_unit_weights *w, float *rel, struct bl_err *err);
 
 /* KL and agreement of a weight assignment on the kept windows (effect.c). BL_CANCELLED: the turn has to end or the plan changed; what was done is kept. */
 enum bl_status bl_live_plan_effect(struct bl_live_turn *t, const struct bl_live_plan *p, double *kl, double *top1, struct bl_err *err);
 enum bl_status bl_live_unit_effect(struct bl_live_turn *t, const struct bl_live_request *r, double *kl, double *top1, struct bl_err *err);
 void bl_live_states_free(struct bl_live *l);
+
+/* --- models after a plan's stages (fold.c) --- */
+/* Of the stages of a choice, on the calibration in use; *out NULL: there are none. Counted. Any thread, but not from within work on the pool unless it was asked
+ * for before: the first time takes seconds. */
+enum bl_status bl_live_fold(struct bl_live *l, const struct bl_choice *c, struct bl_fold **out, struct bl_err *err);
+void bl_live_folds_free(struct bl_live *l);
+static inline const struct bl_unit *bl_live_unit(const struct bl_live *l, const struct bl_fold *f, int unit)
+{
+	return f ? &bl_fold_model(f)->units[unit] : &l->s->model->units[unit];
+}
+uint64_t bl_live_fold_id(const struct bl_fold *f); /* 0: none */
+/* A unit in full precision after the stages; *out NULL: nothing changes it. */
+enum bl_status bl_live_folded_weights(const struct bl_fold *f, int unit, struct bl_unit_weights **out, struct bl_err *err);
+/* All units of a block (-1: of all) in full precision after the stages: what the model computes with before anything is quantized. f NULL: an empty set.
+ * Freed with bl_measure_weights_free. */
+enum bl_status bl_live_stage_set(struct bl_weight_set *out, struct bl_fold *f, const struct bl_model *m, int block, struct bl_err *err);
+/* Largest |input| of a unit after the stages of a choice; NaN: unknown. */
+float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c);
 
 /* --- data (data.c) --- */
 void bl_live_data_key(char key[65], const struct bl_calib_request *r);

@@ -32,6 +32,18 @@ void bl_ram_look(uint64_t *total, uint64_t *available)
 	bl_free(text);
 }
 
+uint64_t bl_resident_bytes(void)
+{
+	struct bl_err ignored = BL_ERR_INIT;
+	char *text = NULL;
+	uint64_t bytes = 0;
+
+	if (bl_read_file(&text, NULL, "/proc/self/status", 1u << 16, true, &ignored) == BL_OK)
+		bytes = meminfo(text, "RssAnon:");
+	bl_free(text);
+	return bytes;
+}
+
 void bl_machine_look(struct bl_machine *m, const char *program_dir)
 {
 	struct bl_err err = BL_ERR_INIT;

@@ -11,6 +11,8 @@ struct bl_machine {
 	uint64_t ram_bytes, ram_free_bytes;
 	char *gpu;                         /* one sentence: devices, or why there is none */
 };
+/* Of this process, in memory now: what is not a mapped file. */
+uint64_t bl_resident_bytes(void);
 void bl_ram_look(uint64_t *total, uint64_t *available); /* bytes; zeros: unknown */
 void bl_machine_look(struct bl_machine *m, const char *program_dir);
 void bl_machine_free(struct bl_machine *m);

@@ -10,7 +10,8 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
-#include "core/session/private.h"
+#include "core/session/live.h"
+#include "core/session/stored.h"
 #include "core/text/dataset.h"
 
 /* ---- the plan's weights ---- */
@@ -29,6 +30,12 @@ enum bl_status bl_measure_weights(struct bl_weight_set *out, struct bl_session *
 	struct bl_weight_set set = {.n = s->model->n_units};
 	struct solving w = {s, plan, &set};
 
+	struct bl_fold *f = NULL;
+
+	if (s->model->n_units && bl_live_fold(s->priv->live, bl_plan_choice(plan, 0), &f, err))
+		return err->status;
+	set.keep = f;
+	set.small = f && bl_fold_changes_small(f) ? bl_fold_model(f) : NULL;
 	set.of = bl_xalloc((size_t)set.n + 1, sizeof *set.of);
 	if (bl_pool_run(s->pool, (size_t)set.n, solve_unit, &w, cancel, err))
 		bl_measure_weights_free(&set);
@@ -42,7 +49,8 @@ void bl_measure_weights_free(struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		bl_unit_weights_unref(w->of[i]);
 	bl_free(w->of);
-	*w = (struct bl_weight_set){NULL, 0};
+	bl_fold_unref(w->keep);
+	*w = (struct bl_weight_set){.of = NULL};
 }
 
 static bool changes_nothing(const struct bl_weight_set *w)
@@ -50,7 +58,7 @@ static bool changes_nothing(const struct bl_weight_set *w)
 	for (int i = 0; i < w->n; i++)
 		if (w->of[i])
 			return false;
-	return true;
+	return !w->small;
 }
 
 /* ---- texts ---- */
@@ -250,16 +258,17 @@ void bl_measure_digest(const struct bl_measure *m, char hex[65])
 	bl_sha256_hex(&h, hex);
 }
 
-enum bl_status bl_measure_one(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, bl_eval_report *report, void *ctx,
-			      struct bl_err *err)
+/* with: weights that stand in for the plan's, or NULL. */
+static enum bl_status one_with(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
+			       bl_eval_report *report, void *ctx, struct bl_err *err)
 {
 	struct bl_eval_result made = {.seconds = 0};
-	struct bl_weight_set set = {NULL, 0};
+	struct bl_weight_set set = {.of = NULL};
 	uint64_t start = bl_now_ns();
 
 	if (!plan || bl_measure_weights(&set, m->s, plan, NULL, err) == BL_OK) {
 		made.weights_seconds = plan ? (double)(bl_now_ns() - start) / 1e9 : 0;
-		measure(&made, m, f, changes_nothing(&set) ? NULL : &set, report, ctx, err);
+		measure(&made, m, f, with ? with : changes_nothing(&set) ? NULL : &set, report, ctx, err);
 	}
 	if (!err->status) {
 		say_protocol(&made, &m->x);
@@ -274,16 +283,28 @@ enum bl_status bl_measure_one(struct bl_eval_result *out, struct bl_measure *m, 
 	return err->status;
 }
 
-enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,
-			      bl_eval_report *report, void *ctx, struct bl_err *err)
+enum bl_status bl_measure_one(struct bl_eval_result *out, struct bl_measure *m, struct bl_forward *f, const struct bl_plan *plan, bl_eval_report *report, void *ctx,
+			      struct bl_err *err)
+{
+	return one_with(out, m, f, plan, NULL, report, ctx, err);
+}
+
+static enum bl_status run_with(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_weight_set *with,
+			       const struct bl_eval_request *rq, bl_eval_report *report, void *ctx, struct bl_err *err)
 {
 	struct bl_measure *m = NULL;
 	uint64_t start = bl_now_ns();
 
-	if (!bl_measure_open(&m, s, rq, 0, err) && !bl_measure_one(out, m, f, plan, report, ctx, err))
+	if (!bl_measure_open(&m, s, rq, 0, err) && !one_with(out, m, f, plan, with, report, ctx, err))
 		out->seconds = (double)(bl_now_ns() - start) / 1e9; /* with the reading of files */
 	bl_measure_close(m);
 	return err->status;
+}
+
+enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,
+			      bl_eval_report *report, void *ctx, struct bl_err *err)
+{
+	return run_with(out, s, f, plan, NULL, rq, report, ctx, err);
 }
 
 /* ---- ranges ---- */
@@ -296,6 +317,8 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 	struct bl_chat *chat = NULL;
 	struct bl_dataset *d = NULL;
 	struct bl_err no_chat = BL_ERR_INIT;
+	struct bl_weight_set set = {.of = NULL};
+	struct bl_fold *fold = NULL;
 	struct bl_windows cut;
 
 	if (bl_tokenizer_open(&t, s->model->dir, err))
@@ -306,8 +329,10 @@ enum bl_status bl_measure_ranges(float *absmax, struct bl_session *s, struct bl_
 		struct bl_eval_windows w = {cut.ids, cut.n, cut.len};
 		if (cut.n < 1)
 			bl_fail(err, BL_INVALID, "the data hold %zu tokens and do not fill one window of %lld (shorter ones: --seqlen)", d->ids.n, (long long)len);
-		else
-			bl_eval_ranges(absmax, f, &w, report, ctx, err);
+		else if (!s->model->n_units || (!bl_live_fold(s->priv->live, bl_plan_choice(s->plan, 0), &fold, err) && !bl_live_stage_set(&set, fold, s->model, -1, err)))
+			bl_eval_ranges(absmax, f, set.of ? &set : NULL, &w, report, ctx, err);
+		bl_measure_weights_free(&set);
+		bl_fold_unref(fold);
 		bl_dataset_free(d);
 	}
 	bl_chat_free(chat);
@@ -325,6 +350,21 @@ static bool any_static(const struct bl_plan *p)
 
 /* ---- alone ---- */
 
+/* A quantized checkpoint of the session's model. */
+static enum bl_status weights_of_other(struct bl_weight_set *out, struct bl_session *s, const char *path, const atomic_int *cancel, struct bl_err *err)
+{
+	struct bl_model *m;
+
+	if (bl_model_open(&m, path, err))
+		return err->status;
+	if (!m->config.quantized)
+		bl_fail(err, BL_USAGE, "%s: is not quantized; --base is for evaluating a quantized checkpoint beside the model it was made from", m->title);
+	else if (bl_same_rest(s->model, m, err) == BL_OK)
+		bl_stored_weights(out, m, s->pool, cancel, err);
+	bl_model_close(m);
+	return err->status;
+}
+
 enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s, const struct bl_measure_request *rq, const atomic_int *cancel,
 				bl_eval_report *report, void *ctx, struct bl_err *err)
 {
@@ -332,10 +372,16 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	struct bl_backend b;
 	struct bl_engine e = {.run = NULL};
 	struct bl_forward *f = NULL;
+	struct bl_weight_set other = {.of = NULL};
 
 	bl_backend_open(&b, rq->program_dir);
-	if (bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) || bl_forward_new(&f, s->model, &e, &o, err))
+	if ((rq->quantized && weights_of_other(&other, s, rq->quantized, cancel, err)) || bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) ||
+	    bl_session_stored(s, &o.own, err) || bl_forward_new(&f, s->model, &e, &o, err))
 		goto done;
+	if (rq->quantized) {
+		run_with(out, s, f, NULL, &other, &rq->eval, report, ctx, err);
+		goto done;
+	}
 	if (rq->n_data && any_static(s->plan)) {
 		float *absmax = bl_xalloc((size_t)s->model->n_units + 1, sizeof *absmax);
 		if (bl_measure_ranges(absmax, s, f, rq->data, rq->n_data, rq->samples, rq->seqlen, report, ctx, err)) {
@@ -347,6 +393,7 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	bl_measure_run(out, s, f, s->plan, &rq->eval, report, ctx, err);
 done:
 	bl_forward_free(f);
+	bl_measure_weights_free(&other);
 	bl_engine_close(&e);
 	bl_backend_close(&b);
 	return err->status;

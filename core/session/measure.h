@@ -34,6 +34,7 @@ struct bl_measure_request {
 	const char *device;                        /* "auto", "cpu", "cuda:N" */
 	const char *program_dir;
 	const char *const *data; size_t n_data; int64_t samples, seqlen;
+	const char *quantized;                     /* NULL, or a quantized checkpoint that takes the place of the plan */
 };
 enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s, const struct bl_measure_request *rq, const atomic_int *cancel,
 				bl_eval_report *report, void *ctx, struct bl_err *err);

@@ -120,11 +120,13 @@ static enum bl_status rows_run(struct bl_job *j, void *ctx, struct bl_err *err)
 	struct bl_live *l = k->s->priv->live;
 	struct bl_live_turn t = {.job = j, .l = l, .calib = bl_live_get_calib(l), .own = true};
 	struct bl_unit_weights *w = NULL;
+	struct bl_fold *f = NULL;
 
 	if (!t.calib || !bl_calib_has_hessians(t.calib->c))
 		weights_alone(k, bl_job_cancel_flag(j), err);
-	else if (!bl_live_solve(l, k->p->unit, &k->p->choice, k->p->zero_nonfinite, &w, err) && w)
-		bl_live_row_errors(&t, k->p->unit, w, k->p->v, err);
+	else if (!bl_live_fold(l, &k->p->choice, &f, err) && !bl_live_solve(l, k->p->unit, &k->p->choice, k->p->zero_nonfinite, &w, err) && w)
+		bl_live_row_errors(&t, f, k->p->unit, w, k->p->v, err);
+	bl_fold_unref(f);
 	bl_live_calib_unref(t.calib);
 	settle(k, err);
 	return err->status;

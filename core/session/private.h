@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "core/forward/weights.h"
 #include "core/session/session.h"
 
 /* One weight-only error: asked for by the screen's thread, filled by a job. Requests are never freed before the session. */
@@ -12,7 +13,7 @@ struct bl_error_request {
 	int unit;
 	struct bl_scheme scheme;
 	char method[BL_METHOD_NAME_MAX];
-	char *params;
+	char *params, *stages;
 	bool zero_nonfinite;
 	double rel;
 	char why[160];
@@ -54,6 +55,9 @@ struct bl_session_private {
 
 	struct bl_live *live;                    /* the model that runs (live.h) */
 	atomic_bool zero_nonfinite;              /* the plan's, for other threads */
+
+	pthread_mutex_t stored_lock;
+	struct bl_weight_set stored;             /* of a quantized checkpoint: what it computes with (stored.h) */
 
 	/* export */
 	pthread_mutex_t result_lock;

@@ -13,13 +13,7 @@ void bl_session_use_ranges(struct bl_session *s, float *absmax)
 
 float bl_session_unit_absmax(const struct bl_session *s, int unit)
 {
-	if (s->priv->ranges)
-		return s->priv->ranges[unit];
-	struct bl_live_calib *c = bl_live_get_calib(s->priv->live);
-	const struct bl_input_stats *in = c ? bl_calib_stats(c->c, unit) : NULL;
-	float absmax = in && !in->nonfinite ? in->absmax : NAN;
-	bl_live_calib_unref(c);
-	return absmax;
+	return bl_live_absmax(s->priv->live, unit, bl_plan_choice(s->plan, unit));
 }
 
 float *bl_session_input_absmax(struct bl_session *s)

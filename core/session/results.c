@@ -278,6 +278,8 @@ static void choice_text(struct bl_str *t, const struct bl_unit *u, const struct 
 	char scheme[BL_SCHEME_NAME_MAX];
 
 	bl_str_addf(t, "%s|%s|%s|%s|%d", u->name, bl_scheme_name(scheme, &c->scheme), c->method, c->params, zero);
+	if (*bl_choice_stages(c))
+		bl_str_addf(t, "|%s", bl_choice_stages(c));
 }
 
 static void key_of(char key[65], const char *what, const struct bl_unit *u, const struct bl_choice *c, bool zero)
@@ -293,6 +295,15 @@ static void key_of(char key[65], const char *what, const struct bl_unit *u, cons
 void bl_results_error_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero)
 {
 	key_of(key, "error", u, c, zero);
+}
+
+void bl_results_chain_key(char key[65], const char *chain)
+{
+	char both[129];
+
+	memcpy(both, key, 64);
+	memcpy(both + 64, chain, 65);
+	bl_sha256_of(both, 128, key);
 }
 
 void bl_results_unit_kl_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero)

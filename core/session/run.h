@@ -7,6 +7,7 @@
 #include "core/calib/calib.h"
 #include "core/evaluate/evaluate.h"
 #include "core/session/session.h"
+#include "core/solve/batch.h"
 
 /* --- device --- */
 struct bl_device_view {          /* copied; NVML when it can be loaded, else what the driver tells */
@@ -40,7 +41,7 @@ struct bl_preflight {           /* what a calibration will need and how it will 
 	struct { char file[96], layout[24], why[120]; int64_t rows, dropped, cut; } file[8]; int n_files;
 	char preview[1200];      /* the beginning of what the model will see, special tokens visible */
 	uint64_t gpu_need, gpu_free, ram_need, ram_free, disk_need, disk_free;
-	int64_t batch_tokens; bool streams_weights, offloads_hidden;
+	int64_t batch_tokens; bool streams_weights, offloads_hidden, spills_hidden; /* spills: to a file in the cache */
 	struct bl_quantity seconds; /* modelled */
 	int reuse_from_block;    /* > 0: blocks before it are in the store */
 	bool complete;           /* the store already has all of it */
@@ -62,7 +63,7 @@ const char *bl_session_calib_title(const struct bl_session *s);
 float *bl_session_input_absmax(struct bl_session *s);
 /* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
 void bl_session_use_ranges(struct bl_session *s, float *absmax);
-/* Of one unit, by the finished calibration; any thread. NaN: unknown. */
+/* Of one unit under the plan, by the finished calibration. NaN: unknown. */
 float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);
@@ -107,9 +108,15 @@ uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request 
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
 
 /* --- units whose method sees them whole (needs a calibration with Hessians) --- */
+/* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); where inputs are rounded too, the plan's stages
+ * even them out first. One undo step. */
+enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err);
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
-/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. Job id; 0: there are none. */
-uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected);
+bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choice *c); /* together with the others that have its method */
+/* Solves such units of the plan into the cache; selected [n_units] or NULL: all. data: what their moments are of, which are made while the data go through the
+ * model and not stored (a stored calibration of them is used); NULL: the calibration in use. Job id; 0: there are none. */
+uint64_t bl_session_quantize(struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data);
+const struct bl_solve_seconds *bl_session_solve_seconds(const struct bl_session *s); /* where the time of the newest such job went, when it has ended */
 /* All such units of the plan from the cache, [n_units], NULL where there is none (bl_session_solved_free); NULL with err when one is not solved. */
 struct bl_solved **bl_session_solved(struct bl_session *s, struct bl_err *err);
 void bl_session_solved_free(struct bl_session *s, struct bl_solved **all); /* NULL is fine */
@@ -117,6 +124,13 @@ void bl_session_solved_free(struct bl_session *s, struct bl_solved **all); /* NU
 bool bl_session_solved_look(struct bl_session *s, int unit, double *rel, double *seconds, char *report, size_t cap);
 
 /* Quantized weights of the plan's choice for a unit, solved now (any thread); NULL weights for BF16. */
+/* --- stages: exact changes of weights before any unit is solved --- */
+/* Sets the plan's stages ("smooth:alpha=0.5;permute", "" for none) as one undo step. BL_USAGE: not understood; BL_UNSUPPORTED: not exact for this model, and why. */
+enum bl_status bl_session_set_stages(struct bl_session *s, const char *text, struct bl_err *err);
+/* The model after them (counted, bl_fold_unref); *out NULL: there are none. Takes seconds the first time. */
+struct bl_fold;
+enum bl_status bl_session_fold(struct bl_session *s, struct bl_fold **out, struct bl_err *err);
+
 enum bl_status bl_session_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, struct bl_unit_weights **out, struct bl_err *err);
 
 #endif

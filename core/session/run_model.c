@@ -9,6 +9,7 @@
 #include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/session/run_private.h"
+#include "core/session/stored.h"
 
 #define IDS_MOST ((int64_t)1 << 24)
 
@@ -23,7 +24,7 @@ enum bl_status bl_place_open(struct bl_place *p, struct bl_session *s, const str
 	if (bl_engine_open(&p->engine, &p->backend, at->device ? at->device : "auto", s->pool, at->memory_limit, err))
 		return err->status;
 	p->opened = true;
-	if (bl_measure_weights(&p->set, s, s->plan, o.cancel, err) || bl_forward_new(&p->f, s->model, &p->engine, &o, err))
+	if (bl_measure_weights(&p->set, s, s->plan, o.cancel, err) || bl_session_stored(s, &o.own, err) || bl_forward_new(&p->f, s->model, &p->engine, &o, err))
 		return err->status;
 	return BL_OK;
 }

@@ -12,6 +12,7 @@
 #include "core/base/mem.h"
 #include "core/plan/recipe.h"
 #include "core/session/live.h"
+#include "core/session/stored.h"
 
 /* ---- open ---- */
 
@@ -58,6 +59,7 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 	s->seed = o->seed;
 	pthread_mutex_init(&s->priv->lock, NULL);
 	pthread_mutex_init(&s->priv->result_lock, NULL);
+	pthread_mutex_init(&s->priv->stored_lock, NULL);
 	if (open_documents(s, what, o, err)) {
 		bl_session_close(s);
 		return err->status;
@@ -99,6 +101,7 @@ void bl_session_close(struct bl_session *s)
 		bl_weight_stats_free(atomic_load(&p->stats[i]));
 	bl_session_errors_fini(s);
 	bl_session_export_fini(s);
+	bl_session_stored_fini(s);
 	bl_free(s->priv->ranges);
 	bl_pool_free(s->pool);
 	if (s->jobs)
@@ -107,6 +110,7 @@ void bl_session_close(struct bl_session *s)
 	bl_model_close(s->model);
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->result_lock);
+	pthread_mutex_destroy(&p->stored_lock);
 	bl_free(p->stats);
 	bl_free(p->no_stats);
 	bl_free(p->verdicts);

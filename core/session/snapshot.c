@@ -69,7 +69,7 @@ static void seed_one(struct bl_session *s, const struct bl_snapshot *snap, struc
 	bl_results_plan_key(key, p);
 	bl_results_lend(to, key, (const double[3]){r->kl, r->top1, 0}, r->wall_s);
 	for (int i = 0; i < p->n && i < r->n; i++) {
-		if (!p->hash[i] || !isfinite(r->error[i]))
+		if (!p->hash[i] || !isfinite(r->error[i]) || bl_live_trained(s->priv->live, &p->choice[i]))
 			continue;
 		bl_results_error_key(key, &s->model->units[i], &p->choice[i], p->zero_nonfinite);
 		bl_results_lend(to, key, (const double[3]){r->error[i], p->choice[i].scheme.act != BL_ACT_NONE, 0}, r->wall_s);
@@ -129,7 +129,10 @@ static void errors(struct bl_session *s, const struct bl_live_calib *c, struct b
 
 		if (choice->scheme.number == BL_NUM_FULL)
 			continue;
+		char chain[65];
 		bl_results_error_key(key, &s->model->units[i], choice, zero);
+		if (bl_live_chain_of(s->priv->live, i, choice, chain))
+			bl_results_chain_key(key, chain);
 		if (bl_results_get(c->results, key, v, NULL))
 			r->error[i] = v[0];
 	}

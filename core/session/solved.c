@@ -18,11 +18,13 @@ uint64_t bl_live_choice_hash(const struct bl_choice *c, bool zero)
 	char text[600];
 	int n;
 
-	if (c->scheme.number == BL_NUM_FULL)
+	if (c->scheme.number == BL_NUM_FULL && !*bl_choice_stages(c))
 		return 0;
-	n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %s ", c->scheme.number, c->scheme.bits, c->scheme.symmetric, c->scheme.strategy, c->scheme.act,
+	n = snprintf(text, sizeof text, "%d %d %d %d %d %d %d %s ", c->scheme.number + 16 * (c->scheme.nested + 2 * c->scheme.order), c->scheme.bits, c->scheme.symmetric, c->scheme.strategy, c->scheme.act,
 		     c->scheme.group, zero, c->method);
 	uint64_t h = bl_hash64(text, (size_t)(n < (int)sizeof text ? n : (int)sizeof text - 1)) ^ bl_hash64(c->params, strlen(c->params)) * 0x9e3779b97f4a7c15u;
+	if (*bl_choice_stages(c))
+		h ^= bl_hash64(bl_choice_stages(c), strlen(bl_choice_stages(c))) * 0xff51afd7ed558ccdu;
 	return h ? h : 1;
 }
 
@@ -70,15 +72,18 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 	if (!hash)
 		return BL_OK;
 	if (bl_act_is_static(c->scheme.act)) { /* the scale is the calibration's */
-		float absmax = bl_session_unit_absmax(l->s, unit);
+		float absmax = bl_live_absmax(l, unit, c);
 		hash ^= bl_hash64(&absmax, sizeof absmax) | 1;
 	}
-	if (bl_session_choice_whole(l->s, c)) { /* and so are the Hessians */
+	if (bl_session_choice_whole(l->s, c) || *bl_choice_stages(c)) { /* and so are the Hessians */
 		struct bl_live_calib *calib = bl_live_get_calib(l);
 		if (calib)
 			hash ^= bl_hash64(bl_calib_key_of(calib->c), 64) | 1;
 		bl_live_calib_unref(calib);
 	}
+	char chain[65];
+	if (bl_live_chain_of(l, unit, c, chain))
+		hash ^= bl_hash64(chain, 64) | 1;
 	if (w->of[unit].hash != hash) {
 		struct bl_unit_weights *made = NULL;
 		struct bl_solved *u = NULL;

@@ -110,20 +110,18 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 	return BL_OK;
 }
 
-enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved, struct bl_unit_weights **out,
-				    struct bl_err *err)
+/* Of the unit as the plan's stages left it. */
+static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *folded, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved,
+				 struct bl_unit_weights **out, struct bl_err *err)
 {
 	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
 						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC};
-	struct making k = {.unit = &s->model->units[unit]};
-	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.symmetric && c->scheme.strategy != BL_STRATEGY_GROUP, fixed = bl_act_is_static(c->scheme.act);
-	float absmax = fixed ? bl_session_unit_absmax(s, unit) : 0;
+	struct making k = {.unit = folded};
+	/* groups of inputs are not rounded in the forward pass: those units compute with decoded weights alone */
+	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.act <= BL_ACT_FP8_TENSOR && c->scheme.symmetric && !c->scheme.group, fixed = codes && bl_act_is_static(c->scheme.act);
+	float absmax = fixed ? bl_live_absmax(s->priv->live, unit, c) : 0;
 	char name[BL_SCHEME_NAME_MAX];
 
-	if (c->scheme.number == BL_NUM_FULL) {
-		*out = NULL;
-		return BL_OK;
-	}
 	if (!isfinite(absmax))
 		return bl_fail(err, BL_INVALID, "%s: %s rounds its inputs with one scale, and no calibration has their range: calibrate first, or choose %s", k.unit->name,
 			       bl_scheme_name(name, &c->scheme), bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
@@ -164,6 +162,22 @@ enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct
 		bl_unit_weights_unref(k.w);
 	else
 		*out = k.w;
+	return err->status;
+}
+
+enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved, struct bl_unit_weights **out,
+				    struct bl_err *err)
+{
+	struct bl_fold *f = NULL;
+
+	*out = NULL;
+	if (bl_live_fold(s->priv->live, c, &f, err))
+		return err->status;
+	if (c->scheme.number != BL_NUM_FULL)
+		weights_of(s, bl_live_unit(s->priv->live, f, unit), unit, c, zero, solved, out, err);
+	else if (f)
+		bl_live_folded_weights(f, unit, out, err);
+	bl_fold_unref(f);
 	return err->status;
 }
 

@@ -211,6 +211,22 @@ static enum bl_status sum_losses(struct bl_solve_job *k, double *sum, struct bl_
 	return err->status;
 }
 
+/* The loss of the weights themselves is not a number: the Hessian has such elements, or the weights are too large for float32 sums. */
+static enum bl_status say_overflow(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat h = hessian(k);
+	uint64_t found[2];
+
+	if (bl_engine_check(k->e, k->e->ops->zero(k->e->run, k->found, sizeof found), "counting", err) ||
+	    bl_engine_check(k->e, k->e->solve->nonfinite(&k->dev.solve, k->found, &h), "counting", err) ||
+	    bl_engine_check(k->e, k->e->ops->get(k->e->run, found, k->found, sizeof found), "counting", err))
+		return err->status;
+	if (!found[0])
+		return bl_fail(err, BL_INVALID, "%s: products of its weights and inputs overflow float32; rtn rounds it without them", k->u->name);
+	return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
+		       (long long)((int64_t)(1 + (uint64_t)(h.rows * h.cols) - found[1]) / h.cols));
+}
+
 /* What is not finite is found here, once, wherever it came from. */
 static enum bl_status look(struct bl_solve_job *k, struct bl_err *err)
 {
@@ -232,9 +248,7 @@ static enum bl_status look(struct bl_solve_job *k, struct bl_err *err)
 		if (!isfinite(k->diagonal[i]) || k->diagonal[i] < 0)
 			return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite at channel %lld: the calibration saw overflowing activations", k->u->name,
 				       (long long)i);
-	if (!isfinite(k->base))
-		return bl_fail(err, BL_INVALID, "%s: the Hessian is not finite: the calibration saw overflowing activations", k->u->name);
-	return BL_OK;
+	return isfinite(k->base) ? BL_OK : say_overflow(k, err);
 }
 
 /* W := W + a W (G - H) (H + damp)^-1, G = sum x y^T, in two products and two triangles. */
@@ -402,7 +416,7 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params)
 {
 	const struct bl_method *m = bl_registry_method(r, method);
-	struct bl_solve_inputs in = { false, 0 };
+	struct bl_solve_inputs in = { .quantized = false };
 	struct bl_err ignored = BL_ERR_INIT;
 	double *v = NULL;
 
@@ -411,6 +425,8 @@ struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const cha
 	for (int i = 0; i < m->n_params; i++) {
 		if (!strcmp(m->params[i].name, "inputs") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "base|quantized"))
 			in.quantized = v[i] == 1;
+		if (!strcmp(m->params[i].name, "token_weight") && m->params[i].type == BL_PARAM_CHOICE && m->params[i].choices && !strcmp(m->params[i].choices, "same|rms"))
+			in.by_rms = v[i] == 1;
 		if (!strcmp(m->params[i].name, "qep_alpha") && m->params[i].type == BL_PARAM_REAL)
 			in.correct = v[i];
 	}

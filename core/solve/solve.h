@@ -58,7 +58,7 @@ size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s);
 void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, uint64_t *waiting, uint64_t *working);
 
 /* Whose inputs a method's parameters ask for (plugin_api.h, "Names that the host knows"). */
-struct bl_solve_inputs { bool quantized; double correct; };
+struct bl_solve_inputs { bool quantized, by_rms; double correct; };
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params);
 
 #endif

@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/backend/backend.h"
@@ -353,29 +352,60 @@ static enum bl_status locate(void *ctx, size_t item, struct bl_err *err)
 	return st;
 }
 
-static int by_value(const void *a, const void *b)
+/* The k-th smallest of v[0..n-1] comes to v[k], no larger ones before it. Sorting all channels took a twentieth of the time of everything. */
+static float select_nth(float *v, int64_t n, int64_t k)
 {
-	float x = *(const float *)a, y = *(const float *)b;
+	int64_t from = 0, to = n - 1;
 
-	return (x > y) - (x < y);
+	while (from < to) {
+		float pivot = v[from + (to - from) / 2];
+		int64_t i = from, j = to;
+
+		while (i <= j) {
+			while (v[i] < pivot)
+				i++;
+			while (pivot < v[j])
+				j--;
+			if (i <= j) {
+				float t = v[i];
+
+				v[i++] = v[j];
+				v[j--] = t;
+			}
+		}
+		if (k <= j)
+			to = j;
+		else if (k >= i)
+			from = i;
+		else
+			break;
+	}
+	return v[k];
 }
 
 static enum bl_status channel_spread(struct bl_weight_stats *s, struct bl_err *err)
 {
-	float *sorted;
+	float *v, below;
 	enum bl_status st;
 
 	if (!s->rows)
 		return BL_OK;
-	st = bl_try_alloc(&sorted, (size_t)s->rows, sizeof(*sorted), "channel ranges", err);
+	st = bl_try_alloc(&v, (size_t)s->rows, sizeof(*v), "channel ranges", err);
 	if (st != BL_OK)
 		return st;
-	memcpy(sorted, s->row_absmax, (size_t)s->rows * sizeof(*sorted));
-	qsort(sorted, (size_t)s->rows, sizeof(*sorted), by_value);
-	s->channel.min = sorted[0];
-	s->channel.max = sorted[s->rows - 1];
-	s->channel.median = (sorted[(s->rows - 1) / 2] + sorted[s->rows / 2]) / 2;
-	bl_free(sorted);
+	memcpy(v, s->row_absmax, (size_t)s->rows * sizeof(*v));
+	s->channel.median = select_nth(v, s->rows, s->rows / 2);
+	below = v[0];
+	for (int64_t i = 1; i < s->rows / 2; i++)
+		below = v[i] > below ? v[i] : below;
+	if (s->rows % 2 == 0)
+		s->channel.median = (below + s->channel.median) / 2;
+	s->channel.min = s->channel.max = v[0];
+	for (int64_t i = 1; i < s->rows; i++) {
+		s->channel.min = v[i] < s->channel.min ? v[i] : s->channel.min;
+		s->channel.max = v[i] > s->channel.max ? v[i] : s->channel.max;
+	}
+	bl_free(v);
 	return BL_OK;
 }
 

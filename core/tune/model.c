@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "core/base/log.h"
 #include "core/tune/private.h"
 
 struct model {
@@ -16,7 +17,10 @@ struct model {
 	struct bk_mat d, want, again;
 	int32_t *ids;
 	double before, best, last; /* divergences of what is held out */
-	int64_t best_step, steps;
+	double batch_kl;
+	int64_t best_step, steps;  /* of a try */
+	int tries;
+	double rate, best_rate;    /* of a try, times the method's */
 };
 
 static enum bl_status forwards(struct model *k, const int64_t *windows, bool keep, struct bl_tape_weight *w, struct bl_err *err)
@@ -92,33 +96,43 @@ static enum bl_status judge(struct model *k, struct bl_err *err)
 {
 	if (!k->n_held)
 		return k->t->step == k->steps ? keep(k, err) : BL_OK;
-	if (look(k, &k->last, err) || !(k->last < k->best))
+	if (look(k, &k->last, err))
 		return err->status;
+	bl_log(BL_LOG_DEBUG, "step %lld of %lld: held out %.6f, batch %.6f", (long long)k->t->step, (long long)k->steps, k->last, k->batch_kl);
+	if (!(k->last < k->best))
+		return BL_OK;
 	k->best = k->last;
 	k->best_step = k->t->step;
+	k->best_rate = k->rate;
 	return keep(k, err);
 }
 
-static enum bl_status train(struct model *k, struct bl_err *err)
+/* 1, f, 1/f, f^2 ... */
+static double rate_of(const struct model *k, int at)
+{
+	return at ? pow(k->t->how->try_factor, (at % 2 ? 1 : -1) * (double)((at + 1) / 2)) : 1;
+}
+
+static enum bl_status one_try(struct model *k, int at, struct bl_err *err)
 {
 	struct tune *t = k->t;
-	double kl = 0;
 	int64_t looked = 0;
 
-	k->steps = (int64_t)(t->how->epochs * (double)k->n_train / (double)t->batch + 0.5);
-	k->steps = k->steps < 1 ? 1 : k->steps;
-	if (k->n_held && look(k, &k->before, err))
-		return err->status;
-	k->best = k->n_held ? (isfinite(k->before) ? k->before : INFINITY) : INFINITY;
+	k->rate = rate_of(k, at);
+	for (int i = 0; at && i < t->m->n_units; i++)
+		if (tune_state_restart(t, i, err))
+			return err->status;
+	tune_order_free(&k->order);
+	tune_order_init(&k->order, k->train, k->n_train, t->how->seed);
 	for (t->step = 1; t->step <= k->steps; t->step++) {
-		const double fall = 1 - (double)(t->step - 1) / (double)k->steps;
+		const double fall = k->rate * (1 - (double)(t->step - 1) / (double)k->steps);
 
 		t->offset_rate = (float)(t->how->offset_rate * fall);
 		t->factor_rate = (float)(t->how->factor_rate * fall);
 		if (t->rq->report)
-			t->rq->report(t->rq->ctx, "steps", (double)(t->step - 1), (double)k->steps);
-		kl = 0;
-		if (one_step(k, &kl, err))
+			t->rq->report(t->rq->ctx, "steps", (double)(at * k->steps + t->step - 1), (double)(k->tries * k->steps));
+		k->batch_kl = 0;
+		if (one_step(k, &k->batch_kl, err))
 			return err->status;
 		if (t->step * t->how->looks / k->steps > looked) {
 			looked = t->step * t->how->looks / k->steps;
@@ -126,11 +140,27 @@ static enum bl_status train(struct model *k, struct bl_err *err)
 				return err->status;
 		}
 	}
+	return BL_OK;
+}
+
+static enum bl_status train(struct model *k, struct bl_err *err)
+{
+	struct tune *t = k->t;
+
+	k->steps = (int64_t)(t->how->epochs * (double)k->n_train / (double)t->batch + 0.5);
+	k->steps = k->steps < 1 ? 1 : k->steps;
+	k->tries = k->n_held ? (int)t->how->tries : 1;
+	if (k->n_held && look(k, &k->before, err))
+		return err->status;
+	k->best = k->n_held && isfinite(k->before) ? k->before : INFINITY;
+	for (int at = 0; at < k->tries; at++)
+		if (one_try(k, at, err))
+			return err->status;
 	if (k->n_held)
-		snprintf(t->report, sizeof t->report, "KL of %lld windows held out %.6f, %.6f at first; step %lld of %lld", (long long)k->n_held, k->best, k->before,
-			 (long long)k->best_step, (long long)k->steps);
+		snprintf(t->report, sizeof t->report, "KL of %lld windows held out %.6f, %.6f at first; step %lld of %lld, rates times %.3g", (long long)k->n_held, k->best, k->before,
+			 (long long)k->best_step, (long long)k->steps, k->best_rate);
 	else
-		snprintf(t->report, sizeof t->report, "KL of the last batch %.6f; step %lld", kl, (long long)k->steps);
+		snprintf(t->report, sizeof t->report, "KL of the last batch %.6f; step %lld", k->batch_kl, (long long)k->steps);
 	return BL_OK;
 }
 
@@ -154,7 +184,6 @@ static enum bl_status divide(struct model *k, struct bl_err *err)
 			k->train[k->n_train++] = i;
 		}
 	}
-	tune_order_init(&k->order, k->train, k->n_train, t->how->seed);
 	return BL_OK;
 }
 

@@ -10,6 +10,7 @@
 struct tune_state { /* of a unit; everything in the run's memory */
 	int unit;
 	bool tuned, offsets;              /* offsets: there is a v (integers) */
+	float growth;                     /* of v's rate */
 	int64_t rows, cols, spr;
 	struct bk_grid grid;
 	enum bl_weights_act act;
@@ -45,6 +46,7 @@ struct tune {
 
 /* state.c */
 enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err); /* weights, and the start of what is trained, which is the best so far */
+enum bl_status tune_state_restart(struct tune *t, int unit, struct bl_err *err); /* what is trained is as at the start; the best stays */
 void tune_state_close(struct tune *t, int unit);
 /* What the block's units multiply with: as they are now, or (best) as they were when last kept. */
 enum bl_status tune_weights(struct tune *t, int block, bool best, struct bl_tape_weight w[BL_UNIT_KIND_COUNT], struct bl_err *err);

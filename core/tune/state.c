@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What is trained of a unit, and how a gradient becomes a step. */
+#include <math.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -37,10 +38,27 @@ static enum bl_status put_member(struct tune *t, const struct bl_tensor *x, cons
 	return err->status;
 }
 
+/* With zeros where they are not finite. */
+static enum bl_status put_finite(struct tune *t, const struct bl_tensor *x, const struct bk_mat *to, struct bl_err *err)
+{
+	const int64_t n = to->rows * to->cols;
+	float *w = NULL;
+
+	if (bl_try_alloc(&w, (size_t)n, sizeof *w, "the unit's weights", err))
+		return err->status;
+	if (bl_cpu_ops()->load_rows(w, x->data, dtype_of(x->dtype), n))
+		for (int64_t i = 0; i < n; i++)
+			w[i] = isfinite(w[i]) ? w[i] : 0;
+	TUNE_OP(t, err, "weights", put(t->e->run, to->p, w, (size_t)n * sizeof *w));
+	bl_free(w);
+	return err->status;
+}
+
 static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_err *err)
 {
 	const struct bl_unit *u = &t->m->units[s->unit];
-	const int dtype = weight_dtype(u);
+	const bool zeros = t->rq->zero_nonfinite && s->tuned;
+	const int dtype = zeros ? BK_F32 : weight_dtype(u);
 	const size_t elem = dtype == BK_F32 ? 4 : 2;
 	int64_t row = 0;
 
@@ -50,7 +68,7 @@ static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_er
 	for (int i = 0; i < u->n_members; row += u->members[i++].rows) {
 		const struct bk_mat part = tune_mat((char *)s->w.p + (size_t)(row * s->cols) * elem, u->members[i].rows, s->cols, dtype);
 
-		if (put_member(t, u->members[i].weight, &part, err))
+		if (zeros ? put_finite(t, u->members[i].weight, &part, err) : put_member(t, u->members[i].weight, &part, err))
 			return err->status;
 	}
 	return BL_OK;
@@ -102,7 +120,7 @@ static void cut(struct tune_state *s, bool moments, char *p, uint64_t *bytes)
 	*bytes = at;
 }
 
-static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, struct bl_err *err)
+static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, bool is_best, struct bl_err *err)
 {
 	const size_t n = (size_t)(s->rows * s->cols), g = (size_t)(s->rows * s->spr);
 	const bool codes = s->offsets && t->how->start == BL_TUNING_CODES;
@@ -125,7 +143,8 @@ static enum bl_status fill(struct tune *t, struct tune_state *s, bool moments, s
 		if (TUNE_OP(t, err, "moments", zero(t->e->run, s->f1, g * 4)) || TUNE_OP(t, err, "moments", zero(t->e->run, s->f2, g * 4)))
 			goto done;
 	}
-	tune_keep(t, s->unit, err);
+	if (is_best)
+		tune_keep(t, s->unit, err);
 done:
 	bl_free(base);
 	bl_free(one);
@@ -151,6 +170,7 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 	s->grid = (struct bk_grid){ .number = in->scheme.number == BL_NUM_FLOAT ? BK_E4M3 : BK_INT, .bits = in->scheme.bits, .symmetric = in->scheme.symmetric,
 				    .group = in->scheme.strategy == BL_STRATEGY_GROUP ? in->scheme.group : 0 };
 	s->offsets = s->grid.number == BK_INT;
+	s->growth = s->grid.bits > 4 ? (float)exp2(t->how->offset_growth * (s->grid.bits - 4)) : 1;
 	if (in->scheme.act != BL_ACT_NONE && in->scheme.symmetric && in->scheme.strategy != BL_STRATEGY_GROUP) /* as a server multiplies codes */
 		s->act = acts[in->scheme.act];
 	s->input_scale = in->input_scale;
@@ -160,7 +180,14 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 	if (bl_engine_alloc(t->e, &s->own, (size_t)bytes, "what is tuned", err))
 		return err->status;
 	cut(s, moments, s->own, &bytes);
-	return fill(t, s, moments, err);
+	return fill(t, s, moments, true, err);
+}
+
+enum bl_status tune_state_restart(struct tune *t, int unit, struct bl_err *err)
+{
+	struct tune_state *s = &t->states[unit];
+
+	return s->tuned ? fill(t, s, t->how->step == BL_TUNING_ADAM, false, err) : BL_OK;
 }
 
 void tune_state_close(struct tune *t, int unit)
@@ -240,7 +267,7 @@ enum bl_status tune_step(void *ctx, int unit, const struct bk_mat *g, struct bl_
 	if (fake_of(t, s, &f, err) || TUNE_OP(t, err, "gradients", zero(t->e->run, s->dscale, (size_t)n * 4)) ||
 	    TUNE_GRAD(t, err, "gradients", fake_quant_back(t->e->run, s->offsets ? g->p : NULL, s->dscale, g, &f)) ||
 	    TUNE_GRAD(t, err, "gradients", product(t->e->run, s->dscale, s->dscale, s->base, n)) ||
-	    (s->offsets && move(t, s->v, s->v1, s->v2, g->p, s->rows * s->cols, t->offset_rate, NULL, err)))
+	    (s->offsets && move(t, s->v, s->v1, s->v2, g->p, s->rows * s->cols, t->offset_rate * s->growth, NULL, err)))
 		return err->status;
 	return move(t, s->factor, s->f1, s->f2, s->dscale, n, t->factor_rate, &limits, err);
 }

@@ -67,7 +67,7 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 		why = "a start that is not known";
 	else if (h->step != BL_TUNING_SIGN && h->step != BL_TUNING_ADAM)
 		why = "a kind of step that is not known";
-	else if (!within(h->offset_rate, 0, 100) || !within(h->factor_rate, 0, 100))
+	else if (!within(h->offset_rate, 0, 100) || !within(h->factor_rate, 0, 100) || !within(h->offset_growth, 0, 4))
 		why = "a learning rate outside 0 .. 100";
 	else if (!within(h->factor_least, 1e-6, 1) || !within(h->factor_most, 1, 1e6) || h->factor_least >= h->factor_most)
 		why = "limits of scales that make no sense";
@@ -77,7 +77,8 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 		why = "a batch that is empty or too large";
 	else if (h->scope == BL_TUNING_BLOCK ? h->iterations < 1 || h->iterations > STEPS_MOST : !within(h->epochs, 1e-6, 1e6))
 		why = "a number of steps that makes no sense";
-	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST))
+	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST || h->tries < 1 || h->tries > 16 ||
+						       (h->tries > 1 && (!within(h->try_factor, 1.01, 100) || h->held_out <= 0))))
 		why = "held-out windows that make no sense";
 	return why ? bl_fail(err, BL_INVALID, "method %s asks for %s", owner, why) : BL_OK;
 }

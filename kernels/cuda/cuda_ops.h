@@ -8,11 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/grad/grad.h"
 #include "kernels/ops.h"
 #include "kernels/run/run.h"
 #include "kernels/solve/solve.h"
 
-#define BK_CUDA_VERSION 2
+#define BK_CUDA_VERSION 3
 #define BK_CUDA_REFUSED (-1)
 
 struct bk_cuda_device {
@@ -48,7 +49,8 @@ struct bk_cuda_ops {
 	int (*moments)(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
 
 	const struct bk_run_ops *run; /* running a decoder; needs cuBLASLt on the machine, which `open` says when it is not there */
-	const struct bk_solve_ops *solve; /* on a run of `run` */
+	const struct bk_solve_ops *solve; /* on a run of `run`, as is the next */
+	const struct bk_grad_ops *grad;
 };
 
 typedef const struct bk_cuda_ops *(*bk_cuda_module_fn)(void);

@@ -33,5 +33,6 @@ int bk_cuda_moments(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum
 size_t bk_cuda_moments_work_bytes(void);
 const struct bk_run_ops *bk_run_cuda(void);
 const struct bk_solve_ops *bk_solve_cuda(void);
+const struct bk_grad_ops *bk_grad_cuda(void);
 
 #endif

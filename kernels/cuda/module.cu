@@ -95,7 +95,7 @@ extern "C" __attribute__((visibility("default"))) const struct bk_cuda_ops *bk_c
 	static const struct bk_cuda_ops ops = {
 		BK_CUDA_VERSION, sizeof(struct bk_cuda_ops), error_text, device_count, device, use, alloc, release,
 		stream_new, stream_free, wait, copy_in, copy_out, bk_cuda_encode, bk_cuda_moments_work_bytes(), bk_cuda_moments,
-		bk_run_cuda(), bk_solve_cuda(),
+		bk_run_cuda(), bk_solve_cuda(), bk_grad_cuda(),
 	};
 
 	return &ops;

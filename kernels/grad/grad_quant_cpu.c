@@ -35,7 +35,7 @@ static void codes_row(const struct fake *f, int64_t i, const float *q)
 		f->rows->to_e4m3(bk_at(f->codes, i, 0), q, f->k);
 }
 
-/* desk: w, v (or zeros), g or w_hat, q, each a row */
+/* desk: w, zeros, g or w_hat, q or dv, each a row */
 static void fake_row(const struct fake *f, int64_t i, float *desk)
 {
 	const struct bk_rows *rows = f->r->rows;
@@ -58,14 +58,14 @@ static void fake_row(const struct fake *f, int64_t i, float *desk)
 		} else if (!f->g) {
 			f->rows->code_value(g + k, q + k, f->width, &p);
 		} else {
-			sum = f->w ? f->rows->fake_back(g + k, g + k, w + k, v ? v + k : zeros + k, f->width, &p)
+			sum = f->w ? f->rows->fake_back(q + k, g + k, w + k, v ? v + k : zeros + k, f->width, &p)
 				   : f->rows->code_back(g + k, q + k, f->width, p.z);
 			if (f->dscale)
 				f->dscale[at] += sum;
 		}
 	}
 	if (f->dv)
-		memcpy(f->dv + i * f->k, g, (size_t)f->k * sizeof(*g));
+		memcpy(f->dv + i * f->k, q, (size_t)f->k * sizeof(*q));
 	if (f->w_hat)
 		rows->store(bk_at(f->w_hat, i, 0), f->w_hat->dtype, g, f->k);
 	if (f->w && f->codes)

@@ -136,46 +136,54 @@ BK_BODY void fake_body(float *restrict w_hat, float *restrict q, const float *re
 	}
 }
 
-/* what one element adds to the gradient of its scale; *in: 1 where nothing was clamped */
-BK_BODY float fake_one(float *in, float g, float w, float v, const struct bk_point *p)
-{
-	float x = w / p->s, q, whole;
+#define CHUNK 256 /* of a group, between two passes; a multiple of LANES */
 
-	if (p->number != BK_INT) {
-		*in = x >= -448.0f && x <= 448.0f ? 1.0f : 0.0f;
-		q = bk_e4m3_f32((uint8_t)bk_f32_e4m3(clampf(x, -448.0f, 448.0f)));
-		return g * (q - (*in != 0 ? x : 0.0f));
-	}
-	whole = bk_round_int(clampf(x + v, p->lo - p->z - 1, p->hi - p->z + 1)) + p->z;
-	q = clampf(whole, p->lo, p->hi);
-	*in = whole == q ? 1.0f : 0.0f;
-	return g * (q - p->z - (*in != 0 ? x : 0.0f));
+/* keep: s where nothing was clamped, else 0; add: what an element adds to the gradient of its scale, over dw */
+BK_BODY void fake_parts(float *restrict keep, float *restrict add, const float *restrict w, const float *restrict v, int64_t n,
+			const struct bk_point *g)
+{
+	const float s = g->s, z = g->z, lo = g->lo, hi = g->hi;
+
+	if (g->number != BK_INT)
+		for (int64_t i = 0; i < n; i++) {
+			const float x = w[i] / s, q = bk_e4m3_f32((uint8_t)bk_f32_e4m3(clampf(x, -448.0f, 448.0f)));
+			const int in = x >= -448.0f && x <= 448.0f;
+
+			add[i] = q - (in ? x : 0.0f);
+			keep[i] = in ? s : 0.0f;
+		}
+	else
+		for (int64_t i = 0; i < n; i++) {
+			const float x = w[i] / s, whole = bk_round_int(clampf(x + v[i], lo - z - 1, hi - z + 1)) + z, q = clampf(whole, lo, hi);
+
+			add[i] = q - z - (whole == q ? x : 0.0f);
+			keep[i] = whole == q ? s : 0.0f;
+		}
 }
 
-/* v: of zeros where there is none; dv may be dw */
-BK_BODY float fake_back_body(float *dv, const float *dw, const float *restrict w, const float *restrict v, int64_t n, const struct bk_point *g)
+/* v: of zeros where there is none */
+BK_BODY float fake_back_body(float *restrict dv, const float *restrict dw, const float *restrict w, const float *restrict v, int64_t n,
+			     const struct bk_point *g)
 {
-	const struct bk_point p = *g;
-	float l[LANES] = { 0 }, in;
-	int64_t i = 0;
+	float l[LANES] = { 0 }, keep[CHUNK], add[CHUNK];
 
-	if (p.s == 0) {
-		for (; i < n; i++)
+	if (g->s == 0) {
+		for (int64_t i = 0; i < n; i++)
 			dv[i] = 0;
 		return 0;
 	}
-	for (; i + LANES <= n; i += LANES)
-		for (int j = 0; j < LANES; j++) {
-			const float d = dw[i + j];
+	for (int64_t at = 0; at < n; at += CHUNK) {
+		const int64_t m = n - at < CHUNK ? n - at : CHUNK;
+		int64_t i = 0;
 
-			l[j] += fake_one(&in, d, w[i + j], v[i + j], &p);
-			dv[i + j] = p.s * d * in;
-		}
-	for (; i < n; i++) {
-		const float d = dw[i];
-
-		l[i % LANES] += fake_one(&in, d, w[i], v[i], &p);
-		dv[i] = p.s * d * in;
+		fake_parts(keep, add, w + at, v + at, m, g);
+		for (int64_t k = 0; k < m; k++)
+			dv[at + k] = dw[at + k] * keep[k];
+		for (; i + LANES <= m; i += LANES)
+			for (int k = 0; k < LANES; k++)
+				l[k] += dw[at + i + k] * add[i + k];
+		for (; i < m; i++)
+			l[i % LANES] += dw[at + i] * add[i];
 	}
 	return sum_lanes(l);
 }

@@ -126,7 +126,7 @@ static void run_release(struct bk_run *r, void *p)
 
 	while (p && i-- > 0)
 		if (r->allocs[i].p == p) {
-			if (bk_transfer_pending(r))
+			if (bk_transfer_meets(r, p, (size_t)r->allocs[i].bytes))
 				(void)bk_run_join(r);
 			r->used -= r->allocs[i].bytes;
 			r->allocs[i] = r->allocs[--r->n_allocs];

@@ -43,7 +43,7 @@ int bk_run_join(struct bk_run *r);                               /* what was iss
 int bk_transfer_open(struct bk_run *r, const struct bk_run_options *o);
 void bk_transfer_close(struct bk_run *r);
 bool bk_is_pinned(const void *p);
-bool bk_transfer_pending(const struct bk_run *r);
+bool bk_transfer_meets(const struct bk_run *r, const void *p, size_t bytes); /* a copy that was not joined yet goes there, or comes from there */
 int bk_run_upload(struct bk_run *r, void *dst, const void *src, size_t bytes);
 int bk_run_upload_join(struct bk_run *r);
 int bk_run_download(struct bk_run *r, void *dst, const void *src, size_t bytes);
@@ -68,6 +68,8 @@ int bk_add_bias(struct bk_run *r, const struct bk_mat *c, const void *bias, int 
 int bk_run_rmsnorm(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_norm *n);
 int bk_run_add_rmsnorm(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_mat *a, const struct bk_norm *n);
 int bk_run_rmsnorm_add(struct bk_run *r, const struct bk_mat *x, const struct bk_mat *a, const struct bk_norm *n);
+int bk_run_head_norm_rope_to(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n,
+			     const struct bk_rope *rope);
 int bk_run_head_norm_rope(struct bk_run *r, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope);
 int bk_run_quant_tokens(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind);
 int bk_run_quant_static(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind, float scale);
@@ -80,7 +82,9 @@ int bk_run_softcap(struct bk_run *r, const struct bk_mat *x, double cap);
 /* run_cuda_attention.cu, run_cuda_flash.cu */
 int bk_run_attention(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
 		     const struct bk_attention *a);
-int bk_flash(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+int bk_run_attention_lse(struct bk_run *r, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+			 const struct bk_attention *a);
+int bk_flash(struct bk_run *r, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
 	     const struct bk_attention *a, bool *done);
 /* run_cuda_stats.cu */
 int bk_run_input_stats(struct bk_run *r, const struct bk_input_acc *acc, const struct bk_mat *x);

@@ -9,6 +9,7 @@
 
 struct plain {
 	struct bk_mat out, q, k, v;
+	float *lse; /* [rows, heads] or NULL */
 	int group, dim;
 	float scale, cap;
 	int64_t window;
@@ -70,6 +71,8 @@ template <int DTYPE> static __global__ void __launch_bounds__(THREADS) attention
 		}
 		__syncthreads();
 	}
+	if (a.lse && threadIdx.x == 0)
+		a.lse[(q0 + i) * gridDim.y + head] = max + logf(sum);
 #pragma unroll
 	for (int o = 0; o < OWNED; o++) {
 		const int d = threadIdx.x + o * THREADS;
@@ -87,8 +90,8 @@ static bool contract(const struct bk_mat *out, const struct bk_mat *q, const str
 	       a->window >= 0 && a->softcap >= 0 && a->seq.n >= 0 && a->seq.max_q >= 0 && a->seq.max_kv >= 0 && a->heads <= 65535;
 }
 
-int bk_run_attention(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
-		     const struct bk_attention *a)
+int bk_run_attention_lse(struct bk_run *r, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+			 const struct bk_attention *a)
 {
 	bool done = false;
 	int e;
@@ -97,11 +100,11 @@ int bk_run_attention(struct bk_run *r, const struct bk_mat *out, const struct bk
 		return BK_RUN_REFUSED;
 	if (!a->seq.n || !a->seq.max_q || !q->rows)
 		return 0;
-	e = a->seq.max_q > 4 ? bk_flash(r, out, q, k, v, a, &done) : 0;
+	e = a->seq.max_q > 4 ? bk_flash(r, out, lse, q, k, v, a, &done) : 0;
 	if (e || done)
 		return e;
 	for (int at = 0; at < a->seq.n; at += 65535) {
-		const struct plain p = { *out, *q, *k, *v, a->heads / a->kv_heads, a->head_dim, (float)a->scale, (float)a->softcap, a->window,
+		const struct plain p = { *out, *q, *k, *v, lse, a->heads / a->kv_heads, a->head_dim, (float)a->scale, (float)a->softcap, a->window,
 					 a->seq.q_start + at, a->seq.kv_start + at, bk_by8(k) && a->head_dim % 8 == 0 };
 		const dim3 grid((unsigned)a->seq.max_q, (unsigned)a->heads, (unsigned)(a->seq.n - at < 65535 ? a->seq.n - at : 65535));
 
@@ -111,4 +114,10 @@ int bk_run_attention(struct bk_run *r, const struct bk_mat *out, const struct bk
 			attention_rows<BK_F32><<<grid, THREADS, 0, r->stream>>>(p);
 	}
 	return bk_launched();
+}
+
+int bk_run_attention(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+		     const struct bk_attention *a)
+{
+	return bk_run_attention_lse(r, out, NULL, q, k, v, a);
 }

@@ -2,84 +2,18 @@
  * Attention over tiles on the tensor cores (bf16 in, float32 sums, online softmax; weights rounded to bf16 before they meet the values). A block takes
  * BR query rows of one head; each of its warps owns 16 * MT of them and sees BC keys at a time, loaded one tile ahead. Tiles that the causal or window
  * mask empties are not loaded; a warp skips tiles that are empty for its rows. Rows in shared memory are swizzled in pieces of 16 bytes. */
-#include "kernels/run/run_cuda.cuh"
+#include "kernels/run/flash.cuh"
 
 struct flash {
 	const uint16_t *q, *k, *v;
 	uint16_t *out;
+	float *lse;             /* [rows, heads] or NULL */
 	int64_t ldq, ldk, ldv, ldo;
 	int group, dim, window;
 	float scale2;           /* log2(e) times what turns a score into an exponent */
 	float cap, cap_inverse; /* cap 0: none; cap_inverse: scale / cap */
 	const int32_t *q_start, *kv_start;
 };
-
-#if __CUDA_ARCH__ >= 800
-static __device__ __forceinline__ uint32_t smem_of(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
-static __device__ __forceinline__ void fetch16(uint32_t to, const void *from, bool there)
-{
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-
-static __device__ __forceinline__ void fetch_end(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
-static __device__ __forceinline__ void fetch_wait(void) { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
-
-static __device__ __forceinline__ void matrices(uint32_t (&r)[4], uint32_t at)
-{
-	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-static __device__ __forceinline__ void matrices_turned(uint32_t (&r)[4], uint32_t at)
-{
-	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-		     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-		     : "r"(at)
-		     : "memory");
-}
-
-static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
-{
-	asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-	    : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ float exp2_fast(float x)
-{
-	float y;
-
-	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-	return y;
-}
-
-static __device__ __forceinline__ uint32_t pair16(float lo, float hi)
-{
-	uint32_t r;
-
-	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
-	return r;
-}
-
-/* byte offset of 16-byte piece c of row i in a tile with HDP channels */
-template <int HDP> static __device__ __forceinline__ uint32_t spot(int i, int c)
-{
-	return (uint32_t)(i * HDP * 2 + ((c ^ (HDP >= 64 ? i & 7 : i >> 1 & 3)) << 4));
-}
-
-/* ROWS rows from `from` on, zeros where there are none or beyond the head's channels */
-template <int HDP, int ROWS, int THREADS>
-static __device__ __forceinline__ void fetch_tile(uint32_t to, const uint16_t *from, int64_t ld, int64_t first, int64_t n_rows, int dim)
-{
-#pragma unroll
-	for (int at = 0; at < ROWS * HDP / 8; at += THREADS) {
-		const int k = at + threadIdx.x, i = k / (HDP / 8), c = k % (HDP / 8);
-		const bool there = first + i < n_rows && c * 8 < dim;
-
-		fetch16(to + spot<HDP>(i, c), there ? from + (first + i) * ld + c * 8 : from, there);
-	}
-}
-#endif
 
 template <int HDP, int WARPS, int MT, int BC> struct flash_shape {
 	enum { BR = WARPS * MT * 16, THREADS = WARPS * 32, TILE = BC * HDP * 2, SMEM = BR * HDP * 2 + 4 * TILE };
@@ -238,6 +172,8 @@ template <int HDP, int WARPS, int MT, int BC, int MINB> static __global__ void _
 			all += __shfl_xor_sync(0xffffffffu, all, 1);
 			all += __shfl_xor_sync(0xffffffffu, all, 2);
 			inverse = all > 0 ? 1 / all : 0;
+			if (f.lse && (lane & 3) == 0 && q0 + row < n_q)
+				f.lse[(q_at + q0 + row) * gridDim.y + head] = all > 0 ? (top[m][h] * f.scale2 + log2f(all)) * 0.6931471805599453f : -INFINITY;
 #pragma unroll
 			for (int d = 0; d < HDP / 8; d++)
 				*(uint32_t *)(shared + spot<HDP>(row, d) + (lane & 3) * 4) = pair16(o[m][d][2 * h] * inverse, o[m][d][2 * h + 1] * inverse);
@@ -272,10 +208,10 @@ template <int HDP, int WARPS, int MT, int BC, int MINB = 1> static int flash_lau
 	return bk_launched();
 }
 
-int bk_flash(struct bk_run *r, const struct bk_mat *out, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
+int bk_flash(struct bk_run *r, const struct bk_mat *out, float *lse, const struct bk_mat *q, const struct bk_mat *k, const struct bk_mat *v,
 	     const struct bk_attention *a, bool *done)
 {
-	struct flash f = { (const uint16_t *)q->p, (const uint16_t *)k->p, (const uint16_t *)v->p, (uint16_t *)out->p, q->ld, k->ld, v->ld, out->ld,
+	struct flash f = { (const uint16_t *)q->p, (const uint16_t *)k->p, (const uint16_t *)v->p, (uint16_t *)out->p, lse, q->ld, k->ld, v->ld, out->ld,
 			   a->heads / a->kv_heads, a->head_dim, 0, 0, 0, 0, NULL, NULL };
 
 	*done = false;

@@ -1,99 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Losses of rows of logits, each row read once: running maxima and sums per thread, joined at the end in one fixed order.
  * With Zp = sum e^(p - mp) and A = sum e^(p - mp) (p - q): KL = A / Zp - log-sum-exp(p) + log-sum-exp(q). */
-#include "kernels/run/run_cuda.cuh"
-
-#define THREADS 512
-#define LOG2E   1.4426950408889634f
-
-/* of one thread or more: maximum, where, sum of e^(x - max), sum of e^(x - max) times what is given */
-struct part { float max, sum, with; int32_t at; };
-
-static __device__ __forceinline__ void part_join(struct part &a, const struct part &b)
-{
-	const float m = fmaxf(a.max, b.max), fa = a.max > -INFINITY ? exp2f((a.max - m) * LOG2E) : 0, fb = b.max > -INFINITY ? exp2f((b.max - m) * LOG2E) : 0;
-
-	a.sum = a.sum * fa + b.sum * fb;
-	a.with = a.with * fa + b.with * fb;
-	a.at = b.max > a.max || (b.max == a.max && b.at < a.at) ? b.at : a.at;
-	a.max = m;
-}
-
-/* 8 elements from column j on; beyond the row they are -inf, and w is 0 */
-static __device__ __forceinline__ void part_add(struct part &a, const float (&v)[8], const float (&w)[8], int64_t j)
-{
-	float m = v[0];
-	int at = 0;
-
-#pragma unroll
-	for (int e = 1; e < 8; e++)
-		if (v[e] > m)
-			m = v[e], at = e;
-	if (m > a.max) {
-		const float f = a.max > -INFINITY ? exp2f((a.max - m) * LOG2E) : 0;
-
-		a.sum *= f;
-		a.with *= f;
-		a.max = m;
-		a.at = (int32_t)j + at;
-	}
-	if (a.max == -INFINITY)
-		return;
-#pragma unroll
-	for (int e = 0; e < 8; e++) {
-		const float x = exp2f((v[e] - a.max) * LOG2E);
-
-		a.sum += x;
-		a.with = fmaf(x, w[e], a.with);
-	}
-}
-
-/* The block's; valid in thread 0. */
-static __device__ __forceinline__ struct part part_block(struct part a, struct part *sh)
-{
-#pragma unroll
-	for (int d = 16; d; d >>= 1) {
-		struct part b;
-
-		b.max = __shfl_down_sync(0xffffffffu, a.max, d);
-		b.sum = __shfl_down_sync(0xffffffffu, a.sum, d);
-		b.with = __shfl_down_sync(0xffffffffu, a.with, d);
-		b.at = __shfl_down_sync(0xffffffffu, a.at, d);
-		part_join(a, b);
-	}
-	__syncthreads();
-	if ((threadIdx.x & 31) == 0)
-		sh[threadIdx.x >> 5] = a;
-	__syncthreads();
-	if (threadIdx.x == 0)
-		for (int w = 1; w < THREADS / 32; w++)
-			part_join(a, sh[w]);
-	return a;
-}
-
-template <int DTYPE, bool FULL> static __device__ __forceinline__ void logits8(float (&v)[8], const void *row, int64_t j, int64_t cols, bool by8)
-{
-	bk_take8<DTYPE, FULL>(v, row, j, cols, by8);
-	if (!FULL && j + 8 > cols)
-#pragma unroll
-		for (int e = 0; e < 8; e++)
-			if (j + e >= cols)
-				v[e] = -INFINITY;
-}
-
-static __device__ __forceinline__ double lse(const struct part &a) { return (double)a.max + log((double)a.sum); }
+#include "kernels/run/loss.cuh"
 
 template <int DTYPE, bool FULL>
-static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
+static __global__ void __launch_bounds__(LOSS_THREADS) loss_rows(const struct bk_row_loss out, const struct bk_mat x, const int32_t *targets, bool by8)
 {
-	__shared__ struct part sh[THREADS / 32];
+	__shared__ struct part sh[LOSS_THREADS / 32];
 	const int64_t i = blockIdx.x, cols = x.cols;
 	const void *row = bk_row(x, i, (int)sizeof(typename bk_elem<DTYPE>::type));
 	const float none[8] = {};
 	struct part a = { -INFINITY, 0, 0, 0x7fffffff };
 
 #pragma unroll 2
-	for (int64_t j = threadIdx.x * 8; j < cols; j += THREADS * 8) {
+	for (int64_t j = threadIdx.x * 8; j < cols; j += LOSS_THREADS * 8) {
 		float v[8];
 
 		logits8<DTYPE, FULL>(v, row, j, cols, by8);
@@ -111,10 +31,10 @@ static __global__ void __launch_bounds__(THREADS) loss_rows(const struct bk_row_
 }
 
 template <int DTYPE, bool FULL>
-static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl out, const struct bk_mat p, const struct bk_mat q,
+static __global__ void __launch_bounds__(LOSS_THREADS) kl_rows(const struct bk_row_kl out, const struct bk_mat p, const struct bk_mat q,
 								const int32_t *targets, bool by8)
 {
-	__shared__ struct part sh[THREADS / 32];
+	__shared__ struct part sh[LOSS_THREADS / 32];
 	const int size = (int)sizeof(typename bk_elem<DTYPE>::type);
 	const int64_t i = blockIdx.x, cols = p.cols;
 	const void *row_p = bk_row(p, i, size), *row_q = bk_row(q, i, size);
@@ -122,7 +42,7 @@ static __global__ void __launch_bounds__(THREADS) kl_rows(const struct bk_row_kl
 	struct part a = { -INFINITY, 0, 0, 0x7fffffff }, b = a;
 
 #pragma unroll 2
-	for (int64_t j = threadIdx.x * 8; j < cols; j += THREADS * 8) {
+	for (int64_t j = threadIdx.x * 8; j < cols; j += LOSS_THREADS * 8) {
 		float v[8], w[8], d[8];
 
 		logits8<DTYPE, FULL>(v, row_p, j, cols, by8);
@@ -156,11 +76,11 @@ int bk_run_row_loss(struct bk_run *r, const struct bk_row_loss *out, const struc
 	if (!logits->rows || !logits->cols)
 		return 0;
 	if (logits->dtype == BK_BF16 && bk_by8(logits) && logits->cols % 8 == 0)
-		loss_rows<BK_BF16, true><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, true);
+		loss_rows<BK_BF16, true><<<(unsigned)logits->rows, LOSS_THREADS, 0, r->stream>>>(*out, *logits, targets, true);
 	else if (logits->dtype == BK_BF16)
-		loss_rows<BK_BF16, false><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
+		loss_rows<BK_BF16, false><<<(unsigned)logits->rows, LOSS_THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
 	else
-		loss_rows<BK_F32, false><<<(unsigned)logits->rows, THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
+		loss_rows<BK_F32, false><<<(unsigned)logits->rows, LOSS_THREADS, 0, r->stream>>>(*out, *logits, targets, bk_by8(logits));
 	return bk_launched();
 }
 
@@ -174,10 +94,10 @@ int bk_run_row_kl(struct bk_run *r, const struct bk_row_kl *out, const struct bk
 		return 0;
 	by8 = bk_by8(p) && bk_by8(q);
 	if (p->dtype == BK_BF16 && by8 && p->cols % 8 == 0)
-		kl_rows<BK_BF16, true><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, true);
+		kl_rows<BK_BF16, true><<<(unsigned)p->rows, LOSS_THREADS, 0, r->stream>>>(*out, *p, *q, targets, true);
 	else if (p->dtype == BK_BF16)
-		kl_rows<BK_BF16, false><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
+		kl_rows<BK_BF16, false><<<(unsigned)p->rows, LOSS_THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
 	else
-		kl_rows<BK_F32, false><<<(unsigned)p->rows, THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
+		kl_rows<BK_F32, false><<<(unsigned)p->rows, LOSS_THREADS, 0, r->stream>>>(*out, *p, *q, targets, by8);
 	return bk_launched();
 }

@@ -144,7 +144,7 @@ int bk_run_rmsnorm_add(struct bk_run *r, const struct bk_mat *x, const struct bk
 /* ---- heads ---- */
 
 struct head {
-	struct bk_mat x;
+	struct bk_mat y, x;
 	int heads, dim;
 	const void *weight; int weight_dtype, plus_one; float eps;
 	const float *cos, *sin; const int32_t *position;
@@ -173,7 +173,8 @@ template <int DTYPE, int DIM> static __global__ void __launch_bounds__(128) head
 	const int64_t unit = at / LANES < n ? at / LANES : n - 1; /* the last ones work along, for the shuffles, and store nothing */
 	const int64_t i = unit / h.heads, head = unit % h.heads;
 	const int j = (int)(at % LANES) * 8;
-	typename bk_elem<DTYPE>::type *p = (typename bk_elem<DTYPE>::type *)h.x.p + i * h.x.ld + head * DIM;
+	const typename bk_elem<DTYPE>::type *p = (const typename bk_elem<DTYPE>::type *)h.x.p + i * h.x.ld + head * DIM;
+	typename bk_elem<DTYPE>::type *to = (typename bk_elem<DTYPE>::type *)h.y.p + i * h.y.ld + head * DIM;
 	float lo[8], hi[8], c[8], s[8];
 
 	bk_load8<DTYPE>(lo, p, j, DIM, true);
@@ -205,8 +206,8 @@ template <int DTYPE, int DIM> static __global__ void __launch_bounds__(128) head
 	}
 	if (at / LANES >= n)
 		return;
-	bk_store8<DTYPE>(p, j, DIM, true, lo);
-	bk_store8<DTYPE>(p, j + DIM / 2, DIM, true, hi);
+	bk_store8<DTYPE>(to, j, DIM, true, lo);
+	bk_store8<DTYPE>(to, j + DIM / 2, DIM, true, hi);
 }
 
 /* Any size of head, any address: a warp per head. */
@@ -216,13 +217,15 @@ template <int DTYPE> static __global__ void __launch_bounds__(128) head_any(cons
 	const int64_t unit = (int64_t)blockIdx.x * 4 + threadIdx.x / 32, n = h.x.rows * h.heads;
 	const int lane = threadIdx.x & 31, half = h.dim / 2;
 	float sum = 0, inverse = 0;
-	T *p;
+	const T *p;
+	T *to;
 	int64_t i;
 
 	if (unit >= n)
 		return;
 	i = unit / h.heads;
-	p = (T *)h.x.p + i * h.x.ld + unit % h.heads * h.dim;
+	p = (const T *)h.x.p + i * h.x.ld + unit % h.heads * h.dim;
+	to = (T *)h.y.p + i * h.y.ld + unit % h.heads * h.dim;
 	if (h.weight) {
 		for (int j = lane; j < h.dim; j += 32) {
 			const float v = bk_load_any(p, j, DTYPE);
@@ -244,8 +247,8 @@ template <int DTYPE> static __global__ void __launch_bounds__(128) head_any(cons
 
 			turn<DTYPE>(lo, hi, h.cos[at], h.sin[at]);
 		}
-		bk_store_any(p, j, DTYPE, lo);
-		bk_store_any(p, j + half, DTYPE, hi);
+		bk_store_any(to, j, DTYPE, lo);
+		bk_store_any(to, j + half, DTYPE, hi);
 	}
 }
 
@@ -264,20 +267,27 @@ template <int DTYPE> static int head_launch(struct bk_run *r, const struct head 
 	return bk_launched();
 }
 
-int bk_run_head_norm_rope(struct bk_run *r, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope)
+int bk_run_head_norm_rope_to(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n,
+			     const struct bk_rope *rope)
 {
 	struct head h;
 	bool fast;
 
-	if (!bk_mat_ok(x) || !bk_is_io(x->dtype) || heads < 1 || head_dim < 2 || head_dim % 2 || head_dim > 4096 || x->cols != (int64_t)heads * head_dim ||
-	    (n && (!n->weight || !bk_is_float(n->dtype))) || (rope && (!rope->cos || !rope->sin || !rope->position)))
+	if (!bk_mat_ok(x) || !bk_mat_ok(y) || !bk_same_shape(x, y) || y->dtype != x->dtype || !bk_is_io(x->dtype) || heads < 1 || head_dim < 2 ||
+	    head_dim % 2 || head_dim > 4096 || x->cols != (int64_t)heads * head_dim || (n && (!n->weight || !bk_is_float(n->dtype))) ||
+	    (rope && (!rope->cos || !rope->sin || !rope->position)))
 		return BK_RUN_REFUSED;
 	if (!x->rows || (!n && !rope))
 		return 0;
-	h = (struct head){ *x, heads, head_dim, n ? n->weight : NULL, n ? n->dtype : 0, n ? n->plus_one : 0, n ? (float)n->eps : 0,
+	h = (struct head){ *y, *x, heads, head_dim, n ? n->weight : NULL, n ? n->dtype : 0, n ? n->plus_one : 0, n ? (float)n->eps : 0,
 			   rope ? rope->cos : NULL, rope ? rope->sin : NULL, rope ? rope->position : NULL };
-	fast = bk_by8(x) && (!rope || ((uintptr_t)rope->cos % 16 == 0 && (uintptr_t)rope->sin % 16 == 0));
+	fast = bk_by8(x) && bk_by8(y) && (!rope || ((uintptr_t)rope->cos % 16 == 0 && (uintptr_t)rope->sin % 16 == 0));
 	return x->dtype == BK_BF16 ? head_launch<BK_BF16>(r, &h, fast) : head_launch<BK_F32>(r, &h, fast);
+}
+
+int bk_run_head_norm_rope(struct bk_run *r, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope)
+{
+	return bk_run_head_norm_rope_to(r, x, x, heads, head_dim, n, rope);
 }
 
 /* ---- codes of activations ---- */

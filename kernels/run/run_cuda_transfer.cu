@@ -11,6 +11,8 @@
 #define PIECE       ((size_t)4 << 20)
 
 struct job { char *dst; const char *src; size_t bytes, at; };
+struct span { const char *p; size_t bytes; };
+struct spans { struct span *all; size_t n, cap; bool lost; }; /* of the device; lost: some are not listed */
 
 struct worker {
 	struct bk_transfer *t;
@@ -32,6 +34,7 @@ struct bk_transfer {
 	size_t n_jobs, cap_jobs, first;
 	size_t in_hand;               /* pieces being copied */
 	bool stop, uploads, pinned, downloads; /* since the last join */
+	struct spans up_to, down_from;         /* of those */
 	struct worker workers[THREADS_MAX];
 };
 
@@ -182,11 +185,44 @@ void bk_transfer_close(struct bk_run *r)
 	pthread_cond_destroy(&t->work);
 	pthread_mutex_destroy(&t->lock);
 	free(t->jobs);
+	free(t->up_to.all);
+	free(t->down_from.all);
 	free(t);
 	r->transfer = NULL;
 }
 
-bool bk_transfer_pending(const struct bk_run *r) { return r->transfer && (r->transfer->uploads || r->transfer->downloads); }
+static void note(struct spans *s, const void *p, size_t bytes)
+{
+	if (s->n == s->cap) {
+		const size_t cap = s->cap ? 2 * s->cap : 64;
+		struct span *more = (struct span *)realloc(s->all, cap * sizeof(*more));
+
+		if (!more) {
+			s->lost = true;
+			return;
+		}
+		s->all = more;
+		s->cap = cap;
+	}
+	s->all[s->n++] = (struct span){ (const char *)p, bytes };
+}
+
+static bool meets(const struct spans *s, const void *p, size_t bytes)
+{
+	const char *from = (const char *)p;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (from < s->all[i].p + s->all[i].bytes && s->all[i].p < from + bytes)
+			return true;
+	return s->lost;
+}
+
+bool bk_transfer_meets(const struct bk_run *r, const void *p, size_t bytes)
+{
+	const struct bk_transfer *t = r->transfer;
+
+	return t && ((t->uploads && meets(&t->up_to, p, bytes)) || (t->downloads && meets(&t->down_from, p, bytes)));
+}
 
 /* `later` waits for what `now` has been given. */
 static cudaError_t after(struct bk_transfer *t, cudaStream_t now, cudaStream_t later)
@@ -222,6 +258,7 @@ int bk_run_upload(struct bk_run *r, void *dst, const void *src, size_t bytes)
 	if (e)
 		return e;
 	t->uploads = true;
+	note(&t->up_to, dst, bytes);
 	if (bk_is_pinned(src)) {
 		t->pinned = true;
 		e = (int)cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, t->up);
@@ -266,6 +303,8 @@ int bk_run_upload_join(struct bk_run *r)
 	t->error = 0;
 	pthread_mutex_unlock(&t->lock);
 	t->uploads = false;
+	t->up_to.n = 0;
+	t->up_to.lost = false;
 	if (!e)
 		e = (int)after(t, t->up, r->stream);
 	if (t->pinned && !e) { /* the sources are the caller's again */
@@ -286,6 +325,7 @@ int bk_run_download(struct bk_run *r, void *dst, const void *src, size_t bytes)
 		return 0;
 	e = (int)after(t, r->stream, t->down);
 	t->downloads = true;
+	note(&t->down_from, src, bytes);
 	if (!e)
 		e = (int)cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, t->down);
 	if (e)
@@ -304,6 +344,8 @@ int bk_run_download_join(struct bk_run *r)
 	if (e)
 		(void)cudaGetLastError();
 	t->downloads = false;
+	t->down_from.n = 0;
+	t->down_from.lost = false;
 	return e;
 }
 

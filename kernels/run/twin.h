@@ -17,6 +17,7 @@ struct twin {
 	const struct bk_side *side[2];
 	struct bk_check *c;
 	int big, bad;
+	int plain; /* all rows start at multiples of 16 bytes */
 	void *kept[2][KEPT];
 	int n_kept;
 };
@@ -63,7 +64,7 @@ static inline struct dual dual_new(struct twin *t, int64_t rows, int64_t cols, i
 	struct dual d = { .bytes = 0 };
 	const size_t w = size_of(dtype);
 	/* half of the time rows start at multiples of 16 bytes, as real ones do */
-	const int plain = bk_check_int(t->c, 0, 1) == 0;
+	const int plain = bk_check_int(t->c, 0, 1) == 0 || t->plain;
 	const int64_t ld = plain ? (cols + 15) / 16 * 16 : cols + bk_check_int(t->c, 0, 5);
 	const size_t shift = plain ? 0 : (size_t)bk_check_int(t->c, 0, 3) * w;
 	unsigned char *p;

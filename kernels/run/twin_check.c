@@ -300,6 +300,26 @@ static void do_copies(struct twin *t)
 		tell(t, 1, ops->get(run, back, d, n), "get");
 		if (!t->bad && memcmp(src, back, n))
 			t->bad = bk_check_fail(t->c, "%zu bytes from pinned memory are not the same", n);
+		/* memory comes and goes beside copies that are still on their way, both ways */
+		void *other = NULL;
+
+		memset(back, 0, n);
+		tell(t, 1, ops->zero(run, e, n), "zero");
+		tell(t, 1, ops->upload(run, e, src, n), "upload");
+		tell(t, 1, ops->download(run, pinned, d, n), "download");
+		for (int i = 0; i < 4; i++) {
+			tell(t, 1, ops->alloc(run, &other, n), "alloc");
+			tell(t, 1, ops->zero(run, other, n), "zero");
+			ops->release(run, other);
+			other = NULL;
+		}
+		ops->release(run, d); /* the download comes from here */
+		d = NULL;
+		tell(t, 1, ops->download_join(run), "download_join");
+		tell(t, 1, ops->upload_join(run), "upload_join");
+		tell(t, 1, ops->get(run, back, e, n), "get");
+		if (!t->bad && (memcmp(src, pinned, n) || memcmp(src, back, n)))
+			t->bad = bk_check_fail(t->c, "%zu bytes beside what was given back are not the same", n);
 	}
 	ops->release(run, d);
 	ops->release(run, e);

@@ -859,6 +859,52 @@ static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const st
 	return error;
 }
 
+template <int DTYPE> static __global__ void over_rms_kernel(void *dst, int64_t ldd, const void *x, int64_t ldx, const void *y, int64_t ldy, int64_t xn, int64_t yn)
+{
+	__shared__ double all[THREADS];
+	const int64_t row = blockIdx.x;
+	double sum = 0;
+
+	for (int64_t k = threadIdx.x; k < yn; k += THREADS) {
+		const double v = bk_load_any(y, row * ldy + k, DTYPE);
+
+		sum += v * v;
+	}
+	all[threadIdx.x] = sum;
+	__syncthreads();
+	for (int half = THREADS / 2; half > 0; half /= 2) {
+		if ((int)threadIdx.x < half)
+			all[threadIdx.x] += all[threadIdx.x + half];
+		__syncthreads();
+	}
+	const float by = all[0] > 0 ? (float)(1 / sqrt(all[0] / (double)yn)) : 1;
+
+	for (int64_t k = threadIdx.x; k < xn; k += THREADS) {
+		const float v = bk_load_any(x, row * ldx + k, DTYPE) * by;
+
+		if (DTYPE == BK_F32)
+			((float *)dst)[row * ldd + k] = v;
+		else
+			((uint16_t *)dst)[row * ldd + k] = bk_to_bf16(v);
+	}
+}
+
+static int over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y)
+{
+	cudaStream_t stream = bk_run_stream(s->run);
+
+	if (dst->rows != x->rows || dst->cols != x->cols || y->rows != x->rows || y->cols < 1 || dst->dtype != x->dtype || y->dtype != x->dtype ||
+	    (x->dtype != BK_BF16 && x->dtype != BK_F32))
+		return BK_RUN_REFUSED;
+	if (!x->rows)
+		return 0;
+	if (x->dtype == BK_BF16)
+		over_rms_kernel<BK_BF16><<<(unsigned)x->rows, THREADS, 0, stream>>>(dst->p, dst->ld, x->p, x->ld, y->p, y->ld, x->cols, y->cols);
+	else
+		over_rms_kernel<BK_F32><<<(unsigned)x->rows, THREADS, 0, stream>>>(dst->p, dst->ld, x->p, x->ld, y->p, y->ld, x->cols, y->cols);
+	return bk_launched();
+}
+
 static __global__ void add_scaled_kernel(struct view y, struct view x, int64_t cols, float a)
 {
 	const int64_t row = blockIdx.x;
@@ -876,7 +922,7 @@ static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const st
 }
 
 static const struct bk_solve_ops ops = {
-	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, diff, nonfinite, diagonal, solve_rows, add_scaled,
+	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, diff, nonfinite, diagonal, solve_rows, over_rms, add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

@@ -61,6 +61,8 @@ struct bk_solve_ops {
 	int (*diagonal)(const struct bk_solve *s, float *out, const struct bk_mat *h); /* out [K] in the run's memory */
 	/* y [N, K] := y (R Rᵀ)⁻¹, r as factor made it */
 	int (*solve_rows)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
+	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
+	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
 };
 

@@ -8,6 +8,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/num.h"
 #include "kernels/solve/solve.h"
+#include "kernels/solve/solve_grid.h"
 
 struct bench { /* a layer, and a copy of every result in host memory */
 	const struct bk_solve *s;
@@ -82,7 +83,7 @@ static int walk(struct bench *b, const struct bk_solve *s, const struct bk_solve
 		{ &b->ddp, NULL, nk * 4 }, { &b->dwp, NULL, nk * 4 }, { &b->dorder, b->order, k * 4 }, { &b->dgroup, b->group_of, k * 4 },
 		{ &b->dloss, NULL, (size_t)b->n * 8 },
 	};
-	const struct bk_search how = { .least = 0.4, .steps = 20 };
+	const struct bk_search how = { .least = 0.4, .steps = 20, .norm = b->g.bits == 3 ? 2.4 : 0 };
 	double *rows = malloc((size_t)b->n * sizeof *rows), damp = 0;
 	int error = 0, failed = 1;
 
@@ -110,7 +111,9 @@ static int walk(struct bench *b, const struct bk_solve *s, const struct bk_solve
 	DO(o->get(s->run, b->r, b->dr, kk * 4));
 	DO(ops->permute_sym(s, &hp, &h, NULL, damp, 1));
 	DO(ops->permute_cols(s, &wp, &w, b->dorder, 0));
-	DO(ops->round(s, &cp, &dp, &wp, &r, b->dscales, zeros, b->dgroup, &b->g));
+	DO(ops->round(s, &cp, b->g.bits == 8 ? &wp : &dp, &wp, &r, b->dscales, zeros, b->dgroup, &b->g)); /* d may be w */
+	if (b->g.bits == 8)
+		DO(o->copy(s->run, b->ddp, b->dwp, nk * 4));
 	DO(ops->permute_cols(s, &codes, &cp, b->dorder, 1));
 	DO(ops->permute_cols(s, &d, &dp, b->dorder, 1));
 	for (int stage = 0; stage < 3; stage++) {
@@ -161,6 +164,129 @@ static int compare(struct bench *b, struct bench *ref, const struct bk_solve *cp
 	return 0;
 }
 
+/* ---- the small operations ---- */
+
+/* y (R R^T) against w, relative to w; in double */
+static double residual(const struct bench *b, const float *y)
+{
+	double off = 0, size = 0;
+
+	for (int64_t n = 0; n < b->n; n++) {
+		double v[400];
+
+		for (int64_t j = 0; j < b->k; j++) { /* y R */
+			v[j] = 0;
+			for (int64_t i = 0; i <= j; i++)
+				v[j] += (double)y[n * b->k + i] * b->r[i * b->k + j];
+		}
+		for (int64_t i = 0; i < b->k; i++) {
+			double s = 0;
+
+			for (int64_t j = i; j < b->k; j++)
+				s += v[j] * b->r[i * b->k + j];
+			off += (s - b->w[n * b->k + i]) * (s - b->w[n * b->k + i]);
+			size += (double)b->w[n * b->k + i] * b->w[n * b->k + i];
+		}
+	}
+	return size > 0 ? sqrt(off / size) : 0;
+}
+
+/* got: w over the root mean squares of d's rows */
+static int wrong_rms(const struct bench *b, const float *got, const float *d)
+{
+	for (int64_t n = 0; n < b->n; n++) {
+		double sum = 0;
+
+		for (int64_t k = 0; k < b->k; k++)
+			sum += (double)d[n * b->k + k] * d[n * b->k + k];
+		sum = sum > 0 ? sqrt(sum / (double)b->k) : 1;
+		for (int64_t k = 0; k < b->k; k++)
+			if (!(fabs(got[n * b->k + k] * sum - b->w[n * b->k + k]) <= 1e-6 * fabs(b->w[n * b->k + k])))
+				return 1;
+	}
+	return 0;
+}
+
+static int compare_small(struct bench *b, const float *y, const float *d, const float *diagonal, const uint64_t found[2], int64_t odd)
+{
+	const int64_t width = b->k / b->spr;
+
+	for (int64_t i = 0; i < b->k; i++)
+		if (diagonal[i] != b->h[i * b->k + i])
+			return bad(b, "diagonal", 1);
+	if (!(residual(b, y) < 2e-3))
+		return bad(b, "solve_rows", 1);
+	for (int64_t i = 0; i < b->n * b->k; i++) {
+		const int64_t at = i / b->k * b->spr + i % b->k / width;
+		const float v = bk_grid_value(b->codes[i], b->scales[at], b->g.symmetric ? 0 : (float)b->zeros[at], b->g.number);
+
+		if (!(fabsf(b->w[i] - v - d[i]) <= 1e-6f))
+			return bad(b, "diff", 1);
+	}
+	return found[0] != 2 || found[1] != 1 + (uint64_t)(b->n * b->k - odd) ? bad(b, "nonfinite", 1) : 0;
+}
+
+/* After walk: codes, scales, zeros and r are those of this table. */
+static int small(struct bench *b)
+{
+	const struct bk_run_ops *o = b->s->ops;
+	const int64_t nk = b->n * b->k, odd = bk_check_int(b->c, 0, nk - 2);
+	float *y = malloc((size_t)nk * 4), *d = malloc((size_t)nk * 4), *w = malloc((size_t)nk * 4), *diagonal = malloc((size_t)b->k * 4);
+	void *dy = NULL, *dd = NULL, *dw = NULL, *dr = NULL, *dh = NULL, *dcodes = NULL, *dscales = NULL, *dzeros = NULL, *dfound = NULL, *ddiag = NULL;
+	const struct { void **p; const void *from; size_t bytes; } all[] = {
+		{ &dy, b->w, (size_t)nk * 4 }, { &dd, NULL, (size_t)nk * 4 }, { &dw, b->w, (size_t)nk * 4 }, { &dr, b->r, (size_t)(b->k * b->k) * 4 },
+		{ &dh, b->h, (size_t)(b->k * b->k) * 4 }, { &dcodes, b->codes, (size_t)nk }, { &dscales, b->scales, (size_t)(b->n * b->spr) * 4 },
+		{ &dzeros, b->zeros, (size_t)(b->n * b->spr) }, { &dfound, NULL, 16 }, { &ddiag, NULL, (size_t)b->k * 4 },
+	};
+	uint64_t found[2] = { 0 };
+	int error = y && d && w && diagonal ? 0 : BK_RUN_NO_MEMORY;
+
+	for (size_t i = 0; i < sizeof all / sizeof all[0] && !error; i++) {
+		error = o->alloc(b->s->run, all[i].p, all[i].bytes);
+		if (!error && all[i].from)
+			error = o->put(b->s->run, *all[i].p, all[i].from, all[i].bytes);
+	}
+	const struct bk_mat my = f32(dy, b->n, b->k), md = f32(dd, b->n, b->k), mw = f32(dw, b->n, b->k), mr = f32(dr, b->k, b->k), mh = f32(dh, b->k, b->k),
+			    mc = i8(dcodes, b->n, b->k);
+#define DO(call)                      \
+	do {                          \
+		if (!error)           \
+			error = call; \
+	} while (0)
+	DO(b->ops->diagonal(b->s, ddiag, &mh));
+	DO(o->get(b->s->run, diagonal, ddiag, (size_t)b->k * 4));
+	DO(b->ops->solve_rows(b->s, &my, &mr));
+	DO(o->get(b->s->run, y, dy, (size_t)nk * 4));
+	DO(b->ops->diff(b->s, &md, &mw, &mc, dscales, b->g.symmetric ? NULL : dzeros, &b->g));
+	DO(b->ops->add_scaled(b->s, &md, &mw, 0.5f));
+	DO(b->ops->add_scaled(b->s, &md, &mw, -0.5f));
+	DO(o->get(b->s->run, d, dd, (size_t)nk * 4));
+	DO(b->ops->over_rms(b->s, &my, &mw, &md));
+	DO(o->get(b->s->run, w, dy, (size_t)nk * 4));
+	if (!error && wrong_rms(b, w, d))
+		error = 1;
+	memcpy(w, b->w, (size_t)nk * 4);
+	w[odd] = INFINITY;
+	w[nk - 1] = NAN;
+	DO(o->put(b->s->run, dw, w, (size_t)nk * 4));
+	DO(o->zero(b->s->run, dfound, 16));
+	DO(b->ops->nonfinite(b->s, dfound, &mw));
+	DO(o->get(b->s->run, found, dfound, 16));
+	DO(o->get(b->s->run, w, dw, (size_t)nk * 4));
+#undef DO
+	int failed = error ? bad(b, "small", error) : compare_small(b, y, d, diagonal, found, odd);
+
+	if (!failed && (w[odd] != 0 || w[nk - 1] != 0))
+		failed = bad(b, "nonfinite", 1);
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		o->release(b->s->run, *all[i].p);
+	free(y);
+	free(d);
+	free(w);
+	free(diagonal);
+	return failed;
+}
+
 static void bench_free(struct bench *b)
 {
 	void *const all[] = { b->w, b->h, b->weight, b->scales, b->d, b->r, b->codes, b->zeros, b->order, b->group_of };
@@ -208,7 +334,7 @@ int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, str
 			memcpy(ref.weight, b.weight, (size_t)b.k * 4);
 			memcpy(ref.order, b.order, (size_t)b.k * 4);
 			memcpy(ref.group_of, b.group_of, (size_t)b.k * 4);
-			failed = compare(&b, &ref, &cpu);
+			failed = compare(&b, &ref, &cpu) || (b.n * b.k > 1 && small(&b));
 		}
 		bench_free(&b);
 		bench_free(&ref);

@@ -668,6 +668,46 @@ static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const st
 	return 0;
 }
 
+struct rms_args { const struct bk_mat *dst, *x, *y; };
+
+static float element(const struct bk_mat *m, int64_t i, int64_t k)
+{
+	return m->dtype == BK_F32 ? row_f(m, i)[k] : bk_bf16_f32(((const uint16_t *)m->p)[i * m->ld + k]);
+}
+
+static void rms_tile(void *arg, size_t tile)
+{
+	const struct rms_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->x->rows && i < (int64_t)(tile + 1) * TILE; i++) {
+		double sum = 0;
+
+		for (int64_t k = 0; k < a->y->cols; k++)
+			sum += (double)element(a->y, i, k) * element(a->y, i, k);
+		const float by = sum > 0 ? (float)(1 / sqrt(sum / (double)a->y->cols)) : 1;
+
+		for (int64_t k = 0; k < a->x->cols; k++) {
+			const float v = element(a->x, i, k) * by;
+
+			if (a->dst->dtype == BK_F32)
+				row_f(a->dst, i)[k] = v;
+			else
+				((uint16_t *)a->dst->p)[i * a->dst->ld + k] = (uint16_t)(bk_f32_bits(bk_round_bf16(v)) >> 16);
+		}
+	}
+}
+
+static int over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y)
+{
+	struct rms_args a = { dst, x, y };
+
+	if (dst->rows != x->rows || dst->cols != x->cols || y->rows != x->rows || y->cols < 1 || dst->dtype != x->dtype || y->dtype != x->dtype ||
+	    (x->dtype != BK_BF16 && x->dtype != BK_F32))
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(x->rows), rms_tile, &a);
+	return 0;
+}
+
 struct add_args { const struct bk_mat *y, *x; float a; };
 
 static void add_tile(void *arg, size_t tile)
@@ -703,6 +743,7 @@ static const struct bk_solve_ops ops = {
 	.nonfinite = nonfinite,
 	.diagonal = diagonal,
 	.solve_rows = solve_rows,
+	.over_rms = over_rms,
 	.add_scaled = add_scaled,
 };
 

@@ -7,6 +7,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/session/collect.h"
+#include "core/session/machine.h"
 #include "tui/cli.h"
 
 struct calibrate_work {
@@ -15,6 +16,7 @@ struct calibrate_work {
 	struct bl_collect_result r;
 	struct bl_progress progress;
 	bool look;
+	uint64_t resident; /* the most that was seen of it beyond mapped files */
 	double settle_s; /* until it was on the disk, behind the run */
 };
 
@@ -24,6 +26,9 @@ static void report(void *ctx, const struct bl_calib_progress *p)
 	struct calibrate_work *w = ctx;
 	double through = p->blocks > 0 ? ((double)p->block + (p->tokens > 0 ? (double)p->tokens_done / (double)p->tokens : 0)) / p->blocks : 0;
 
+	uint64_t now = bl_resident_bytes();
+
+	w->resident = now > w->resident ? now : w->resident;
 	atomic_store(&w->progress.total_bytes, (uint64_t)p->tokens);
 	atomic_store(&w->progress.done_bytes, (uint64_t)(through * (double)p->tokens));
 }
@@ -98,6 +103,7 @@ static void to_json(cJSON *o, const struct calibrate_work *w)
 		cJSON_AddNumberToObject(seconds, "hessian", s.hessian);
 		cJSON_AddNumberToObject(seconds, "io", s.io);
 		cJSON_AddNumberToObject(seconds, "settle", w->settle_s);
+		bl_json_add_int(o, "resident_bytes", (int64_t)w->resident);
 		cJSON_AddStringToObject(o, "digest", bl_calib_digest(r->calib));
 		cJSON_AddBoolToObject(o, "hessians", bl_calib_has_hessians(r->calib));
 		bl_json_add_int(o, "kept_windows", bl_calib_kept_windows(r->calib));
@@ -134,6 +140,7 @@ static void to_text(struct bl_cli *c, const struct calibrate_work *w)
 		struct bl_calib_seconds s = bl_calib_seconds(r->calib);
 		bl_cli_line(c, "seconds %.2f: forward %.2f, Hessians %.2f, files %.2f; then %.2f to the disk", s.total, s.forward, s.hessian, s.io,
 			    w->settle_s);
+		bl_cli_line(c, "memory  %s of the host's beyond mapped files at most", bl_human_bytes(a, sizeof a, (double)w->resident));
 		bl_cli_line(c, "digest  %s", bl_calib_digest(r->calib));
 	}
 	bl_cli_line(c, "key     %s", r->key);

@@ -208,6 +208,7 @@ static int document(struct bl_cli *c, const struct bl_plan *a, const struct bl_p
 	int n = other(c, list, "target", bl_plan_target(a), bl_plan_target(b)) + other(c, list, "format", bl_plan_format(a), bl_plan_format(b));
 
 	n += other(c, list, "non-finite", bl_plan_zero_nonfinite(a) ? "stored as zero" : "refused", bl_plan_zero_nonfinite(b) ? "stored as zero" : "refused");
+	n += other(c, list, "stages", *bl_plan_stages(a) ? bl_plan_stages(a) : "none", *bl_plan_stages(b) ? bl_plan_stages(b) : "none");
 	for (int side = 0; side < 2; side++)
 		for (int i = 0; i < bl_plan_n_edits(side ? b : a); i++) {
 			const char *key = bl_plan_edit(side ? b : a, i)->key;

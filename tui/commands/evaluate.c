@@ -105,14 +105,15 @@ static void result_json(cJSON *o, const struct bl_eval_result *r, const struct b
 
 /* ---- text ---- */
 
-static void result_text(struct bl_cli *c, const struct bl_session *s, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+/* quantized: the checkpoint that was measured in the plan's place, or NULL */
+static void result_text(struct bl_cli *c, const struct bl_session *s, const struct bl_eval_result *r, const struct bl_plan_estimate *e, const char *quantized)
 {
 	char summary[BL_SCHEME_NAME_MAX];
 
-	bl_cli_wrapped(c, 2, "%s%s%s on %s, %.1f s", s->model->title, r->has_plan ? " and its plan " : "", r->has_plan ? bl_plan_summary(summary, s->plan) : "", r->device,
-		       r->seconds);
+	bl_cli_wrapped(c, 2, "%s%s%s on %s, %.1f s", s->model->title, !r->has_plan ? "" : quantized ? " and " : " and its plan ",
+		       !r->has_plan ? "" : quantized ? quantized : bl_plan_summary(summary, s->plan), r->device, r->seconds);
 	bl_cli_wrapped(c, 2, "protocol: %s", r->protocol);
-	bl_cli_line(c, "%-16s%-22s%s", "", "base", r->has_plan ? "plan" : "");
+	bl_cli_line(c, "%-16s%-22s%s", "", "base", !r->has_plan ? "" : quantized ? "quantized" : "plan");
 	if (r->has_ppl && r->has_plan)
 		bl_cli_line(c, "perplexity      %8.3f +- %-7.3f   %8.3f +- %-7.3f (%+.2f %%)", r->base_ppl.value, r->base_ppl.stderr_, r->plan_ppl.value,
 			    r->plan_ppl.stderr_, 100 * (r->plan_ppl.value / r->base_ppl.value - 1));
@@ -130,7 +131,7 @@ static void result_text(struct bl_cli *c, const struct bl_session *s, const stru
 		bl_cli_line(c, "                median %.5f, p99 %.4f, max %.3f", r->kl.median, r->kl.p99, r->kl.max);
 		bl_cli_line(c, "top-1 agreement %.2f %% +- %.2f of %lld tokens", 100 * r->kl.top1, 100 * r->kl.top1_stderr, (long long)r->kl.tokens);
 	}
-	if (r->has_plan && e->score.origin != BL_UNKNOWN)
+	if (r->has_plan && !quantized && e->score.origin != BL_UNKNOWN)
 		bl_cli_wrapped(c, 8, "score   ~%.3f +- %.3f: performance %.3f +- %.3f (%s), time per token ~%.2fx (modelled, %s)", e->score.value, e->score.spread,
 			       e->perf_ratio.value, e->perf_ratio.spread, bl_origin_name(e->perf_ratio.origin), e->time_ratio.value, s->target->title);
 }
@@ -176,6 +177,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	w->rq.device = bl_given(o, BL_OPT_DEVICE) ? o->value[BL_OPT_DEVICE] : "auto";
 	w->rq.program_dir = c->program_dir;
 	w->rq.data = data;
+	w->rq.quantized = bl_given(o, BL_OPT_BASE) ? o->args[0] : NULL;
 	if (!w->rq.eval.ppl && !w->rq.eval.kl && !w->rq.eval.mcq)
 		return bl_fail(err, BL_USAGE, "nothing to measure: --ppl FILE, --kl FILE or --mcq FILE says on what");
 	return BL_OK;
@@ -186,18 +188,18 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 	const char *data[BL_MANY_MAX + 16];
 	struct evaluate_work w = {.phase = NULL};
 
-	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, c->o.args[0], err))
+	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, w.rq.quantized ? c->o.value[BL_OPT_BASE] : c->o.args[0], err))
 		return err->status;
 	if (!w.rq.n_data)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
-	if (!bl_cli_solve(c, w.s, NULL, err) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
+	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
 		if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
 		if (c->json)
 			result_json(c->json, &w.result, &e);
 		else
-			result_text(c, w.s, &w.result, &e);
+			result_text(c, w.s, &w.result, &e, w.rq.quantized);
 	}
 	bl_session_close(w.s);
 	return err->status;

@@ -5,6 +5,7 @@
 #include "core/base/mem.h"
 #include "core/base/file.h"
 #include "core/session/run.h"
+#include "core/transform/fold.h"
 #include "tui/cli.h"
 
 static void files_json(cJSON *j, const char *name, uint64_t bytes, const char *sha256)
@@ -103,37 +104,47 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 	}
 }
 
-enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
+enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
-	struct bl_session *s;
 	struct bl_progress progress = {0};
 	struct export_work w = {.result = {0}};
+	const char *out = c->o.value[BL_OPT_OUT];
 	bool dry = bl_given(&c->o, BL_OPT_DRY_RUN);
 	long long part = 0;
 
-	if (!bl_given(&c->o, BL_OPT_OUT))
-		return bl_fail(err, BL_USAGE, "export: -o FOLDER or -o NAME.zip says where to");
-	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err) || bl_cli_open(c, &s, c->o.args[0], err))
+	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err))
 		return err->status;
 	float *absmax = bl_session_input_absmax(s);
 	struct bl_solved **units = NULL;
-	bool taken = !dry && (bl_is_file(c->o.value[BL_OPT_OUT]) || bl_is_dir(c->o.value[BL_OPT_OUT]));
-	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = c->o.value[BL_OPT_OUT],
-					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, c->o.value[BL_OPT_OUT]), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
+	struct bl_fold *fold = NULL;
+	bool taken = !dry && (bl_is_file(out) || bl_is_dir(out));
+	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = out,
+					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, out), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
 					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
 					  .input_absmax = absmax};
-	if (!dry) {
-		if (bl_cli_solve(c, s, NULL, err) || !(units = bl_session_solved(s, err)))
-			goto done;
-		w.rq.solved = units;
+	if (!dry && !bl_session_fold(s, &fold, err))
+		w.rq.solved = units = bl_session_solved(s, err);
+	w.rq.model = fold ? bl_fold_model(fold) : s->model;
+	if (!err->status && !(dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))) {
+		export_report(c, &w, dry);
+		bl_export_result_free(&w.result);
 	}
-	if (dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))
-		goto done;
-	export_report(c, &w, dry);
-	bl_export_result_free(&w.result);
-done:
 	bl_session_solved_free(s, units);
+	bl_fold_unref(fold);
 	bl_free(absmax);
+	return err->status;
+}
+
+enum bl_status bl_cmd_export(struct bl_cli *c, struct bl_err *err)
+{
+	struct bl_session *s;
+
+	if (!bl_given(&c->o, BL_OPT_OUT))
+		return bl_fail(err, BL_USAGE, "export: -o FOLDER or -o NAME.zip says where to");
+	if (bl_cli_open(c, &s, c->o.args[0], err))
+		return err->status;
+	if (bl_given(&c->o, BL_OPT_DRY_RUN) || !bl_cli_solve(c, s, NULL, NULL, err))
+		bl_cli_export(c, s, err);
 	bl_session_close(s);
 	return err->status;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * inspect: what a checkpoint is, from its headers alone. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "core/base/mem.h"
+#include "core/format/format.h"
 #include "tui/cli.h"
 
 static void shape_json(cJSON *o, int64_t rows, int64_t cols)
@@ -13,7 +15,19 @@ static void shape_json(cJSON *o, int64_t rows, int64_t cols)
 	cJSON_AddItemToArray(s, cJSON_CreateNumber((double)cols));
 }
 
-static void to_json(cJSON *j, const struct bl_model *m)
+/* As what a unit is stored: a scheme, "?" when it is not understood; NULL: in full precision. dst >= BL_SCHEME_NAME_MAX */
+static const char *stored_as(char *dst, const struct bl_source *s, int unit)
+{
+	struct bl_scheme scheme;
+
+	if (!s)
+		return NULL;
+	if (!bl_source_scheme(s, unit, &scheme))
+		return "?";
+	return scheme.number == BL_NUM_FULL ? NULL : bl_scheme_name(dst, &scheme);
+}
+
+static void to_json(cJSON *j, const struct bl_model *m, const struct bl_source *s)
 {
 	const struct bl_config *c = &m->config;
 	cJSON *o = cJSON_AddObjectToObject(j, "model"), *units = cJSON_AddArrayToObject(j, "units"), *problems = cJSON_AddArrayToObject(j, "problems");
@@ -31,6 +45,8 @@ static void to_json(cJSON *j, const struct bl_model *m)
 		bl_json_add_int(o, numbers[i].key, numbers[i].v);
 	cJSON_AddBoolToObject(o, "tied", c->tied);
 	cJSON_AddBoolToObject(o, "quantized", c->quantized);
+	if (c->quantized)
+		cJSON_AddStringToObject(o, "quant_method", c->quant_method);
 	cJSON_AddStringToObject(o, "digest", m->digest);
 	for (int i = 0; i < m->n_units; i++) {
 		const struct bl_unit *u = &m->units[i];
@@ -40,6 +56,10 @@ static void to_json(cJSON *j, const struct bl_model *m)
 		for (int k = 0; k < u->n_members; k++)
 			cJSON_AddItemToArray(members, cJSON_CreateString(u->members[k].name));
 		shape_json(e, u->rows, u->cols);
+		char name[BL_SCHEME_NAME_MAX];
+		const char *scheme = stored_as(name, s, i);
+		if (c->quantized)
+			cJSON_AddStringToObject(e, "scheme", scheme ? scheme : "BF16");
 		cJSON_AddStringToObject(e, "dtype", u->members[0].weight ? bl_dtype_name(u->dtype) : "quantized");
 		bl_json_add_int(e, "bytes", (int64_t)u->bytes);
 		bl_json_add_int(e, "block", u->block);
@@ -50,7 +70,32 @@ static void to_json(cJSON *j, const struct bl_model *m)
 		cJSON_AddItemToArray(problems, cJSON_CreateString(m->problems[i]));
 }
 
-static void to_text(struct bl_cli *cli, const struct bl_model *m)
+/* How many units are stored in which scheme, in the order of their first one. */
+static void schemes_text(struct bl_cli *cli, const struct bl_model *m, const struct bl_source *s)
+{
+	struct bl_str line = {0};
+	char a[BL_SCHEME_NAME_MAX], b[BL_SCHEME_NAME_MAX];
+
+	for (int i = 0; i < m->n_units; i++) {
+		const char *name = stored_as(a, s, i);
+		int n = 0;
+		bool seen = false;
+
+		name = name ? name : "BF16";
+		for (int k = 0; k < m->n_units; k++) {
+			const char *other = stored_as(b, s, k);
+			const bool equal = !strcmp(other ? other : "BF16", name);
+			seen |= equal && k < i;
+			n += equal;
+		}
+		if (!seen)
+			bl_str_addf(&line, "%s%d x %s", line.len ? ", " : "", n, name);
+	}
+	bl_cli_wrapped(cli, 14, "  schemes     %s", bl_str_c(&line));
+	bl_str_free(&line);
+}
+
+static void to_text(struct bl_cli *cli, const struct bl_model *m, const struct bl_source *s)
 {
 	const struct bl_config *c = &m->config;
 	char size[32];
@@ -69,6 +114,8 @@ static void to_text(struct bl_cli *cli, const struct bl_model *m)
 	bl_cli_line(cli, "  parameters  %" PRIu64 " in %" PRId64 " tensors, %d file%s, %s", m->parameters, m->n_tensors, m->n_files, m->n_files == 1 ? "" : "s",
 		    bl_human_bytes(size, sizeof size, (double)m->bytes));
 	bl_cli_line(cli, "  units       %d: what a server treats as one linear layer", m->n_units);
+	if (s)
+		schemes_text(cli, m, s);
 	for (int k = 0; k < BL_UNIT_KIND_COUNT && k < m->n_units; k++) {
 		const struct bl_unit *u = &m->units[k];
 		bl_cli_line(cli, "    %-8s  %6" PRId64 " x %-6" PRId64 " %-5s %-9s x %" PRId64 " blocks", bl_unit_kind_name(u->kind), u->rows, u->cols,
@@ -84,13 +131,18 @@ static void to_text(struct bl_cli *cli, const struct bl_model *m)
 enum bl_status bl_cmd_inspect(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_model *m;
+	struct bl_source *s = NULL;
+	struct bl_err why = BL_ERR_INIT; /* of a method that is not read: the rest is worth showing */
 
 	if (bl_model_open(&m, c->o.args[0], err))
 		return err->status;
+	if (m->config.quantized && bl_source_open(&s, m, false, &why))
+		bl_str_addf(&c->remarks, "%s\n", why.text);
 	if (c->json)
-		to_json(c->json, m);
+		to_json(c->json, m, s);
 	else
-		to_text(c, m);
+		to_text(c, m, s);
+	bl_source_close(s);
 	bl_model_close(m);
 	return BL_OK;
 }

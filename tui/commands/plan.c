@@ -106,6 +106,12 @@ static void totals_json(cJSON *j, struct bl_session *s)
 	cJSON_AddBoolToObject(j, "legal", n_fatal == 0);
 	cJSON_AddBoolToObject(j, "loads_in_transformers", bl_target_loads_in_transformers(s->model, s->plan, text));
 	bl_cli_problems(j, "problems", s->model, p, n);
+	cJSON *stages = cJSON_AddArrayToObject(j, "stages");
+	for (const char *at = bl_plan_stages(s->plan); *at; at += strcspn(at, ";"), at += *at == ';') {
+		char *stage = bl_xstrndup(at, strcspn(at, ";"));
+		cJSON_AddItemToArray(stages, cJSON_CreateString(stage));
+		bl_free(stage);
+	}
 	cJSON *edits = cJSON_AddObjectToObject(j, "config_edits");
 	for (int i = 0; i < bl_plan_n_edits(s->plan); i++)
 		cJSON_AddStringToObject(edits, bl_plan_edit(s->plan, i)->key, bl_plan_edit(s->plan, i)->value);
@@ -144,6 +150,8 @@ static void totals_text(struct bl_cli *c, struct bl_session *s)
 	quality_text(c, e, &effect, bl_session_calib_title(s));
 	if (!bl_target_loads_in_transformers(s->model, s->plan, text))
 		bl_cli_wrapped(c, 8, "note    not in transformers 4.57: %s", text);
+	for (const char *at = bl_plan_stages(s->plan); *at; at += strcspn(at, ";"), at += *at == ';')
+		bl_cli_wrapped(c, 8, "stage   %.*s", (int)strcspn(at, ";"), at);
 	for (int i = 0; i < bl_plan_n_edits(s->plan); i++)
 		bl_cli_wrapped(c, 8, "config  %s = %s", bl_plan_edit(s->plan, i)->key, *bl_plan_edit(s->plan, i)->value ? bl_plan_edit(s->plan, i)->value : "(removed)");
 	bl_cli_line(c, "target  %s: %s", s->target->title, n_fatal ? "refuses this plan" : n ? "takes it, with remarks" : "takes every unit");

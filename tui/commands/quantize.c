@@ -7,7 +7,7 @@
 #include "core/session/run.h"
 #include "tui/cli.h"
 
-enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err)
+enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err)
 {
 	struct bl_err none = BL_ERR_INIT;
 	bool needed = false;
@@ -16,15 +16,80 @@ enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_
 		needed |= bl_session_choice_whole(s, bl_plan_choice(s->plan, i));
 	if (!needed)
 		return BL_OK;
-	if (bl_session_adopt_calib(s, NULL, &none)) {
+	if (!data && bl_session_adopt_calib(s, NULL, &none)) {
 		if (none.status != BL_NOT_FOUND)
 			*err = none;
 		else
 			bl_fail(err, BL_INVALID, "the plan's methods need a calibration, and none of this model is stored: `bitlathe calibrate %s --data FILE`", s->model->id);
 		return err->status;
 	}
-	uint64_t job = bl_session_quantize(s, selected);
+	const uint64_t job = bl_session_quantize(s, selected, data);
 	return job ? bl_cli_job(c, s, "quantize", job, err) : BL_OK;
+}
+
+/* What --data and its options ask for; n_files 0: nothing. */
+static enum bl_status data_of(struct bl_calib_request *r, const char **files, const struct bl_cli *c, struct bl_err *err)
+{
+	const struct bl_options *o = &c->o;
+	long long samples, seqlen;
+
+	*r = (struct bl_calib_request){.hessians = true, .block_inputs = true, .keep_windows = 16};
+	for (int i = 0; i < o->n_many; i++)
+		if (o->many_of[i] == BL_OPT_DATA)
+			files[r->n_files++] = o->many[i];
+	for (int i = 1; i < o->n_args; i++) { /* --data A B */
+		if (!r->n_files)
+			return bl_fail(err, BL_USAGE, "quantize takes one MODEL or PLAN, not also %s; files of data come after --data", o->args[i]);
+		files[r->n_files++] = o->args[i];
+	}
+	r->files = (char **)(uintptr_t)files;
+	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 24, 2048, &seqlen, err))
+		return err->status;
+	r->samples = samples;
+	r->seqlen = seqlen;
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &r->memory_limit, err);
+}
+
+/* A folder is all that is wanted, and nothing in the plan needs ranges of inputs, kept windows or stages: then the moments need not be kept. */
+static bool once(const struct bl_cli *c, const struct bl_session *s)
+{
+	bool ranges = false;
+
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
+		ranges |= bl_act_is_static(ch->scheme.act) || bl_session_choice_trained(s, ch) || *bl_choice_stages(ch);
+	}
+	return bl_given(&c->o, BL_OPT_OUT) && !ranges;
+}
+
+static enum bl_status solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, struct bl_err *err)
+{
+	const char *files[BL_MANY_MAX + 16];
+	struct bl_calib_request data;
+
+	if (data_of(&data, files, c, err))
+		return err->status;
+	if (data.n_files && !once(c, s)) {
+		if (bl_cli_job(c, s, "calibrate", bl_session_calibrate(s, &data), err))
+			return err->status;
+		data.n_files = 0;
+	}
+	return bl_cli_solve(c, s, selected, data.n_files ? &data : NULL, err);
+}
+
+static void report_seconds(struct bl_cli *c, const struct bl_solve_seconds *t)
+{
+	const struct { const char *name; double s; } parts[] = {{"total", t->total}, {"prepare", t->prepare}, {"moments", t->moments}, {"up", t->up},
+							       {"solve", t->solve}, {"out", t->out}, {"files", t->files}};
+	cJSON *o = c->json ? cJSON_AddObjectToObject(c->json, "solve_seconds") : NULL;
+
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0] && c->json; i++)
+		cJSON_AddNumberToObject(o, parts[i].name, parts[i].s);
+	if (c->json)
+		bl_json_add_int(o, "units", t->units);
+	else if (c->verbose && t->units)
+		bl_cli_wrapped(c, 8, "time    %.2f s for %d units: %.2f waiting for Hessians, %.2f running the model, %.2f copies up, %.2f solving, %.2f waiting for files "
+			       "(%.2f of writing beside it)", t->total, t->units, t->prepare, t->moments, t->up, t->solve, t->out, t->files);
 }
 
 static void report(struct bl_cli *c, struct bl_session *s, const uint8_t *selected)
@@ -53,10 +118,11 @@ static void report(struct bl_cli *c, struct bl_session *s, const uint8_t *select
 			cJSON_AddStringToObject(u, "report", text);
 			cJSON_AddItemToArray(units, u);
 		} else {
-			bl_cli_line(c, "  %-40s %-12s %-6s %7.2f dB  %6.3f s%s%s", s->model->units[i].name, scheme, ch->method, rel > 0 ? 10 * log10(rel) : -999, seconds,
+			bl_cli_line(c, "  %-36s %-12s %-6s %7.2f dB  %6.3f s%s%s", s->model->units[i].name, scheme, ch->method, rel > 0 ? 10 * log10(rel) : -999, seconds,
 				    *text ? "  " : "", text);
 		}
 	}
+	report_seconds(c, bl_session_solve_seconds(s));
 	if (!c->json)
 		bl_cli_line(c, "%d units solved, %.2f s of work", n, total);
 }
@@ -73,8 +139,11 @@ enum bl_status bl_cmd_quantize(struct bl_cli *c, struct bl_err *err)
 		selected = bl_xalloc((size_t)s->model->n_units + 1, 1);
 		bl_pattern_match(s->model, pattern, selected, NULL, err);
 	}
-	if (!err->status && !bl_cli_solve(c, s, selected, err))
+	if (!err->status && !solve(c, s, selected, err)) {
 		report(c, s, selected);
+		if (bl_given(&c->o, BL_OPT_OUT))
+			bl_cli_export(c, s, err);
+	}
 	bl_free(selected);
 	bl_session_close(s);
 	return err->status;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/transform/stages.h"
 #include "tui/cli.h"
 #include "tui/theme.h"
 
@@ -25,6 +26,19 @@ static void params_json(cJSON *o, const struct bl_param *rows, int n)
 	}
 }
 
+static void params_text(struct bl_cli *c, const struct bl_param *rows, int n)
+{
+	for (int i = 0; i < n; i++) {
+		const struct bl_param *p = &rows[i];
+		if (p->type == BL_PARAM_CHOICE)
+			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->choices, p->sentence);
+		else if (p->type == BL_PARAM_BOOL)
+			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->fallback, p->sentence);
+		else
+			bl_cli_wrapped(c, 29, "          %s=%s  (%g .. %g) %s", p->name, p->fallback, p->min, p->max, p->sentence);
+	}
+}
+
 static void method(struct bl_cli *c, cJSON *list, const struct bl_method *m)
 {
 	if (list) {
@@ -37,15 +51,22 @@ static void method(struct bl_cli *c, cJSON *list, const struct bl_method *m)
 		return;
 	}
 	bl_cli_wrapped(c, 29, "method  %-20s %s", m->name, m->sentence);
-	for (int i = 0; i < m->n_params; i++) {
-		const struct bl_param *p = &m->params[i];
-		if (p->type == BL_PARAM_CHOICE)
-			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->choices, p->sentence);
-		else if (p->type == BL_PARAM_BOOL)
-			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->fallback, p->sentence);
-		else
-			bl_cli_wrapped(c, 29, "          %s=%s  (%g .. %g) %s", p->name, p->fallback, p->min, p->max, p->sentence);
+	params_text(c, m->params, m->n_params);
+}
+
+static void transform(struct bl_cli *c, cJSON *list, const struct bl_transform *t)
+{
+	if (list) {
+		cJSON *e = cJSON_CreateObject();
+		cJSON_AddStringToObject(e, "kind", "transform");
+		cJSON_AddStringToObject(e, "name", t->name);
+		cJSON_AddStringToObject(e, "sentence", t->sentence);
+		params_json(e, t->params, t->n_params);
+		cJSON_AddItemToArray(list, e);
+		return;
 	}
+	bl_cli_wrapped(c, 29, "stage   %-20s %s", t->name, t->sentence);
+	params_text(c, t->params, t->n_params);
 }
 
 enum bl_status bl_cmd_plugins(struct bl_cli *c, struct bl_err *err)
@@ -57,6 +78,8 @@ enum bl_status bl_cmd_plugins(struct bl_cli *c, struct bl_err *err)
 	bl_registry_open(&r, c->program_dir);
 	for (int i = 0; i < bl_registry_n_methods(&r); i++)
 		method(c, list, bl_registry_method_at(&r, i));
+	for (int i = 0; bl_transform_at(i); i++)
+		transform(c, list, bl_transform_at(i));
 	for (int i = 0; i < bl_registry_n_exporters(&r); i++) {
 		const struct bl_exporter *x = bl_registry_exporter_at(&r, i);
 		if (list) {

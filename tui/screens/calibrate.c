@@ -138,7 +138,7 @@ static void draw_need(struct bl_grid_s *g, struct bl_grid_view v, const struct b
 		bl_str_add(&line, "nothing stored for these data yet");
 	if (p->batch_tokens && !p->complete)
 		bl_str_addf(&line, " · batch %lld tokens", (long long)p->batch_tokens);
-	bl_str_addf(&line, "%s%s", p->streams_weights ? " · weights stream" : "", p->offloads_hidden ? " · states offloaded" : "");
+	bl_str_addf(&line, "%s%s", p->streams_weights ? " · weights stream" : "", p->spills_hidden ? " · states in a file" : p->offloads_hidden ? " · states offloaded" : "");
 	if (v.rows > 1) {
 		bl_grid_text(g, v.row + 1, v.col + 2, 9, BL_ROLE_KEYTEXT, 0, "reuse");
 		bl_grid_text(g, v.row + 1, v.col + 12, v.cols - 12, p->complete || p->reuse_from_block > 0 ? BL_ROLE_GOOD : BL_ROLE_DIM, 0, bl_str_c(&line));

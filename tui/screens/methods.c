@@ -90,7 +90,7 @@ unsigned bl_screen_solve(struct bl_app *app, const uint8_t *selected)
 {
 	if (first_quantized(app, selected) < 0)
 		return nothing_to_solve(app);
-	if (bl_session_quantize(app->session, selected))
+	if (bl_session_quantize(app->session, selected, NULL))
 		bl_app_message(app, BL_MSG_INFO, "solving: the line above shows how far it is, C-c asks to cancel");
 	else
 		bl_app_message(app, BL_MSG_INFO, "what is chosen needs no solving ahead: it is computed as it is shown · m lists methods that do");

@@ -164,7 +164,7 @@ static unsigned finish(struct bl_app *app, struct parameters_state *st)
 		memcpy(app->priv->method_text, text, sizeof text);
 	} else {
 		react = bl_edit_method_text(app, st->selected, text);
-		bl_session_quantize(app->session, st->selected);
+		bl_session_quantize(app->session, st->selected, NULL);
 	}
 	bl_app_pop(app);
 	return react;

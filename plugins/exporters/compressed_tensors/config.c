@@ -7,16 +7,19 @@
 
 #include "plugins/exporters/compressed_tensors/ct.h"
 
-static int same_grid(const struct bl_grid *a, const struct bl_grid *b)
+static int same(const struct bl_x_module *x, const struct bl_x_module *y)
 {
-	return a->number == b->number && a->bits == b->bits && a->symmetric == b->symmetric && a->act == b->act && a->group == b->group;
+	const struct bl_grid *a = &x->grid, *b = &y->grid;
+
+	return a->number == b->number && a->bits == b->bits && a->symmetric == b->symmetric && a->act == b->act && a->group == b->group &&
+	       (x->flags & BL_X_ORDERED) == (y->flags & BL_X_ORDERED);
 }
 
 /* Whether module i is the first of its scheme. */
 static int leads(const struct bl_x_plan *p, int64_t i)
 {
 	for (int64_t k = 0; k < i; k++)
-		if (p->modules[k].quantized && same_grid(&p->modules[k].grid, &p->modules[i].grid))
+		if (p->modules[k].quantized && same(&p->modules[k], &p->modules[i]))
 			return 0;
 	return p->modules[i].quantized;
 }
@@ -63,33 +66,75 @@ static void quoted(const struct pen *p, const char *s)
 	text(p, "\"");
 }
 
-static void args(const struct pen *p, const char *key, const struct bl_grid *g, const char *observer)
-{
-	char line[400], group[24] = "null";
+/* How weights and inputs are described: the twelve keys that both libraries know, and no other. */
+struct args {
+	const char *key, *actorder, *block, *dynamic, *observer, *scale_dtype, *strategy, *type, *zp_dtype;
+	int64_t group;
+	unsigned bits;
+	int symmetric;
+};
 
-	if (g->group > 0)
-		snprintf(group, sizeof group, "%lld", (long long)g->group);
+static void args(const struct pen *p, const struct args *a)
+{
+	char line[500], group[24] = "null";
+
+	if (a->group > 0)
+		snprintf(group, sizeof group, "%lld", (long long)a->group);
 	snprintf(line, sizeof line,
-		 "\"%s\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":false,\"group_size\":%s,\"num_bits\":%u,\"observer\":\"%s\","
-		 "\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"%s\",\"symmetric\":%s,\"type\":\"%s\",\"zp_dtype\":%s}",
-		 key, group, g->bits, observer && *observer ? observer : "minmax", g->group > 0 ? "group" : g->group < 0 ? "tensor" : "channel", g->symmetric ? "true" : "false",
-		 g->number == BL_GRID_E4M3 ? "float" : "int", g->symmetric ? "null" : "\"torch.int8\"");
+		 "\"%s\":{\"actorder\":%s,\"block_structure\":%s,\"dynamic\":%s,\"group_size\":%s,\"num_bits\":%u,\"observer\":%s,"
+		 "\"observer_kwargs\":{},\"scale_dtype\":%s,\"strategy\":\"%s\",\"symmetric\":%s,\"type\":\"%s\",\"zp_dtype\":%s}",
+		 a->key, a->actorder, a->block, a->dynamic, group, a->bits, a->observer, a->scale_dtype, a->strategy, a->symmetric ? "true" : "false", a->type, a->zp_dtype);
 	text(p, line);
+}
+
+static void weights(const struct pen *p, const struct bl_x_module *m)
+{
+	const struct bl_grid *g = &m->grid;
+	const int block = ct_is_block(g), nv = g->number == BL_GRID_E2M1 && g->group == 16;
+	char observer[64];
+
+	snprintf(observer, sizeof observer, "\"%.40s\"", m->observer && *m->observer ? m->observer : "minmax");
+	args(p, &(struct args){
+		.key = "weights",
+		.actorder = m->flags & BL_X_ORDERED ? "\"group\"" : "null",
+		.block = block ? "[128,128]" : "null",
+		.dynamic = "false",
+		.observer = observer,
+		.scale_dtype = nv ? "\"torch.float8_e4m3fn\"" : g->number == BL_GRID_E2M1 ? "\"torch.uint8\"" : "null",
+		.strategy = block ? "block" : nv ? "tensor_group" : g->group > 0 ? "group" : g->group < 0 ? "tensor" : "channel",
+		.type = g->number == BL_GRID_INT ? "int" : "float",
+		.zp_dtype = g->symmetric ? "null" : "\"torch.int8\"",
+		.group = block ? 0 : g->group,
+		.bits = g->bits,
+		.symmetric = g->symmetric != 0,
+	});
 }
 
 static void activations(const struct pen *p, const struct bl_grid *g)
 {
-	char line[400];
+	struct args a = {.key = "input_activations", .actorder = "null", .block = "null", .dynamic = "true", .observer = "null", .scale_dtype = "null",
+			 .strategy = "token", .type = ct_is_int8(g) ? "int" : "float", .zp_dtype = "null", .bits = 8, .symmetric = 1};
 
 	if (g->act == BL_GRID_ACT_NONE) {
 		text(p, "\"input_activations\":null");
 		return;
 	}
-	snprintf(line, sizeof line,
-		 "\"input_activations\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":%s,\"group_size\":null,\"num_bits\":8,\"observer\":%s,"
-		 "\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"%s\",\"symmetric\":true,\"type\":\"%s\",\"zp_dtype\":null}",
-		 ct_is_static(g) ? "false" : "true", ct_is_static(g) ? "\"minmax\"" : "null", ct_is_static(g) ? "tensor" : "token", ct_is_int8(g) ? "int" : "float");
-	text(p, line);
+	if (ct_is_static(g)) {
+		a.dynamic = "false";
+		a.observer = "\"minmax\"";
+		a.strategy = "tensor";
+	} else if (g->act == BL_GRID_ACT_FP8_GROUP) {
+		a.strategy = "group";
+		a.group = 128;
+	} else if (g->act == BL_GRID_ACT_FP4_GROUP) {
+		a.dynamic = "\"local\"";
+		a.observer = "\"minmax\"";
+		a.scale_dtype = "\"torch.float8_e4m3fn\"";
+		a.strategy = "tensor_group";
+		a.group = 16;
+		a.bits = 4;
+	}
+	args(p, &a);
 }
 
 static int by_text(const void *a, const void *b)
@@ -105,7 +150,7 @@ static const char *targets(const struct pen *p, const struct bl_x_plan *plan, in
 	if (!names)
 		return "not enough memory for the list of targets";
 	for (int64_t i = 0; i < plan->n_modules; i++)
-		if (plan->modules[i].quantized && same_grid(&plan->modules[i].grid, &plan->modules[lead].grid))
+		if (plan->modules[i].quantized && same(&plan->modules[i], &plan->modules[lead]))
 			names[n++] = plan->modules[i].name;
 	qsort(names, (size_t)n, sizeof *names, by_text);
 	for (int64_t i = 0; i < n; i++) {
@@ -133,7 +178,7 @@ static const char *group(const struct pen *p, const struct bl_x_plan *plan, int6
 			return why;
 	}
 	text(p, "],");
-	args(p, "weights", &m->grid, m->observer);
+	weights(p, m);
 	text(p, "}");
 	return NULL;
 }

@@ -10,7 +10,7 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_INPUTS, P_QEP, P_BLOCK, P_COUNT };
+enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_INPUTS, P_QEP, P_TOKEN, P_BLOCK, P_COUNT };
 enum { ORDER_STATIC, ORDER_NONE };
 enum { OBSERVER_HESSIAN, OBSERVER_MSE, OBSERVER_MINMAX };
 
@@ -37,6 +37,8 @@ static const struct bl_param params[P_COUNT] = {
 		       .sentence = "Whose inputs count: the base model's, or those of the model as quantized up to the block." },
 	[P_QEP] = { .name = "qep_alpha", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1,
 		    .sentence = "inputs=quantized: how much of what the inputs have lost the weights make up for before they are rounded." },
+	[P_TOKEN] = { .name = "token_weight", .type = BL_PARAM_CHOICE, .fallback = "same", .choices = "same|rms",
+		      .sentence = "rms: where a norm follows the linear, tokens count by one over the mean square of its output." },
 	[P_BLOCK] = { .name = "block_size", .type = BL_PARAM_INT, .fallback = "128", .min = 1, .max = 65536,
 		      .sentence = "Known from recipes: columns between two matrix products; it changes no result and is not used." },
 };

@@ -6,13 +6,15 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_EPOCHS, P_BATCH, P_LR, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_WINDOWS, P_SEED, P_COUNT };
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
 	[P_BATCH] = { .name = "batch", .type = BL_PARAM_INT, .fallback = "4", .min = 1, .max = 4096, .sentence = "Windows in a step." },
 	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 10,
 		   .sentence = "Learning rate of rounding offsets at first, in steps of the grid; it falls to 0 in a straight line." },
+	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0.5", .min = 0, .max = 2,
+		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
 	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.001", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
 	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
 	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales",
@@ -20,6 +22,8 @@ static const struct bl_param params[P_COUNT] = {
 	[P_HELD] = { .name = "held_out", .type = BL_PARAM_REAL, .fallback = "0.05", .min = 0, .max = 0.9,
 		     .sentence = "Part of the windows that is not trained on and decides which state is kept; 0: the last one is." },
 	[P_LOOKS] = { .name = "looks", .type = BL_PARAM_INT, .fallback = "8", .min = 1, .max = 10000, .sentence = "How often the windows that were held out are looked at." },
+	[P_TRIES] = { .name = "tries", .type = BL_PARAM_INT, .fallback = "3", .min = 1, .max = 16,
+		      .sentence = "Runs with rates times 1, 3, 1/3, 9 ...; the windows that were held out choose among them." },
 	[P_WINDOWS] = { .name = "windows", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 1e9,
 			.sentence = "How many windows of the calibration are used, from the first on; 0: all." },
 	[P_SEED] = { .name = "seed", .type = BL_PARAM_INT, .fallback = "42", .min = 0, .max = 2147483647, .sentence = "Of the order of the windows." },
@@ -43,6 +47,7 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 	out->step = v[P_STEP] == 0 ? BL_TUNING_ADAM : BL_TUNING_SIGN;
 	snprintf(out->start_method, sizeof out->start_method, "gptq");
 	out->offset_rate = v[P_LR];
+	out->offset_growth = v[P_GROWTH];
 	out->factor_rate = v[P_SCALE_LR];
 	out->factor_least = 0.5;
 	out->factor_most = 2;
@@ -53,6 +58,8 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 	out->epochs = v[P_EPOCHS];
 	out->held_out = v[P_HELD];
 	out->looks = (int64_t)v[P_LOOKS];
+	out->tries = v[P_HELD] > 0 ? (int64_t)v[P_TRIES] : 1;
+	out->try_factor = 3;
 	out->seed = (uint64_t)v[P_SEED];
 	return NULL;
 }

@@ -191,6 +191,75 @@ static void hessian_is_of_inputs(const struct bl_calib *c, const struct bl_model
 	bl_free(sums);
 }
 
+static bool seen_scratch;
+
+static void look_for_scratch(void *ctx, const struct bl_calib_progress *p)
+{
+	struct bl_err err = BL_ERR_INIT;
+	char *maps = NULL;
+
+	(void)ctx;
+	(void)p;
+	if (bl_read_file(&maps, NULL, "/proc/self/maps", 64u << 20, true, &err) == BL_OK)
+		seen_scratch |= strstr(maps, ".scratch.bl-") != NULL;
+	bl_free(maps);
+}
+
+/* A bound on host memory under which hidden states go to a file: the same bytes, and nothing stays behind. */
+static void bounded(void **state)
+{
+	enum { N = 40, LEN = 64 };
+	static int32_t ids[N * LEN];
+	struct bl_calib_data d = { ids, N, LEN, "" };
+	struct bl_calib_options o = { .hessians = true, .keep_windows = 2, .device = "cpu" };
+	struct bl_forward_options fo = { .batch_tokens = LEN };
+	uint64_t least, best, copies, ram;
+	struct bl_err too_little = BL_ERR_INIT;
+	struct bl_calib_bounds b;
+	struct bl_calib *c = NULL;
+	struct bl_forward *f;
+	struct bl_model *m;
+	char whole[128], part[128], key[65];
+
+	(void)state;
+	for (int i = 0; i < N * LEN; i++)
+		ids[i] = 10 + (i * 7919) % 3000;
+	snprintf(whole, sizeof whole, "%s/unbounded", dir);
+	snprintf(part, sizeof part, "%s/bounded", dir);
+	OK(bl_model_open(&m, DEMO, err));
+	OK(bl_forward_new(&f, m, &engine, &fo, err));
+	OK(bl_calib_run(&c, f, &d, whole, &o, look_for_scratch, NULL, NULL, err));
+	OK(bl_calib_settle(c, err));
+	bl_calib_free(c);
+	bl_forward_free(f);
+	assert_false(seen_scratch);
+	bl_calib_key(key, m, &d, &o);
+	bl_calib_need(m, &o, &least, &best, &copies);
+	assert_int_equal(bl_calib_bound(&b, m, &o, false, 0, copies, &too_little), BL_NO_MEMORY);
+	fo.spill_dir = dir;
+	fo.weight_bytes = 1;
+	c = NULL;
+	for (ram = copies + least; !c; ram += 64 << 10) { /* the least that is enough */
+		struct bl_err short_of = BL_ERR_INIT;
+
+		OK(bl_calib_bound(&b, m, &o, false, 0, ram, err));
+		assert_int_equal(b.device_bytes, ram - copies);
+		fo.host_bytes = b.host_bytes;
+		bl_engine_close(&engine);
+		OK(bl_engine_open(&engine, &backend, "cpu", pool, b.device_bytes, err));
+		if (bl_forward_new(&f, m, &engine, &fo, &short_of) == BL_OK) {
+			bl_calib_run(&c, f, &d, part, &o, look_for_scratch, NULL, NULL, &short_of);
+			bl_forward_free(f);
+		}
+		assert_true(c || short_of.status == BL_NO_MEMORY);
+	}
+	OK(bl_calib_settle(c, err));
+	bl_calib_free(c);
+	assert_true(seen_scratch);
+	same(whole, part, key);
+	bl_model_close(m);
+}
+
 static void goes_on(void **state)
 {
 	enum { N = 5, LEN = 64 };
@@ -241,7 +310,7 @@ static void goes_on(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(ranges_tiny), T(ranges_hybrid), T(goes_on) };
+	const struct CMUnitTest tests[] = { T(ranges_tiny), T(ranges_hybrid), T(bounded), T(goes_on) };
 	int bad;
 
 	pool = bl_pool_new(2);

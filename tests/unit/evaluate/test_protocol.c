@@ -202,7 +202,7 @@ static void own_weights(void **state)
 {
 	struct fix *x = *state;
 	struct bl_unit_weights *of[64] = {NULL};
-	struct bl_weight_set set = {of, x->model->n_units};
+	struct bl_weight_set set = {.of = of, .n = x->model->n_units};
 	struct bl_eval_ppl base, plan;
 	struct bl_eval_kl kl;
 	int unit = bl_model_unit(x->model, "2.qkv");
@@ -374,7 +374,7 @@ static void ranges(void **state)
 	OK(bl_pass_embed(p, &err));
 	OK(bl_pass_run(p, 0, NULL, &tap, &err));
 	bl_pass_free(p);
-	OK(bl_eval_ranges(got, x->f, &x->w, NULL, NULL, &err));
+	OK(bl_eval_ranges(got, x->f, NULL, &x->w, NULL, NULL, &err));
 	for (int i = 0; i < x->model->n_units; i++) {
 		assert_true(want[i] > 0);
 		assert_true(got[i] == want[i]);
@@ -487,7 +487,7 @@ static void a_kept_base_changes_nothing(void **state)
 	OK(bl_evaluate_mcq(x->f, &x->set, items, n, x->t, x->chat, 8, NULL, &mcq, NULL, NULL, &err));
 	for (uint64_t cap = 16; cap <= 64u << 20; cap = cap < 1024 ? 64u << 20 : 2 * cap) {
 		struct bl_eval_base *kept = bl_eval_base_new(cap), *choices = bl_eval_base_new(cap);
-		const struct bl_weight_set none = {NULL, 0};
+		const struct bl_weight_set none = {.of = NULL};
 
 		OK(bl_evaluate_windows_again(kept, x->f, NULL, &x->w, &base2, NULL, NULL, NULL, NULL, &err));
 		assert_memory_equal(&base, &base2, sizeof base);

@@ -141,6 +141,7 @@ static void every_scheme(void **state)
 	for (int i = 0; i < n; i++) {
 		snprintf(text, sizeof text, "%s", bl_scheme_name(name, &rows[i].scheme));
 		fix_plan(&f, text);
+		bl_plan_set_format(f.plan, rows[i].scheme.number == BL_NUM_NF4 || rows[i].scheme.number == BL_NUM_SCB ? "bitsandbytes" : "compressed-tensors");
 		fix_export(&f, scratch("out"), &r);
 		assert_true(r.proof.coverage == 1 && r.proof.n_fatal == 0);
 		for (int u = 0; u < f.model->n_units; u++)
@@ -153,6 +154,7 @@ static void every_scheme(void **state)
 			assert_true(r.proof.max_abs_error == 0);
 		bl_export_result_free(&r);
 	}
+	bl_plan_set_format(f.plan, "compressed-tensors");
 	fix_plan(&f, "W8A8 gate_up=W4A16_ASYM_g64 0.down=BF16 1.down=FP8_DYNAMIC 2.down=W3A16 5=W8A16_g32");
 	fix_export(&f, scratch("mixed.zip"), &r);
 	assert_string_equal(r.format, "mixed-precision");

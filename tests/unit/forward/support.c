@@ -201,7 +201,7 @@ static void run_all(struct outcome *o, struct machine *m, struct bl_pass *p, con
 void compute(struct outcome *o, struct machine *m, const struct bl_model *model, const int32_t *ids, int64_t n_seq, int64_t seqlen, const struct asking *a)
 {
 	struct bl_err err = BL_ERR_INIT;
-	struct bl_forward_options fo = { .fp32 = a->fp32, .batch_tokens = a->batch_tokens, .weight_bytes = a->weight_bytes,
+	struct bl_forward_options fo = { .fp32 = a->fp32, .batch_tokens = a->batch_tokens, .weight_bytes = a->weight_bytes, .host_bytes = a->host_bytes, .spill_dir = a->spill_dir,
 					  .bf16_frequencies = a->bf16_frequencies };
 	struct bl_forward *f = NULL;
 	struct bl_pass *p = NULL;

@@ -37,7 +37,7 @@ struct outcome {
 	float **absmax;             /* per unit, NULL when not asked for */
 	int n_units;
 };
-struct asking { bool fp32, absmax, bf16_frequencies; int64_t batch_tokens, last; uint64_t weight_bytes; const struct bl_weight_set *set; };
+struct asking { bool fp32, absmax, bf16_frequencies; int64_t batch_tokens, last; uint64_t weight_bytes, host_bytes; const char *spill_dir; const struct bl_weight_set *set; };
 void compute(struct outcome *o, struct machine *m, const struct bl_model *model, const int32_t *ids, int64_t n_seq, int64_t seqlen, const struct asking *a);
 void outcome_free(struct outcome *o);
 bool outcomes_equal(const struct outcome *a, const struct outcome *b);

@@ -218,6 +218,9 @@ static void offloaded(void **state)
 	machine_open(&small, 2, limit);
 	a.weight_bytes = 1;
 	same_as(&want, &small, &a, "hidden states with the host");
+	a.host_bytes = N_SEQ * LENGTH * (uint64_t)tiny->config.hidden * 4 - 1;
+	a.spill_dir = "/tmp";
+	same_as(&want, &small, &a, "hidden states in a file");
 	machine_close(&small);
 	outcome_free(&want);
 }
@@ -261,7 +264,7 @@ static void replaced(void **state)
 	(void)state;
 	compute(&base, &machine, tiny, ids, N_SEQ, LENGTH, &(struct asking){ .fp32 = true, .last = 5 });
 	for (size_t k = 0; k < sizeof(rows) / sizeof(*rows); k++) {
-		struct bl_weight_set set = { bl_xalloc((size_t)tiny->n_units, sizeof(*set.of)), tiny->n_units };
+		struct bl_weight_set set = { .of = bl_xalloc((size_t)tiny->n_units, sizeof(*set.of)), .n = tiny->n_units };
 		struct outcome a, b;
 		double d;
 
@@ -316,7 +319,7 @@ static void refused(void **state)
 	assert_int_equal(bl_pass_embed(p, &err), BL_OK);
 	assert_int_equal(bl_pass_block(p, 8, NULL, NULL, &err), BL_FAILED);
 	bl_err_clear(&err);
-	assert_int_equal(bl_pass_block(p, 0, &(struct bl_weight_set){ NULL, 3 }, NULL, &err), BL_INVALID);
+	assert_int_equal(bl_pass_block(p, 0, &(struct bl_weight_set){ .n = 3 }, NULL, &err), BL_INVALID);
 	bl_err_clear(&err);
 	assert_int_equal(bl_pass_run(p, 0, NULL, NULL, &err), BL_OK);
 	bl_pass_free(p);

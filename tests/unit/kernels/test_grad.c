@@ -14,6 +14,7 @@
 
 #include "kernels/grad/grad_check.h"
 #include "kernels/grad/grad_rows.h"
+#include "tests/unit/kernels/grad_rates.h"
 
 static struct bk_grad_side ref, cpu;
 
@@ -397,6 +398,14 @@ static void refusals(void **state)
 	assert_int_equal(ops->sign_step(r, p, p, -1, 1, NULL), BK_RUN_REFUSED);
 }
 
+static void rates(void **state)
+{
+	(void)state;
+	if (!getenv("BL_TEST_RATES"))
+		skip();
+	test_grad_rates(&cpu, atoi(getenv("BL_TEST_RATES")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -407,6 +416,7 @@ int main(void)
 		cmocka_unit_test(any_order_of_items),
 		cmocka_unit_test(same_bits_on_any_processor),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(rates),
 	};
 
 	return cmocka_run_group_tests(tests, open_both, close_both);

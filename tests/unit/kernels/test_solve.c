@@ -333,6 +333,77 @@ static void groups_of_zeros_stay_zero(void **state)
 	memcpy(L->w, kept, sizeof kept);
 }
 
+/* With other inputs y than the base's x, the best weights without rounding are W* = W + W C H^-1, C = sum (x - y) y^T: the error of any Q on them is that of W*,
+ * up to what no Q can change. */
+static void the_exact_target(void **state)
+{
+	enum { ROWS = 8, COLS = 24, TOKENS = 200 };
+	static float x[TOKENS * COLS], y[TOKENS * COLS], w[ROWS * COLS], star[ROWS * COLS], h[COLS * COLS], g[COLS * COLS], r[COLS * COLS], q[ROWS * COLS];
+	const struct bk_mat mr = mat(r, COLS, COLS, BK_F32), mh = mat(h, COLS, COLS, BK_F32), ms = mat(star, ROWS, COLS, BK_F32), mw = mat(w, ROWS, COLS, BK_F32);
+	double constant = 0;
+	int failed = -1;
+
+	(void)state;
+	for (int i = 0; i < TOKENS * COLS; i++) {
+		x[i] = (float)bk_check_gauss(&rng);
+		y[i] = x[i] * 0.9f + 0.2f * (float)bk_check_gauss(&rng);
+	}
+	for (int i = 0; i < ROWS * COLS; i++)
+		w[i] = (float)bk_check_gauss(&rng);
+	for (int i = 0; i < COLS; i++)
+		for (int j = 0; j < COLS; j++)
+			for (int t = 0; t < TOKENS; t++) {
+				h[i * COLS + j] += y[t * COLS + i] * y[t * COLS + j];
+				g[i * COLS + j] += x[t * COLS + i] * y[t * COLS + j];
+			}
+	for (int n = 0; n < ROWS; n++)
+		for (int j = 0; j < COLS; j++)
+			for (int i = 0; i < COLS; i++)
+				star[n * COLS + j] += w[n * COLS + i] * (g[i * COLS + j] - h[i * COLS + j]);
+	assert_int_equal(ops->permute_sym(&cpu, &mr, &mh, NULL, 0, 1), 0);
+	assert_int_equal(ops->factor(&cpu, &mr, &failed), 0);
+	assert_int_equal(failed, 0);
+	assert_int_equal(ops->solve_rows(&cpu, &ms, &mr), 0);
+	assert_int_equal(ops->add_scaled(&cpu, &ms, &mw, 1), 0);
+	for (int which = 0; which < 4; which++) { /* Q: W* itself, then others */
+		double output = 0, quadratic = 0;
+
+		for (int i = 0; i < ROWS * COLS; i++)
+			q[i] = which == 0 ? star[i] : which == 1 ? w[i] : rintf(w[i] * (float)which) / (float)which;
+		for (int n = 0; n < ROWS; n++) {
+			for (int t = 0; t < TOKENS; t++) {
+				double e = 0;
+
+				for (int k = 0; k < COLS; k++)
+					e += (double)q[n * COLS + k] * y[t * COLS + k] - (double)w[n * COLS + k] * x[t * COLS + k];
+				output += e * e;
+			}
+			for (int i = 0; i < COLS; i++)
+				for (int j = 0; j < COLS; j++)
+					quadratic += ((double)q[n * COLS + i] - star[n * COLS + i]) * h[i * COLS + j] * ((double)q[n * COLS + j] - star[n * COLS + j]);
+		}
+		if (which == 0)
+			constant = output;
+		assert_true(fabs(output - quadratic - constant) < 1e-4 * output);
+	}
+}
+
+/* The block of columns between two products changes nothing but the last bits; d may take w's place and changes nothing at all. */
+static void in_place_and_not(void **state)
+{
+	static float wp[N * K], dp[N * K];
+	static int8_t cp[N * K], cq[N * K];
+	const struct bk_mat w = M_W, mwp = mat(wp, N, K, BK_F32), mdp = mat(dp, N, K, BK_F32), mcp = mat(cp, N, K, BK_I8), mcq = mat(cq, N, K, BK_I8), r = M_R;
+
+	(void)state;
+	prepare(&grids[0], true, 0.01, true);
+	assert_int_equal(ops->permute_cols(&cpu, &mwp, &w, L->order, 0), 0);
+	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0]), 0);
+	assert_int_equal(ops->round(&cpu, &mcq, &mwp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0]), 0);
+	assert_memory_equal(cp, cq, sizeof cp);
+	assert_memory_equal(dp, wp, sizeof dp);
+}
+
 /* The check that other back ends are held against accepts the CPU's own table, and notices a table that rounds plainly. */
 static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
 		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
@@ -379,6 +450,8 @@ int main(void)
 		cmocka_unit_test(weighted_scales_are_better_where_it_counts),
 		cmocka_unit_test(what_is_not_positive_definite_is_told),
 		cmocka_unit_test(groups_of_zeros_stay_zero),
+		cmocka_unit_test(the_exact_target),
+		cmocka_unit_test(in_place_and_not),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

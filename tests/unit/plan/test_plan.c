@@ -327,6 +327,10 @@ static void digest_sees_what_counts(void **state)
 	bl_plan_digest(p, seen[n++]);
 	bl_plan_set_zero_nonfinite(p, true);
 	bl_plan_digest(p, seen[n++]);
+	bl_plan_set_stages(p, "smooth");
+	bl_plan_digest(p, seen[n++]);
+	bl_plan_set_stages(p, "smooth;permute");
+	bl_plan_digest(p, seen[n++]);
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < i; k++)
 			assert_string_not_equal(seen[i], seen[k]);
@@ -476,13 +480,52 @@ static void set_text(void **state)
 	model_drop(m);
 }
 
+static void stages(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET), *copy;
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	assert_string_equal(bl_plan_stages(p), "");
+	bl_plan_set_lock(p, 1, true);
+	bl_plan_snapshot_save(p, "before", NULL, &err);
+	bl_plan_set_stages(p, "smooth:alpha=0.7");
+	assert_string_equal(bl_plan_undo_label(p), "stages smooth:alpha=0.7");
+	assert_true(bl_plan_dirty(p));
+	for (int i = 0; i < m->n_units; i++) /* a lock keeps a choice, not the weights */
+		assert_string_equal(bl_choice_stages(bl_plan_choice(p, i)), "smooth:alpha=0.7");
+	bl_plan_set_text(p, m, "all=W8A8", NULL, NULL, &err);
+	bl_plan_set_stages(p, "permute");
+	copy = bl_plan_copy(p);
+	bl_plan_undo(p);
+	assert_string_equal(bl_plan_stages(p), "smooth:alpha=0.7");
+	assert_string_equal(bl_plan_stages(copy), "permute");
+	bl_plan_undo(p);
+	assert_string_equal(bl_plan_stages(p), "smooth:alpha=0.7");
+	bl_plan_undo(p);
+	assert_string_equal(bl_plan_stages(p), "");
+	bl_plan_redo(p);
+	assert_string_equal(bl_plan_stages(p), "smooth:alpha=0.7");
+	uint64_t revision = bl_plan_revision(p);
+	bl_plan_set_stages(p, "smooth:alpha=0.7");
+	assert_true(bl_plan_revision(p) == revision); /* nothing changed: no step */
+	assert_int_equal(bl_plan_snapshot_restore(p, 0, &err), BL_OK);
+	assert_string_equal(bl_plan_stages(p), "");
+	bl_plan_undo(p);
+	assert_string_equal(bl_plan_stages(p), "smooth:alpha=0.7");
+	bl_plan_free(copy);
+	bl_plan_free(p);
+	model_drop(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(new_plan),         cmocka_unit_test(an_edit_is_one_step), cmocka_unit_test(locks),
 		cmocka_unit_test(undo_is_a_list_of_states), cmocka_unit_test(undo_stays_small), cmocka_unit_test(copies_are_apart),
 		cmocka_unit_test(digest_sees_what_counts), cmocka_unit_test(snapshots),    cmocka_unit_test(config_edits),
-		cmocka_unit_test(set_text),
+		cmocka_unit_test(set_text),         cmocka_unit_test(stages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,6 +57,7 @@ static struct bl_plan *rich(void)
 	bl_plan_set_edit(p, "gone", "", &err);
 	bl_plan_set_zero_nonfinite(p, true);
 	bl_plan_set_format(p, "bf16");
+	bl_plan_set_stages(p, "smooth:alpha=0.3,pairs=vo;permute");
 	struct bl_snapshot_results *r = bl_snapshot_results_new(m->n_units);
 	r->bytes = 123456789;
 	r->kl = 0.1 + 0.2;
@@ -238,6 +239,10 @@ static void mistakes_are_named(void **state)
 		{"\"16384\"", "\"{\"", {"config_edits", "max_position_embeddings"}},
 		{"max_position_embeddings", "vocab_size", {"config_edits", "vocab_size"}},
 		{"\"config_edits\": {", "\"config_edits\": [], \"x\": {", {"config_edits"}},
+		{"\"stages\": [", "\"stages\": 3, \"x\": [", {"stages", "list"}},
+		{"{\"transform\": \"permute\"}", "7", {"stages[1]", "object"}},
+		{"\"transform\": \"permute\"", "\"transform\": \"a;b\"", {"stages[1]", "name"}},
+		{"\"transform\": \"permute\"", "\"transform\": 5", {"stages[1]", "transform"}},
 		{"\"units\": [", "\"units\": {}, \"x\": [", {"units"}},
 		{"\"units\": [", "\"units\": [5,", {"units[0]", "object"}},
 		{"model.layers.0.self_attn.o_proj", "model.layers.9.self_attn.o_proj", {"units[1]", "model.layers.9"}},

@@ -139,7 +139,11 @@ static const struct { const char *weights, *inputs, *scheme, *params, *says; } g
 	{"{num_bits: 4, group_size: 128, invented: 3}", "null", "W4A16", "", "invented"},
 	{"{num_bits: 8, type: int, strategy: tensor}", "null", NULL, NULL, "strategy tensor"},
 	{"{num_bits: 8}", "null", NULL, NULL, "strategy tensor"}, /* what an absent strategy means */
-	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 16}", "null", NULL, NULL, "tensor_group"},
+	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 16}", "null", "NVFP4A16", "", NULL},
+	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 16}", "{num_bits: 4, type: float, strategy: tensor_group, group_size: 16, dynamic: local}", "NVFP4", "", NULL},
+	{"{num_bits: 4, type: float, strategy: group, group_size: 32}", "null", "MXFP4A16", "", NULL},
+	{"{num_bits: 8, type: float, strategy: block, block_structure: [128, 128]}", "{num_bits: 8, type: float, strategy: group, group_size: 128, dynamic: true}", "FP8_BLOCK", "", NULL},
+	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 32}", "null", NULL, NULL, "tensor_group"},
 	{"{num_bits: 8, type: float, strategy: channel}", "null", NULL, NULL, "float"},
 	{"{num_bits: 4, strategy: group, group_size: 128}", "{num_bits: 8, type: int, strategy: token, dynamic: true}", NULL, NULL, "with 8-bit inputs"},
 	{"{num_bits: 8, strategy: channel, symmetric: false}", "{num_bits: 8, type: int, strategy: token, dynamic: true}", NULL, NULL, "zero points"},
@@ -275,7 +279,7 @@ static void on_a_plan_with_history(void **state)
 static void nothing_in_silence(void **state)
 {
 	static const struct { const char *text, *says; } rows[] = {
-		{STAGE "    QuantizationModifier: {targets: [Linear], scheme: NVFP4}\n", "NVFP4 is not offered"},
+		{STAGE "    QuantizationModifier: {targets: [Linear], scheme: W4A4}\n", "W4A4 is not offered"},
 		{STAGE "    QuantizationModifier: {targets: [Linear], scheme: W4A4}\n", "W4A4"},
 		{STAGE "    QuantizationModifier: {targets: ['LlamaRMSNorm'], scheme: W8A8}\n", "LlamaRMSNorm matches no linear"},
 		{STAGE "    QuantizationModifier: {targets: [lm_head], scheme: W8A8}\n", "embedding and head stay in full precision"},

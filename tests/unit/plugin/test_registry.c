@@ -19,6 +19,7 @@ static const char source[] =
 	"#ifndef NAME\n#define NAME \"halves\"\n#endif\n"
 	"#ifndef FALLBACK\n#define FALLBACK \"1\"\n#endif\n"
 	"#ifndef SOLVE\n#define SOLVE solve\n#endif\n"
+	"#ifdef TRAINS\nstatic const char *train(struct bl_tuning *t, bl_param_values v) { (void)t; (void)v; return NULL; }\n#else\n#define TRAINS\n#endif\n"
 	"static const struct bl_param rows[] = {\n"
 	"  { .name = \"shrink\", .type = BL_PARAM_REAL, .fallback = FALLBACK, .min = 0.1, .max = 1, .sentence = \"part of the range\" },\n"
 	"#ifdef TWICE\n"
@@ -36,7 +37,7 @@ static const char source[] =
 	"  k->host->encode(k->codes, k->w, k->scales, k->zeros, k->n_rows, k->cols, &k->grid, BL_QUOTIENT_BF16);\n"
 	"  return k->cols == 7 ? \"seven columns bring bad luck\" : NULL; }\n"
 	"static const struct bl_method m = { .name = NAME, .sentence = \"a stranger's method\", .params = rows,\n"
-	"  .n_params = sizeof(rows) / sizeof(*rows), .refuses = refuses, .scratch_bytes = scratch, .solve_rows = SOLVE };\n"
+	"  .n_params = sizeof(rows) / sizeof(*rows), .refuses = refuses, .scratch_bytes = scratch, .solve_rows = SOLVE, TRAINS };\n"
 	"static const struct bl_method *const methods[] = { &m,\n"
 	"#ifdef TWO\n  &m,\n#endif\n"
 	"  NULL };\n"
@@ -125,9 +126,9 @@ static void stranger_works(void **state)
 	open_over(&r, "good");
 	assert_non_null(entry(&r, "halves.so")->plugin);
 	assert_null(entry(&r, "halves.so")->problem);
-	assert_int_equal(bl_registry_n_methods(&r), 3);
+	assert_int_equal(bl_registry_n_methods(&r), 5);
 	assert_string_equal(bl_registry_method_at(&r, 0)->name, "halves");
-	assert_null(bl_registry_method_at(&r, 3));
+	assert_null(bl_registry_method_at(&r, 5));
 	assert_null(bl_registry_method(&r, "awq"));
 	assert_null(bl_registry_exporter(&r, "halves"));
 	OK(bl_scheme_parse(&sc, "W4A16_ASYM_g32", &err));
@@ -173,6 +174,7 @@ static void broken_files_are_lines(void **state)
 		{ "unnamed", "-DNAME=NULL", "without a usable name" },
 		{ "escape", "-DNAME='\"\\033[31m\"'", "without a usable name" },
 		{ "nosolve", "-DSOLVE=NULL", "lacks its sentence or one of its functions" },
+		{ "trains", "-DTRAINS='.tuning = train'", "or trains: one of them" },
 		{ "taken", "-DNAME='\"dup\"' -DTWO", "method dup is there twice" },
 		{ "twice", "-DTWICE", "parameter shrink is there twice" },
 		{ "default", "-DFALLBACK='\"7\"'", "bad default" },
@@ -203,7 +205,7 @@ static void broken_files_are_lines(void **state)
 	assert_non_null(entry(&r, "zero.so")->problem);
 	assert_non_null(entry(&r, "elf.so")->problem);
 	assert_non_null(bl_registry_method(&r, "rtn")); /* and the program goes on */
-	assert_int_equal(bl_registry_n_methods(&r), 2);
+	assert_int_equal(bl_registry_n_methods(&r), 4);
 	bl_registry_close(&r);
 }
 

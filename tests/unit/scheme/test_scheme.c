@@ -55,6 +55,9 @@ static void names_go_round(void **state)
 			for (size_t g = 0; g < sizeof(groups) / sizeof(*groups); g++) {
 				s.group = groups[g];
 				assert_round_trip(&s);
+				s.order = 1;
+				assert_round_trip(&s);
+				s.order = 0;
 			}
 		}
 }
@@ -85,6 +88,15 @@ static void names_are_the_usual_ones(void **state)
 		{ "fp8", "FP8", "FP8" },
 		{ "FP8_STATIC", "FP8", "FP8" },
 		{ "FP8_channel", "FP8_channel", "FP8ch" },
+		{ "fp8-block", "FP8_BLOCK", "FP8blk" },
+		{ "nvfp4", "NVFP4", "NVFP4" },
+		{ "NVFP4A16", "NVFP4A16", "NVFP4A16" },
+		{ "MXFP4", "MXFP4A16", "MXFP4" },
+		{ "nf4", "NF4", "NF4" },
+		{ "NF4_DQ", "NF4_DQ", "NF4dq" },
+		{ "LLM.int8", "LLM_INT8", "LLMint8" },
+		{ "W4A16 actorder", "W4A16_actorder", "W4A16g128act" },
+		{ "W4A16_ASYM_g32_actorder", "W4A16_ASYM_g32_actorder", "W4A16as32act" },
 	};
 
 	(void)state;
@@ -100,7 +112,7 @@ static void names_are_the_usual_ones(void **state)
 static void nonsense_is_refused(void **state)
 {
 	static const char *const bad[] = { "", "W", "W4", "W4A8", "W9A16", "W1A16", "W4A16_g0", "W4A16_g65536", "W4A16_g-1",
-					   "W4A16_g99999999999999999999", "W4A16_g12x", "W4A16_gg", "W4A16x", "FP4", "NVFP4",
+					   "W4A16_g99999999999999999999", "W4A16_g12x", "W4A16_gg", "W4A16x", "FP4", "W4A16_channel_actorder",
 					   "W44A16", "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", "\x1b[31m" };
 
 	(void)state;

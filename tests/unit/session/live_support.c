@@ -37,9 +37,23 @@ int live_setup(void **state)
 	return err.status ? -1 : 0;
 }
 
+const char *live_device(void)
+{
+	const char *device = getenv("BL_TEST_DEVICE");
+
+	return device ? device : "cpu";
+}
+
+const char *live_program_dir(void)
+{
+	const char *beside = getenv("BL_BUILD_DIR"); /* where the module is */
+
+	return beside ? beside : BL_BUILD_DIR;
+}
+
 struct bl_session *open_live(const char *what)
 {
-	struct bl_session_options o = {.threads = 2, .seed = 42, .program_dir = BL_BUILD_DIR, .device = "cpu"};
+	struct bl_session_options o = {.threads = 2, .seed = 42, .program_dir = live_program_dir(), .device = live_device()};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_session *s = NULL;
 

@@ -12,7 +12,9 @@
 extern char data_file[96];
 
 int live_setup(void **state);                            /* support_setup, caches of its own, a data file */
-struct bl_session *open_live(const char *what);          /* on the processor, cache in test_dir */
+const char *live_device(void);                            /* BL_TEST_DEVICE, else the processor */
+const char *live_program_dir(void);
+struct bl_session *open_live(const char *what);          /* on live_device, cache in test_dir */
 struct bl_calib_request small_request(int64_t keep);     /* files borrowed: not to be freed */
 void calibrate_small(struct bl_session *s, int64_t keep); /* and waits */
 struct bl_choice choice_of(const char *scheme, const char *method, const char *params);

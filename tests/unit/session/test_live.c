@@ -23,8 +23,8 @@ static void own_open(struct own *o, struct bl_session *s)
 	struct bl_err err = BL_ERR_INIT;
 
 	memset(o, 0, sizeof *o);
-	bl_backend_open(&o->b, NULL);
-	assert_int_equal(bl_engine_open(&o->e, &o->b, "cpu", s->pool, 0, &err), BL_OK);
+	bl_backend_open(&o->b, live_program_dir());
+	assert_int_equal(bl_engine_open(&o->e, &o->b, live_device(), s->pool, 0, &err), BL_OK);
 	assert_int_equal(bl_forward_new(&o->f, s->model, &o->e, &fo, &err), BL_OK);
 }
 
@@ -35,19 +35,22 @@ static void own_close(struct own *o)
 	bl_backend_close(&o->b);
 }
 
-struct inputs { int unit; float *x; int64_t cols; };
+struct inputs { int unit; float *x; int64_t cols; struct bl_engine *e; };
 
 static enum bl_status see(void *ctx, int unit, int64_t first, const struct bk_mat *x, struct bl_err *err)
 {
 	struct inputs *in = ctx;
 
-	(void)err;
 	if (unit != in->unit)
 		return BL_OK;
+	size_t n = (size_t)(x->rows * x->ld);
+	uint16_t *rows = bl_xalloc(n, sizeof *rows);
+	bl_engine_check(in->e, in->e->ops->get(in->e->run, rows, x->p, ((size_t)(x->rows - 1) * (size_t)x->ld + (size_t)x->cols) * 2), "inputs", err);
 	for (int64_t t = 0; t < x->rows; t++)
 		for (int64_t k = 0; k < x->cols; k++)
-			in->x[(first + t) * in->cols + k] = bl_bf16_f32(((const uint16_t *)x->p)[t * x->ld + k]);
-	return BL_OK;
+			in->x[(first + t) * in->cols + k] = bl_bf16_f32(rows[t * x->ld + k]);
+	bl_free(rows);
+	return err->status;
 }
 
 /* What a unit sees of the kept windows. */
@@ -55,7 +58,7 @@ static float *inputs_of(struct bl_session *s, int unit)
 {
 	const struct bl_calib *c = bl_session_calib(s);
 	int64_t n = bl_calib_kept_windows(c), len = bl_calib_window(c), start[WINDOWS + 1];
-	struct inputs in = {unit, bl_xalloc((size_t)(n * len * s->model->units[unit].cols), 4), s->model->units[unit].cols};
+	struct inputs in = {unit, bl_xalloc((size_t)(n * len * s->model->units[unit].cols), 4), s->model->units[unit].cols, NULL};
 	struct bl_sequences seq = {bl_calib_ids(c), start, n};
 	struct bl_tap tap = {.ctx = &in, .input = see};
 	struct bl_err err = BL_ERR_INIT;
@@ -65,6 +68,7 @@ static float *inputs_of(struct bl_session *s, int unit)
 	for (int64_t i = 0; i <= n; i++)
 		start[i] = i * len;
 	own_open(&o, s);
+	in.e = &o.e;
 	assert_int_equal(bl_pass_new(&p, o.f, &seq, &err), BL_OK);
 	assert_int_equal(bl_pass_embed(p, &err), BL_OK);
 	assert_int_equal(bl_pass_run(p, 0, NULL, &tap, &err), BL_OK);
@@ -147,7 +151,7 @@ static void full(struct bl_session *s, double *kl, double *top1)
 {
 	const struct bl_calib *c = bl_session_calib(s);
 	struct bl_eval_windows w = {bl_calib_ids(c), bl_calib_kept_windows(c), bl_calib_window(c)};
-	struct bl_weight_set set = {bl_xalloc((size_t)s->model->n_units, sizeof *set.of), s->model->n_units};
+	struct bl_weight_set set = {.of = bl_xalloc((size_t)s->model->n_units, sizeof *set.of), .n = s->model->n_units};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_eval_kl out;
 	struct own o;

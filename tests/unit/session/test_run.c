@@ -348,8 +348,11 @@ static void edits_while_jobs_run(void **state)
 	struct bl_calib_request r = small_request(4), again = long_request();
 	struct bl_eval_request ev = {.ppl = data_file, .kl = data_file, .windows = 2, .seqlen = 48};
 	struct bl_err err = BL_ERR_INIT;
+	uint64_t id = 0;
+	int paused = 0;
 
 	(void)state;
+	again.samples = 16;
 	bl_session_start_stats(s);
 	bl_session_calibrate(s, &r);
 	for (int i = 0; i < 240; i++) {
@@ -383,17 +386,23 @@ static void edits_while_jobs_run(void **state)
 			bl_session_evaluate(s, &ev);
 		if (i == 120)
 			bl_session_snapshot(s, "between", "", &err);
-		if (i == 150) {
-			uint64_t id = bl_session_calibrate(s, &again);
-			bl_jobs_pause(s->jobs, id);
+		if (i == 130 || i == 180) /* cancelled below, then taken up where it was */
+			id = bl_session_calibrate(s, &again);
+		if (i == 132 || i == 182)
+			paused += bl_jobs_pause(s->jobs, id);
+		if (i == 134 || i == 184)
 			bl_jobs_resume(s->jobs, id);
-		}
+		if (i == 160)
+			bl_jobs_cancel(s->jobs, id);
 		if (i == 200)
 			bl_plan_set_zero_nonfinite(s->plan, true), bl_session_edited(s);
 		usleep(3000);
 	}
 	bl_session_wait_live(s);
 	wait_idle(s); /* the second calibration too: numbers are those of the newest */
+	assert_true(paused > 0);
+	assert_int_equal(bl_jobs_wait(s->jobs, id, &err), BL_OK);
+	assert_true(bl_calib_tokens(bl_session_calib(s)) == again.samples * again.seqlen);
 	effect_of(s);
 	bl_session_close(s);
 }

@@ -184,10 +184,10 @@ static void stored_and_read_back(void **state)
 	bl_solved_key(key, &rq, "calibration", "cpu");
 	bl_solved_key(key2, &other, "calibration", "cpu");
 	assert_string_not_equal(key, key2);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_NOT_FOUND);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_NOT_FOUND);
 	bl_err_clear(&err);
 	assert_int_equal(bl_solved_save(s, f->dir, key, &err), BL_OK);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_OK);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_OK);
 	assert_memory_equal(s->codes, back->codes, (size_t)(s->rows * s->cols));
 	assert_memory_equal(s->scales, back->scales, (size_t)(s->rows * s->spr) * sizeof(float));
 	assert_memory_equal(s->zeros, back->zeros, (size_t)(s->rows * s->spr));
@@ -204,7 +204,7 @@ static void stored_and_read_back(void **state)
 		fseek(file, (long)at, SEEK_SET);
 		fputc(c ^ 0x10, file);
 		fclose(file);
-		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_MISMATCH);
 		bl_err_clear(&err);
 		file = fopen(path, "r+b");
 		fseek(file, (long)at, SEEK_SET);
@@ -212,7 +212,7 @@ static void stored_and_read_back(void **state)
 		fclose(file);
 	}
 	assert_int_equal(truncate(path, 100), 0);
-	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, &err), BL_MISMATCH);
+	assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_MISMATCH);
 	bl_solved_free(s);
 }
 
@@ -230,6 +230,15 @@ static void hessians_that_are_no_good(void **state)
 	rq.h = h;
 	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
 	assert_non_null(strstr(err.text, "channel 9"));
+	bl_err_clear(&err);
+	/* off the diagonal: refused too, and infinity as well */
+	memcpy(h, f->h, 256 * 256 * sizeof *h);
+	h[90 * 256 + 7] = NAN;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
+	assert_non_null(strstr(err.text, "overflowing"));
+	bl_err_clear(&err);
+	h[90 * 256 + 7] = INFINITY;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
 	bl_err_clear(&err);
 	/* rank 1, no damping: the ladder finds one and says so */
 	for (int i = 0; i < 256; i++)
@@ -261,6 +270,125 @@ static void hessians_that_are_no_good(void **state)
 	bl_free(h);
 }
 
+/* A unit whose first member has these weights instead. */
+struct changed { struct bl_member *m; const struct bl_tensor *was; struct bl_tensor t; uint16_t *w; };
+
+static void change(struct changed *c, struct fixture *f, int unit)
+{
+	c->m = (struct bl_member *)(uintptr_t)&f->m->units[unit].members[0];
+	c->was = c->m->weight;
+	c->t = *c->was;
+	c->w = malloc((size_t)c->t.bytes);
+	assert_non_null(c->w);
+	memcpy(c->w, c->was->data, (size_t)c->t.bytes);
+	c->t.data = (void *)c->w;
+	c->m->weight = &c->t;
+}
+
+static void change_back(struct changed *c)
+{
+	c->m->weight = c->was;
+	free(c->w);
+}
+
+static uint16_t bf16(float v)
+{
+	uint32_t u;
+
+	memcpy(&u, &v, 4);
+	return (uint16_t)(u >> 16);
+}
+
+/* Not finite: named with its place, or zero where that was asked for. */
+static void weights_that_are_not_finite(void **state)
+{
+	static const char *const params[] = { "", "rounds=1" };
+	struct fixture *f = *state;
+	struct changed c;
+	struct bl_solved *s = NULL;
+
+	change(&c, f, 0);
+	c.w[3 * 256 + 200] = 0x7fc0;
+	c.w[70 * 256 + 1] = 0xff80;
+	for (int i = 0; i < 2; i++) {
+		struct bl_solve_request rq = request(f, 0, "W4A16", params[i]);
+		struct bl_err err = BL_ERR_INIT;
+
+		assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
+		assert_non_null(strstr(err.text, "NaN at [3,200]"));
+		bl_err_clear(&err);
+		rq.zero_nonfinite = true;
+		assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+		assert_true(isfinite(s->rel));
+		bl_solved_free(s);
+	}
+	change_back(&c);
+}
+
+/* What is extreme but finite is solved like the rest, without a word; the rows it is not in do not change. */
+static void extremes(void **state)
+{
+	static const char *const schemes[] = { "W4A16", "W4A16_ASYM", "W8A8", "FP8_DYNAMIC" };
+	struct fixture *f = *state;
+
+	for (size_t k = 0; k < sizeof schemes / sizeof schemes[0]; k++) {
+		struct bl_solved *usual = solve(f, 0, schemes[k], "observer=minmax"), *s;
+		struct changed c;
+
+		change(&c, f, 0);
+		c.w[0] = bf16(1e4f);                /* an outlier */
+		c.w[256 + 9] = bf16(-1e6f);         /* beyond float16 */
+		for (int i = 0; i < 128; i++)       /* a group of zeros */
+			c.w[2 * 256 + 128 + i] = 0;
+		s = solve(f, 0, schemes[k], "observer=minmax");
+		assert_string_equal(s->report, "");
+		for (int64_t i = 0; i < s->rows * s->spr; i++)
+			assert_true(isfinite(s->scales[i]) && s->scales[i] != 0);
+		if (s->spr == 2) /* its codes may make up for others' errors, on the grid that a group without range has */
+			assert_true(s->scales[2 * 2 + 1] == 0x1p-7f);
+		assert_memory_equal(s->codes + 3 * 256, usual->codes + 3 * 256, (size_t)(s->rows - 3) * 256);
+		change_back(&c);
+		bl_solved_free(s);
+		bl_solved_free(usual);
+	}
+}
+
+/* Where float32 sums end it is said, and by what name it can still be rounded. */
+static void beyond_the_range(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solve_request rq = request(f, 0, "W4A16", "");
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+	struct changed c;
+
+	change(&c, f, 0);
+	c.w[256 + 9] = bf16(-3e38f);
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_INVALID);
+	assert_non_null(strstr(err.text, "overflow"));
+	change_back(&c);
+}
+
+/* One input channel ten thousand times the others: the error counts there, and is no worse than the others' would make it. */
+static void an_outlier_channel(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_solve_request rq = request(f, 0, "W4A16", "");
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+	float *h = bl_xalloc(256 * 256, sizeof *h);
+
+	for (int i = 0; i < 256; i++)
+		for (int j = 0; j <= i; j++)
+			h[i * 256 + j] = f->h[i * 256 + j] * (i == 60 ? 1e4f : 1) * (j == 60 ? 1e4f : 1);
+	rq.h = h;
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	assert_string_equal(s->report, "");
+	assert_true(s->rel > 0 && s->rel < 0.01);
+	bl_solved_free(s);
+	bl_free(h);
+}
+
 static void refusals(void **state)
 {
 	struct fixture *f = *state;
@@ -278,11 +406,46 @@ static void refusals(void **state)
 	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_NOT_FOUND);
 }
 
+/* The down projection of a model of 32 thousand million parameters: 27392 inputs, within 10 GiB with the damping ladder and all. What is said to be needed is
+ * held against what is taken, on a small unit, by the engine's own count. */
+static void what_it_takes(void **state)
+{
+	struct fixture *f = *state;
+	struct bl_tensor t = { .dtype = BL_BF16 };
+	struct bl_unit wide = { .members = { { .weight = &t, .rows = 5120, .cols = 27392 } }, .n_members = 1, .rows = 5120, .cols = 27392 };
+	struct bl_solve_request rq = request(f, 2, "W4A16", "");
+	struct bl_backend backend;
+	struct bl_engine e = { 0 };
+	struct bl_err err = BL_ERR_INIT;
+	struct bl_solved *s = NULL;
+	uint64_t waiting, working;
+
+	bl_solve_need(&wide, &rq.scheme, false, &waiting, &working);
+	assert_true(waiting < working && working < (uint64_t)10 << 30);
+	bl_solve_need(&f->m->units[2], &rq.scheme, false, &waiting, &working);
+	bl_backend_open(&backend, NULL);
+	assert_int_equal(bl_engine_open(&e, &backend, "cpu", f->pool, working, &err), BL_OK);
+	if (bl_solve_unit(&s, &e, &rq, &err))
+		fail_msg("%s", err.text);
+	bl_solved_free(s);
+	bl_engine_close(&e);
+	/* and no memory is no memory, whenever it runs out */
+	for (uint64_t part = 1; part < 4; part++) {
+		assert_int_equal(bl_engine_open(&e, &backend, "cpu", f->pool, waiting * part / 4, &err), BL_OK);
+		assert_int_equal(bl_solve_unit(&s, &e, &rq, &err), BL_NO_MEMORY);
+		bl_err_clear(&err);
+		bl_engine_close(&e);
+	}
+	bl_backend_close(&backend);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_step_pays),          cmocka_unit_test(the_error_is_that_of_the_codes), cmocka_unit_test(threads_change_nothing),
 		cmocka_unit_test(stored_and_read_back),     cmocka_unit_test(hessians_that_are_no_good),      cmocka_unit_test(refusals),
+		cmocka_unit_test(weights_that_are_not_finite), cmocka_unit_test(extremes),                   cmocka_unit_test(an_outlier_channel),
+		cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

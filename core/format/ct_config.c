@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reading quantization_config. Patterns are a stranger's: matched by PCRE2 with limits. */
-#include "core/export/ct_config.h"
+#include "core/format/ct_config.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -95,7 +95,7 @@ static enum bl_status parse_weights(struct bl_ct_scheme *s, const cJSON *w, stru
 static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *a, struct bl_err *err)
 {
 	const char *type = "int", *strategy = NULL;
-	int64_t bits = 8;
+	int64_t bits = 8, group = 0;
 	const cJSON *dynamic = cJSON_GetObjectItemCaseSensitive(a, "dynamic");
 
 	if (!a || cJSON_IsNull(a))
@@ -105,8 +105,10 @@ static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *a, 
 	s->has_act = s->act_symmetric = true;
 	s->act_dynamic = cJSON_IsTrue(dynamic) || cJSON_IsString(dynamic);
 	if (bl_json_int(a, "num_bits", 1, 16, false, &bits, where, err) || bl_json_str(a, "type", 16, false, &type, where, err) ||
-	    bl_json_bool(a, "symmetric", false, &s->act_symmetric, where, err) || bl_json_str(a, "strategy", 20, false, &strategy, where, err))
+	    bl_json_bool(a, "symmetric", false, &s->act_symmetric, where, err) || bl_json_str(a, "strategy", 20, false, &strategy, where, err) ||
+	    bl_json_int(a, "group_size", -1, 65535, false, &group, where, err))
 		return err->status;
+	s->act_group = group > 0 ? group : 0;
 	s->act_bits = (int)bits;
 	s->act_float = !strcmp(type, "float");
 	s->act_tensor = strategy ? !strcmp(strategy, "tensor") : !s->act_dynamic;
@@ -234,13 +236,45 @@ int bl_ct_resolve_vllm(const struct bl_ct_config *c, const struct bl_unit *u, ch
 	return first_match(c, u->members[0].name);
 }
 
+/* Groups of inputs: what goes with 8-bit blocks and with FP4. */
+static bool grouped_act(const struct bl_ct_scheme *s, struct bl_scheme *r)
+{
+	const bool fp8 = s->strategy == BL_CT_BLOCK;
+
+	if (!s->act_float || !s->act_dynamic || !s->act_symmetric || s->act_bits != (fp8 ? 8 : 4) || s->act_group != r->group)
+		return false;
+	r->act = fp8 ? BL_ACT_FP8_GROUP : BL_ACT_FP4_GROUP;
+	return true;
+}
+
+/* 4-bit floats and blocks of 8-bit ones. */
+static bool float_scheme(const struct bl_ct_scheme *s, struct bl_scheme *r)
+{
+	const bool block = s->strategy == BL_CT_BLOCK, nv = s->strategy == BL_CT_TENSOR_GROUP;
+
+	if (!s->symmetric || s->actorder_group)
+		return false;
+	if (block) {
+		if (s->bits != 8 || s->block[0] != 128 || s->block[1] != 128 || !s->has_act)
+			return false;
+		*r = (struct bl_scheme){.number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_BLOCK, .group = 128};
+		return grouped_act(s, r);
+	}
+	if (s->bits != 4 || strcmp(s->format, nv ? "nvfp4-pack-quantized" : "mxfp4-pack-quantized") || s->group != (nv ? 16 : 32) || (!nv && s->strategy != BL_CT_GROUP))
+		return false;
+	*r = (struct bl_scheme){.number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = nv ? BL_STRATEGY_TENSOR_GROUP : BL_STRATEGY_GROUP, .group = nv ? 16 : 32};
+	return !s->has_act || (nv && grouped_act(s, r));
+}
+
 bool bl_ct_as_scheme(const struct bl_ct_scheme *s, struct bl_scheme *out)
 {
-	struct bl_scheme r = {.bits = (uint8_t)s->bits, .symmetric = s->symmetric};
+	struct bl_scheme r = {.bits = (uint8_t)s->bits, .symmetric = s->symmetric, .order = s->actorder_group && s->strategy == BL_CT_GROUP};
 
+	if (s->is_float && (s->bits == 4 || s->strategy == BL_CT_BLOCK))
+		return float_scheme(s, out);
 	if (s->strategy != BL_CT_CHANNEL && s->strategy != BL_CT_GROUP && !(s->strategy == BL_CT_TENSOR && s->is_float && s->has_act && !s->act_dynamic))
 		return false;
-	if (s->actorder_group || s->group > 65535 || (s->has_act && (s->act_bits != 8 || !s->act_symmetric || s->act_tensor == s->act_dynamic)))
+	if (s->group > 65535 || (s->has_act && (s->act_bits != 8 || !s->act_symmetric || s->act_tensor == s->act_dynamic || s->act_group)))
 		return false;
 	r.number = s->is_float ? BL_NUM_FLOAT : BL_NUM_INT;
 	r.strategy = s->strategy == BL_CT_GROUP ? BL_STRATEGY_GROUP : s->strategy == BL_CT_TENSOR ? BL_STRATEGY_TENSOR : BL_STRATEGY_CHANNEL;
@@ -249,6 +283,8 @@ bool bl_ct_as_scheme(const struct bl_ct_scheme *s, struct bl_scheme *out)
 		r.act = s->act_float ? BL_ACT_FP8_TOKEN : BL_ACT_INT8_TOKEN;
 	else if (s->has_act)
 		r.act = s->act_float ? BL_ACT_FP8_TENSOR : BL_ACT_INT8_TENSOR;
+	if (r.order && (s->is_float || s->has_act))
+		return false;
 	if (s->is_float ? s->bits != 8 || !bl_act_is_fp8(r.act) || s->strategy == BL_CT_GROUP : s->bits < 2 || s->bits > 8 || bl_act_is_fp8(r.act))
 		return false;
 	*out = r;

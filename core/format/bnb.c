@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bitsandbytes: NF4 with plain or nested scales, and LLM.int8. A linear is described by a JSON text in a tensor of its own. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/half.h"
+#include "core/format/private.h"
+
+#define STATE_MAX 4096
+#define STATE "weight.quant_state.bitsandbytes__nf4"
+#define BLOCK 64
+
+static bool config_true(const struct bl_quant *q, const char *key)
+{
+	return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(q->config, key));
+}
+
+static bool stored(const struct bl_quant *q, const struct bl_linear *l, const char *suffix)
+{
+	char name[512];
+
+	snprintf(name, sizeof name, "%s.%s", l->member->name, suffix);
+	return bl_model_tensor(q->m, name) != NULL;
+}
+
+static void int8_wants(struct bl_linear *l)
+{
+	snprintf(l->name, sizeof l->name, "int8");
+	l->scheme = (struct bl_scheme){.number = BL_NUM_SCB, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL};
+	l->understood = true;
+	bl_want_add(l, "weight", "I8", 2, l->member->rows, l->member->cols);
+	bl_want_add(l, "SCB", "F32", 1, l->member->rows, 0);
+	bl_want_add(l, "weight_format", "U8", 0, 0, 0);
+}
+
+static void nf4_wants(struct bl_linear *l, bool nested)
+{
+	const int64_t n = l->member->rows * l->member->cols, blocks = (n + BLOCK - 1) / BLOCK;
+
+	snprintf(l->name, sizeof l->name, "nf4");
+	l->scheme = (struct bl_scheme){.number = BL_NUM_NF4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = BLOCK, .nested = nested};
+	l->understood = l->member->cols % BLOCK == 0;
+	l->why = l->understood ? NULL : "its blocks go over the ends of rows";
+	bl_want_add(l, "weight", "U8", 2, (n + 1) / 2, 1);
+	bl_want_add(l, "weight.absmax", nested ? "U8" : "F32", 1, blocks, 0);
+	bl_want_add(l, "weight.quant_map", "F32", 1, 16, 0);
+	bl_want_add(l, STATE, "U8", 1, -1, 0);
+	if (nested) {
+		bl_want_add(l, "weight.nested_absmax", "F32", 1, (blocks + BL_NEST_BLOCK - 1) / BL_NEST_BLOCK, 0);
+		bl_want_add(l, "weight.nested_quant_map", "F32", 1, 256, 0);
+	}
+}
+
+static void bnb_describe(struct bl_linear *l, const struct bl_quant *q)
+{
+	const bool eight = config_true(q, "load_in_8bit") || config_true(q, "_load_in_8bit");
+	const cJSON *type = cJSON_GetObjectItemCaseSensitive(q->config, "bnb_4bit_quant_type");
+
+	if (l->member->weight) /* plain numbers: left alone, whatever the list of skipped ones says */
+		return;
+	l->format = &bl_format_bnb;
+	if (eight) {
+		int8_wants(l);
+		return;
+	}
+	nf4_wants(l, stored(q, l, "weight.nested_absmax"));
+	if (!cJSON_IsString(type) || strcmp(type->valuestring, "nf4")) {
+		l->n_want = 0;
+		l->understood = false;
+		snprintf(l->name, sizeof l->name, "%.20s", cJSON_IsString(type) ? type->valuestring : "fp4");
+		l->why = "of 4 bits only nf4 is read here";
+	}
+}
+
+/* ---- contents ---- */
+
+static enum bl_status check_state(struct bl_linear *l, const struct bl_model *m, const struct bl_tensor *t, struct bl_err *err)
+{
+	const char *type = "";
+	int64_t block = 0, nested_block = 0;
+	double offset = 0;
+	cJSON *o = NULL;
+	char label[600];
+
+	snprintf(label, sizeof label, "%s", t->name);
+	if (t->bytes > STATE_MAX)
+		return bl_part_fail(err, m, t, "%llu bytes are too many for what it says", (unsigned long long)t->bytes);
+	if (bl_json_parse(&o, t->data, t->bytes, 200, label, err))
+		return err->status;
+	const cJSON *shape = cJSON_GetObjectItemCaseSensitive(o, "shape"), *rows = cJSON_GetArrayItem(shape, 0), *cols = cJSON_GetArrayItem(shape, 1);
+	if (!cJSON_IsNumber(rows) || !cJSON_IsNumber(cols) || rows->valuedouble != (double)l->member->rows || cols->valuedouble != (double)l->member->cols)
+		bl_part_fail(err, m, t, "says another shape than [%lld,%lld]", (long long)l->member->rows, (long long)l->member->cols);
+	else if (bl_json_str(o, "quant_type", 16, true, &type, label, err) || bl_json_int(o, "blocksize", 1, 1 << 20, true, &block, label, err) ||
+		 (l->scheme.nested && (bl_json_int(o, "nested_blocksize", 1, 1 << 20, true, &nested_block, label, err) ||
+				       bl_json_num(o, "nested_offset", -1e30, 1e30, true, &offset, label, err))))
+		(void)0;
+	else if (strcmp(type, "nf4") || block != BLOCK || (l->scheme.nested && nested_block != BL_NEST_BLOCK))
+		bl_part_fail(err, m, t, "%s in blocks of %lld (%lld): only nf4 in blocks of %d (%d) is read", type, (long long)block, (long long)nested_block, BLOCK, BL_NEST_BLOCK);
+	l->offset = (float)offset;
+	cJSON_Delete(o);
+	return err->status;
+}
+
+static enum bl_status bnb_check(struct bl_linear *l, const struct bl_model *m, struct bl_err *err)
+{
+	const struct bl_tensor *map = bl_part(l, "weight.quant_map"), *state = bl_part(l, STATE), *nested = bl_part(l, "weight.nested_quant_map");
+	const struct bl_tensor *format = bl_part(l, "weight_format");
+
+	if (format && *(const uint8_t *)format->data)
+		return bl_part_fail(err, m, format, "is %d: only rows one after the other (0) are read", *(const uint8_t *)format->data);
+	for (int i = 0; map && i < 16; i++)
+		if (bl_float_at(map, i) != bl_scheme_value(&l->scheme, (int8_t)i))
+			return bl_part_fail(err, m, map, "entry %d is %g, NF4 has %g", i, (double)bl_float_at(map, i), (double)bl_scheme_value(&l->scheme, (int8_t)i));
+	for (int i = 0; nested && i < 256; i++)
+		if (!isfinite(bl_float_at(nested, i)))
+			return bl_part_fail(err, m, nested, "entry %d is not finite", i);
+	return state ? check_state(l, m, state, err) : BL_OK;
+}
+
+static void bnb_rows(const struct bl_linear *l, int64_t row0, int64_t n, int8_t *codes, float *scales, int8_t *zeros)
+{
+	const struct bl_tensor *w = bl_part(l, "weight"), *scale = bl_part(l, l->scheme.number == BL_NUM_SCB ? "SCB" : "weight.absmax");
+	const struct bl_tensor *block = bl_part(l, "weight.nested_absmax"), *map = bl_part(l, "weight.nested_quant_map");
+	const int64_t k = l->member->cols, spr = bl_scheme_scales_per_row(&l->scheme, k);
+	const uint8_t *data = w->data;
+
+	(void)zeros;
+	if (l->scheme.number == BL_NUM_SCB)
+		memcpy(codes, data + row0 * k, (size_t)(n * k));
+	else
+		for (int64_t i = 0; i < n * k; i++) /* the first of a pair is the high nibble */
+			codes[i] = (int8_t)(data[(row0 * k + i) / 2] >> ((row0 * k + i) % 2 ? 0 : 4) & 15);
+	for (int64_t i = 0; i < n * spr; i++) {
+		const int64_t at = row0 * spr + i;
+
+		scales[i] = !block ? bl_float_at(scale, at) :
+				     bl_float_at(map, ((const uint8_t *)scale->data)[at]) * bl_float_at(block, at / BL_NEST_BLOCK) + l->offset;
+	}
+}
+
+const struct bl_format bl_format_bnb = {"bitsandbytes", NULL, bnb_describe, bnb_check, bnb_rows};

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Units of a quantized checkpoint as weights to run with. */
+#include "core/session/stored.h"
+
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/half.h"
+#include "core/base/mem.h"
+#include "core/format/format.h"
+#include "core/session/measure.h"
+#include "core/session/private.h"
+
+#define ROWS 64 /* at once: formats that store the matrix transposed have many rows in one line of cache */
+
+struct making { const struct bl_source *source; struct bl_weight_set *set; };
+
+struct rows { int8_t *codes, *zeros; float *scales; int32_t *order; };
+
+static enum bl_weights_act act_of(const struct bl_scheme *s)
+{
+	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
+						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC,
+						   [BL_ACT_FP4_GROUP] = BL_WEIGHTS_ACT_NONE};
+
+	return s->group ? BL_WEIGHTS_ACT_NONE : acts[s->act];
+}
+
+static enum bl_status rows_alloc(struct rows *r, const struct bl_linear *l, struct bl_err *err)
+{
+	const size_t cols = (size_t)l->member->cols, spr = (size_t)bl_scheme_scales_per_row(&l->scheme, l->member->cols);
+
+	*r = (struct rows){NULL};
+	if (bl_try_alloc(&r->codes, ROWS * cols, 1, "rows of codes", err) || bl_try_alloc(&r->zeros, ROWS * spr, 1, "zero points", err) ||
+	    bl_try_alloc(&r->scales, ROWS * spr, sizeof *r->scales, "scales", err) || bl_try_alloc(&r->order, cols, sizeof *r->order, "groups of columns", err))
+		return err->status;
+	if (bl_linear_order(l))
+		memcpy(r->order, bl_linear_order(l)->data, 4 * cols);
+	return BL_OK;
+}
+
+static void rows_free(struct rows *r)
+{
+	bl_free(r->codes);
+	bl_free(r->zeros);
+	bl_free(r->scales);
+	bl_free(r->order);
+}
+
+/* Rows of one linear to row `at` of the unit's weights. */
+static enum bl_status put_linear(struct bl_unit_weights *w, int64_t at, const struct bl_linear *l, struct bl_err *err)
+{
+	const int64_t cols = w->cols, spr = bl_scheme_scales_per_row(&l->scheme, cols);
+	struct rows r;
+
+	if (rows_alloc(&r, l, err) == BL_OK)
+		for (int64_t row = 0, n; row < l->member->rows; row += n) {
+			n = l->member->rows - row < ROWS ? l->member->rows - row : ROWS;
+			if (w->kind == BL_WEIGHTS_CODES) {
+				bl_linear_rows(l, row, n, w->codes + (at + row) * cols, w->scales + at + row, r.zeros);
+				continue;
+			}
+			bl_linear_rows(l, row, n, r.codes, r.scales, r.zeros);
+			for (int64_t i = 0; i < n * spr && l->scheme.number == BL_NUM_INT; i++)
+				r.scales[i] = bl_round_bf16(r.scales[i]); /* a bfloat16 client holds them in its own type */
+			const struct bl_coded c = {r.codes, r.scales, l->scheme.symmetric ? NULL : r.zeros, l->scheme.order ? r.order : NULL};
+			bl_scheme_decode_bf16(w->dense + (at + row) * cols, &l->scheme, &c, n, cols);
+		}
+	rows_free(&r);
+	return err->status;
+}
+
+/* A part in full precision beside quantized ones. */
+static enum bl_status put_plain(struct bl_unit_weights *w, int64_t at, const struct bl_member *m, struct bl_err *err)
+{
+	const struct bl_tensor *t = m->weight;
+	uint16_t *to = w->dense + at * w->cols;
+
+	if (w->kind != BL_WEIGHTS_DENSE)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: in full precision beside parts whose inputs are rounded: this cannot be run", m->name);
+	for (int64_t i = 0; i < t->n_elems; i++) {
+		uint16_t h;
+		float f;
+
+		if (t->dtype == BL_F32) {
+			memcpy(&f, (const uint8_t *)t->data + 4 * i, 4);
+		} else {
+			memcpy(&h, (const uint8_t *)t->data + 2 * i, 2);
+			f = t->dtype == BL_BF16 ? bl_bf16_f32(h) : bl_f16_f32(h);
+		}
+		to[i] = bl_f32_bf16(f);
+	}
+	return BL_OK;
+}
+
+static enum bl_status make_unit(void *ctx, size_t item, struct bl_err *err)
+{
+	struct making *k = ctx;
+	const struct bl_unit *u = &k->source->m->units[item];
+	const struct bl_linear *first = bl_source_linear(k->source, (int)item, 0);
+	enum bl_weights_act act = first->format ? act_of(&first->scheme) : BL_WEIGHTS_ACT_NONE;
+	bool any = false;
+	int64_t at = 0;
+
+	for (int j = 0; j < u->n_members; j++) {
+		any |= first[j].format != NULL;
+		if (first[j].format && act_of(&first[j].scheme) != act)
+			return bl_fail(err, BL_UNSUPPORTED, "%s: its parts round their inputs in different ways: this cannot be run", u->name);
+	}
+	if (!any)
+		return BL_OK;
+	struct bl_unit_weights *w = bl_unit_weights_new((int)item, act == BL_WEIGHTS_ACT_NONE ? BL_WEIGHTS_DENSE : BL_WEIGHTS_CODES, u->rows, u->cols);
+	if (!w)
+		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the weights of %s", (double)(u->rows * u->cols) / (1 << 19), u->name);
+	w->act = act;
+	w->input_scale = act == BL_WEIGHTS_ACT_NONE ? 0 : bl_linear_input(first);
+	k->set->of[item] = w;
+	for (int j = 0; j < u->n_members; at += u->members[j++].rows)
+		if (first[j].format ? put_linear(w, at, &first[j], err) : put_plain(w, at, &u->members[j], err))
+			return err->status;
+	return BL_OK;
+}
+
+enum bl_status bl_stored_weights(struct bl_weight_set *out, const struct bl_model *m, struct bl_pool *pool, const atomic_int *cancel, struct bl_err *err)
+{
+	struct bl_weight_set set = {.n = m->n_units};
+	struct bl_source *source = NULL;
+
+	if (bl_source_open(&source, m, true, err))
+		return err->status;
+	struct making k = {source, &set};
+	set.of = bl_xalloc((size_t)set.n + 1, sizeof *set.of);
+	if (bl_pool_run(pool, (size_t)set.n, make_unit, &k, cancel, err))
+		bl_measure_weights_free(&set);
+	else
+		*out = set;
+	bl_source_close(source);
+	return err->status;
+}
+
+enum bl_status bl_session_stored(struct bl_session *s, const struct bl_weight_set **out, struct bl_err *err)
+{
+	*out = NULL;
+	if (!s->model->config.quantized)
+		return BL_OK;
+	pthread_mutex_lock(&s->priv->stored_lock);
+	if (!s->priv->stored.of)
+		bl_stored_weights(&s->priv->stored, s->model, s->pool, NULL, err);
+	if (!err->status)
+		*out = &s->priv->stored;
+	pthread_mutex_unlock(&s->priv->stored_lock);
+	return err->status;
+}
+
+void bl_session_stored_fini(struct bl_session *s)
+{
+	bl_measure_weights_free(&s->priv->stored);
+}
+
+/* ---- two checkpoints ---- */
+
+struct rest { const struct bl_model *base, *other; };
+
+static enum bl_status compare_rest(void *ctx, struct bl_err *err)
+{
+	const struct rest *r = ctx;
+
+	for (int64_t i = 0; i < r->base->n_tensors; i++) {
+		const struct bl_tensor *a = r->base->tensors[i], *b = bl_model_tensor(r->other, a->name);
+		char *module = bl_ends_with(a->name, ".weight") ? bl_xstrndup(a->name, strlen(a->name) - 7) : NULL;
+		const bool linear = module && bl_model_unit(r->base, module) >= 0;
+
+		bl_free(module);
+		if (linear || (a == r->base->head && r->base->config.tied))
+			continue;
+		if (!b || a->dtype != b->dtype || a->bytes != b->bytes || memcmp(a->data, b->data, a->bytes))
+			return bl_fail(err, BL_INVALID, "%s: %s in the quantized checkpoint, so the two cannot be compared side by side", a->name, b ? "is another one" : "is not there");
+	}
+	return BL_OK;
+}
+
+enum bl_status bl_same_rest(const struct bl_model *base, const struct bl_model *quantized, struct bl_err *err)
+{
+	struct rest r = {base, quantized};
+	bool same = base->n_units == quantized->n_units && !strcmp(base->config.model_type, quantized->config.model_type);
+
+	for (int i = 0; same && i < base->n_units; i++)
+		same = base->units[i].rows == quantized->units[i].rows && base->units[i].cols == quantized->units[i].cols;
+	if (!same)
+		return bl_fail(err, BL_INVALID, "%s: has not the shape of %s", quantized->title, base->title);
+	return bl_guard_run(compare_rest, &r, err);
+}

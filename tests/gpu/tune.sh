@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# Stages of run.sh that train: the recommended recipe and AutoRound over the protocol's schemes (tune), settings around the recommended ones (sweep), the time
+# of AutoRound on the 1.2B shape (autoround). They need both models and the data in the bundle: BL_BUNDLE_SHARED="models data".
+# one plan: what tuning says of itself, what the plan reaches on held-out text, seconds
+tuned() { # model, name, options...
+	local m=$work/shared/models/$1-exaone4 name=$2 from=$(date +%s.%N) said got
+	shift 2
+	said=$("$here/bitlathe" quantize "$m" "$@" --cache "$work/cache" 2>&1 | grep -E 'held out|difference|^bitlathe|rror' | head -n 1 | sed 's/.* s  //')
+	local mid=$(date +%s.%N)
+	got=$("$here/bitlathe" evaluate "$m" "$@" --cache "$work/cache" --kl "$work/shared/data/eval_books.jsonl" 2>&1 | grep -E 'KL|rror' | tr -s ' ' | tr '\n' ' ')
+	echo "$(basename "$m") $name | $got| $said | $(awk -v a="$from" -v b="$mid" -v c="$(date +%s.%N)" 'BEGIN { printf "%.1f s, %.1f s to evaluate", b - a, c - b }')" | tee -a "$log/tune.txt"
+}
+calibrated() {
+	for m in tiny hybrid; do
+		"$here/bitlathe" calibrate "$work/shared/models/$m-exaone4" --data "$work/shared/data/calib_text.jsonl" --data "$work/shared/data/calib_conversations.jsonl" \
+			--seqlen 1024 --samples 1024 --cache "$work/cache" >"$log/calibrate-$m.log" 2>&1 || echo "FAIL  calibrate $m"
+	done
+}
+# the recommended recipe and AutoRound over the protocol's schemes; needs models and data in the bundle (BL_BUNDLE_SHARED)
+stage_tune() {
+	calibrated
+	for m in tiny hybrid; do
+		for s in W4A16 W4A16_channel W3A16 W8A8; do
+			tuned $m "$s recommended" --preset $s --recommended
+			tuned $m "$s gptq" --set "all=$s:gptq"
+		done
+		tuned $m "W4A16 autoround" --set all=W4A16:autoround
+	done
+}
+# settings around the recommended ones
+stage_sweep() {
+	calibrated
+	for p in lr=0.03 lr=0.003 epochs=12 batch=8 scale_lr=0.005 start=scales step=sign,lr=0.005; do
+		tuned tiny "W4A16 tune,tries=1,$p" --set "all=W4A16:tune,tries=1,$p"
+	done
+	for p in growth=0 growth=1 growth=1,epochs=12; do
+		tuned tiny "W8A8 smooth tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p" --stage smooth
+		tuned hybrid "W8A8 smooth tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p" --stage smooth
+	done
+}
+stage_autoround() {
+	model
+	"$here/bitlathe" calibrate "$big/exaone-1.2b" --data "$work/shared/data/calib_text.jsonl" --seqlen 1024 --samples 128 --cache "$work/cache" >"$log/calibrate-1.2b.log" 2>&1
+	time "$here/bitlathe" quantize "$big/exaone-1.2b" --set all=W4A16:autoround --cache "$work/cache" 2>&1 | tail -n 2
+}
