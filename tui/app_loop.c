@@ -12,6 +12,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/turn.h"
 #include "tui/curses_out.h"
 #include "tui/input.h"
 #include "tui/term.h"
@@ -171,6 +172,7 @@ enum bl_status bl_app_loop(struct bl_app *app, struct bl_err *err)
 		return status;
 	}
 	bl_term_take_signals();
+	bl_thread_answers();
 	bl_input_init(&l.input, (int)bl_settings_int(app->settings, BL_SET_ESC_MS));
 	take_size(&l);
 	while (!bl_app_should_quit(app) && l.end == BL_OK) {

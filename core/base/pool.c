@@ -8,14 +8,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
-
-#define WORKER_NICE 5
+#include "core/base/turn.h"
 
 struct batch {
 	enum bl_status (*fn)(void *ctx, size_t item, struct bl_err *err);
@@ -88,8 +86,7 @@ static void *worker(void *arg)
 {
 	struct bl_pool *p = arg;
 
-	/* Linux: a nice value belongs to the thread */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)gettid()) + WORKER_NICE);
+	bl_thread_computes();
 	pthread_mutex_lock(&p->lock);
 	while (!p->closing) {
 		struct batch *b = p->batches;

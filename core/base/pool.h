@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Worker threads. bl_pool_run hands out items 0..n-1 in order to all workers and the caller, and returns when all are done.
- * Several threads may run batches at once. Workers run at nice +5 so that the screen's thread always wins. The first error
+ * Several threads may run batches at once. Workers stand back (turn.h) so that the screen's thread always wins. The first error
  * (lowest item) is returned, the rest of the items are skipped; *cancel (may be NULL) nonzero stops with BL_CANCELLED.
  * Items are wrapped in bl_guard_run: a mapped file that shrinks is an error, not a crash. */
 #ifndef BL_BASE_POOL_H

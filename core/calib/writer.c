@@ -3,10 +3,10 @@
  * head and renames it. Nothing waits for the disk here: a killed process does not lose what the kernel has, and sums tell the rest. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/base/mem.h"
+#include "core/base/turn.h"
 #include "core/calib/private.h"
 
 struct piece {
@@ -149,7 +149,7 @@ static void *writer_main(void *arg)
 	struct calib_writer *w = arg;
 	struct piece *p;
 
-	setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)gettid()) + 5); /* the screen comes first */
+	bl_thread_computes();
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct bl_err err = BL_ERR_INIT;

@@ -156,13 +156,31 @@ static void gptq_describe(struct bl_linear *l, const struct bl_quant *q)
 	gptq_wants(l, s.bits, true);
 }
 
-/* An index that is k / group is none, whatever desc_act says; any other is one. */
+/* Symmetric files hold one zero point everywhere, in either spelling. Clients that read it would shift every weight by another one. */
+static enum bl_status check_zeros(const struct bl_linear *l, const struct bl_model *m, struct bl_err *err)
+{
+	const struct bl_tensor *t = l->part[ZEROS];
+	const int bits = l->scheme.bits;
+	uint32_t word = 0;
+
+	for (int at = 0; at < 32; at += bits)
+		word |= (uint32_t)(1 << (bits - 1)) << at;
+	const uint32_t one_less = word - (bits == 2 ? 0x55555555u : bits == 4 ? 0x11111111u : 0x01010101u);
+	for (int64_t i = 0; i < t->n_elems; i++)
+		if (bl_word_at(t, i) != word && bl_word_at(t, i) != one_less)
+			return bl_part_fail(err, m, t, "word %lld is %08x, a symmetric file has %08x or %08x", (long long)i, bl_word_at(t, i), one_less, word);
+	return BL_OK;
+}
+
+/* An index that is k / group is none, whatever desc_act says; any other is one, and has to be announced, because servers look for it only then. */
 static enum bl_status gptq_check(struct bl_linear *l, const struct bl_model *m, struct bl_err *err)
 {
 	const struct bl_tensor *t = bl_part(l, "g_idx");
 	const int64_t groups = bl_scheme_scales_per_row(&l->scheme, l->member->cols);
 	bool plain = true;
 
+	if (l->scheme.symmetric && check_zeros(l, m, err))
+		return err->status;
 	if (!t) {
 		l->scheme.order = 0;
 		return BL_OK;
@@ -171,6 +189,8 @@ static enum bl_status gptq_check(struct bl_linear *l, const struct bl_model *m, 
 		return err->status;
 	for (int64_t k = 0; k < t->n_elems && plain; k++)
 		plain = bl_word_at(t, k) == (uint64_t)(l->scheme.group ? k / l->scheme.group : 0);
+	if (!plain && !l->scheme.order)
+		return bl_part_fail(err, m, t, "puts columns into groups by an index, and desc_act is false: servers would not look at it");
 	l->scheme.order = !plain;
 	return BL_OK;
 }

@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/base/turn.h"
 
 #define ENDED_KEPT 64
 #define SMOOTH 0.3 /* weight of the newest rate */
@@ -148,6 +149,7 @@ static void *lane_main(void *arg)
 	struct bl_jobs *js = a.js;
 
 	bl_free(arg);
+	bl_thread_computes();
 	pthread_mutex_lock(&js->lock);
 	while (!js->closing) {
 		struct bl_job *j = next_queued(js, a.lane);

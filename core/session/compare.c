@@ -290,7 +290,7 @@ static enum bl_status solve(struct comparison *k, struct bl_compare_row *row, st
 			all &= there;
 			known += there ? seconds : 0;
 		}
-	job = bl_session_quantize(k->s, NULL);
+	job = bl_session_quantize(k->s, NULL, NULL);
 	if (job && wait_for(k, job, err))
 		return err->status;
 	row->solve_s = all ? known : (double)(bl_now_ns() - start) / 1e9;

@@ -12,8 +12,8 @@
 #include "core/base/mem.h"
 #include "core/transform/private.h"
 
-#define SWEEPS 12
-#define LEAST_GAIN 1e-4
+#define SWEEPS 6
+#define LEAST_GAIN 1e-3
 
 /* One value per channel: the largest over its columns. */
 static void by_channel(double *out, const struct fold_reader *r, const float *v)
@@ -70,7 +70,8 @@ struct state {
 	double *s;                       /* [channels] */
 	float *factor, *inverse;         /* [cols]: the same, by column */
 	int64_t group, n_groups;
-	float *top; int32_t *top_at;     /* [rows, groups]: largest |w s| and its column */
+	float *by_column;                /* the weights, [cols, rows] */
+	float *top; int32_t *top_at;     /* [groups, rows]: largest |w s| and its column */
 	double *squares, *energy;        /* [groups]: sum of top^2 over rows; sum of energy / s^2 */
 	float *peak; int32_t *peak_at;   /* [tokens] (one for all: [1]): largest |x / s| and its column */
 	double *lost;                    /* [tokens]: sum over columns of wsum (x - s Q(x / s))^2 */
@@ -158,6 +159,10 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	*k = (struct state){ .r = r, .g = g, .s = s };
 	k->group = g->group > 0 && r->cols % g->group == 0 ? g->group : r->cols;
 	k->n_groups = r->cols / k->group;
+	k->by_column = bl_xalloc((size_t)(r->rows * r->cols) + 1, sizeof *k->by_column);
+	for (int64_t n = 0; n < r->rows; n++)
+		for (int64_t j = 0; j < r->cols; j++)
+			k->by_column[j * r->rows + n] = r->w[n * r->cols + j];
 	k->top = bl_xalloc((size_t)(r->rows * k->n_groups) + 1, sizeof *k->top);
 	k->top_at = bl_xalloc((size_t)(r->rows * k->n_groups) + 1, sizeof *k->top_at);
 	k->squares = bl_xalloc(2 * (size_t)k->n_groups, sizeof *k->squares);
@@ -175,9 +180,9 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	}
 	for (int64_t n = 0; n < r->rows; n++)
 		for (int64_t i = 0; i < k->n_groups; i++) {
-			float *top = &k->top[n * k->n_groups + i];
+			float *top = &k->top[i * r->rows + n];
 
-			scan_group(k, n, i, top, &k->top_at[n * k->n_groups + i]);
+			scan_group(k, n, i, top, &k->top_at[i * r->rows + n]);
 			k->squares[i] += (double)*top * *top;
 		}
 	for (int64_t j = 0; j < r->cols; j++) {
@@ -197,6 +202,7 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 
 static void close_state(struct state *k)
 {
+	bl_free(k->by_column);
 	bl_free(k->top);
 	bl_free(k->top_at);
 	bl_free(k->squares);
@@ -244,13 +250,13 @@ static void follow_weights(struct state *k, int64_t j, double old, double f)
 
 	k->energy[i] += r->energy[j] / (f * f) - r->energy[j] / (old * old);
 	for (int64_t n = 0; n < r->rows; n++) {
-		float *top = &k->top[n * k->n_groups + i], was = *top;
-		int32_t *at = &k->top_at[n * k->n_groups + i];
+		float *top = &k->top[i * r->rows + n], was = *top;
+		int32_t *at = &k->top_at[i * r->rows + n];
 
 		if (*at == j && f < old) {
 			scan_group(k, n, i, top, at);
 		} else {
-			float v = (float)(fabs((double)r->w[n * r->cols + j]) * f);
+			float v = (float)(fabs((double)k->by_column[j * r->rows + n]) * f);
 			if (v > *top || *at == j) {
 				*top = v;
 				*at = (int32_t)j;
@@ -264,7 +270,8 @@ static void follow_weights(struct state *k, int64_t j, double old, double f)
 /* Whether the scale moved. */
 static bool follow_peak(struct state *k, int64_t t, int64_t j, double old, double f)
 {
-	const float was = k->peak[t], v = (float)(fabs((double)inputs_of(k, t)[j]) / f);
+	const float x = k->g->activations == 1 ? k->r->absmax[j] : k->r->by_column[j * k->r->tokens + t];
+	const float was = k->peak[t], v = (float)(fabs((double)x) / f);
 
 	if (k->peak_at[t] == j && f > old) {
 		scan_token(k, t, &k->peak[t], &k->peak_at[t]);

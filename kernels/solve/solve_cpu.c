@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The solvers on the CPU: tiles of rows over threads, each tile with its own matrix products, so that no result depends on how many threads there are. The
  * factor is made in double (float32 beyond 16384 columns, where double would not fit beside the rest). */
-#include "kernels/solve/solve.h"
+#include "kernels/solve/solve_cpu.h"
 
 #include <cblas.h>
 #include <float.h>
@@ -11,27 +11,11 @@
 
 #include "kernels/solve/solve_grid.h"
 
-#define TILE   64
 #define BLOCK  BK_SOLVE_BLOCK
 #define DOUBLE_MAX_COLS 16384
 
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
-
-static float *row_f(const struct bk_mat *m, int64_t i) { return (float *)m->p + i * m->ld; }
-static int8_t *row_c(const struct bk_mat *m, int64_t i) { return (int8_t *)m->p + i * m->ld; }
-
-static void run(const struct bk_solve *s, size_t n, bk_parallel_fn *fn, void *arg)
-{
-	if (s->parallel) {
-		s->parallel(s->parallel_ctx, n, fn, arg);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		fn(arg, i);
-}
-
-static size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) / TILE); }
 
 /* c[m, n] += alpha a[m, k] b[k, n], one thread */
 static void product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
@@ -572,163 +556,6 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
 }
 
-/* ---- what codes stand for ---- */
-
-struct diff_args { const struct bk_mat *d, *w, *codes; const float *scales; const int8_t *zeros; struct bk_grid g; int64_t spr, width; };
-
-static void diff_tile(void *arg, size_t tile)
-{
-	const struct diff_args *a = arg;
-
-	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++) {
-		const float *w = row_f(a->w, i);
-		const int8_t *c = row_c(a->codes, i);
-		float *d = row_f(a->d, i);
-
-		for (int64_t g = 0; g < a->spr; g++) {
-			const float scale = a->scales[i * a->spr + g], zero = a->zeros ? (float)a->zeros[i * a->spr + g] : 0;
-
-			for (int64_t k = g * a->width; k < (g + 1) * a->width; k++)
-				d[k] = w[k] - bk_grid_value(c[k], scale, zero, a->g.number);
-		}
-	}
-}
-
-static int diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
-		const struct bk_grid *g)
-{
-	const int64_t width = g->group ? g->group : w->cols;
-	struct diff_args a = { d, w, codes, scales, zeros, *g, width ? w->cols / width : 0, width };
-
-	if (width < 1 || w->cols % width || d->rows != w->rows || d->cols != w->cols || codes->rows != w->rows || codes->cols != w->cols)
-		return BK_RUN_REFUSED;
-	run(s, tiles_of(w->rows), diff_tile, &a);
-	return 0;
-}
-
-struct finite_args { const struct bk_mat *w; uint64_t *found; };
-
-static void finite_tile(void *arg, size_t tile)
-{
-	const struct finite_args *a = arg;
-	uint64_t n = 0, first = 0, seen;
-
-	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++)
-		for (int64_t k = 0; k < a->w->cols; k++)
-			if (!isfinite(row_f(a->w, i)[k])) {
-				row_f(a->w, i)[k] = 0;
-				if (!n++)
-					first = 1 + (uint64_t)(a->w->rows * a->w->cols - (i * a->w->cols + k));
-			}
-	if (!n)
-		return;
-	__atomic_fetch_add(&a->found[0], n, __ATOMIC_RELAXED);
-	seen = __atomic_load_n(&a->found[1], __ATOMIC_RELAXED);
-	while (seen < first && !__atomic_compare_exchange_n(&a->found[1], &seen, first, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
-}
-
-static int nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w)
-{
-	struct finite_args a = { w, found };
-
-	run(s, tiles_of(w->rows), finite_tile, &a);
-	return 0;
-}
-
-static int diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h)
-{
-	(void)s;
-	if (h->rows != h->cols)
-		return BK_RUN_REFUSED;
-	for (int64_t k = 0; k < h->cols; k++)
-		out[k] = row_f(h, k)[k];
-	return 0;
-}
-
-struct rows_args { const struct bk_mat *y, *r; };
-
-static void solve_tile(void *arg, size_t tile)
-{
-	const struct rows_args *a = arg;
-	const int64_t row0 = (int64_t)tile * TILE, n = a->y->rows - row0 < TILE ? a->y->rows - row0 : TILE;
-	const int k = (int)a->y->cols, ldr = (int)a->r->ld, ldy = (int)a->y->ld;
-
-	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
-	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, (int)n, k, 1, row_f(a->r, 0), ldr, row_f(a->y, row0), ldy);
-}
-
-static int solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
-{
-	struct rows_args a = { y, r };
-
-	if (r->rows != r->cols || r->rows != y->cols || y->cols > INT32_MAX / 2)
-		return BK_RUN_REFUSED;
-	run(s, tiles_of(y->rows), solve_tile, &a);
-	return 0;
-}
-
-struct rms_args { const struct bk_mat *dst, *x, *y; };
-
-static float element(const struct bk_mat *m, int64_t i, int64_t k)
-{
-	return m->dtype == BK_F32 ? row_f(m, i)[k] : bk_bf16_f32(((const uint16_t *)m->p)[i * m->ld + k]);
-}
-
-static void rms_tile(void *arg, size_t tile)
-{
-	const struct rms_args *a = arg;
-
-	for (int64_t i = (int64_t)tile * TILE; i < a->x->rows && i < (int64_t)(tile + 1) * TILE; i++) {
-		double sum = 0;
-
-		for (int64_t k = 0; k < a->y->cols; k++)
-			sum += (double)element(a->y, i, k) * element(a->y, i, k);
-		const float by = sum > 0 ? (float)(1 / sqrt(sum / (double)a->y->cols)) : 1;
-
-		for (int64_t k = 0; k < a->x->cols; k++) {
-			const float v = element(a->x, i, k) * by;
-
-			if (a->dst->dtype == BK_F32)
-				row_f(a->dst, i)[k] = v;
-			else
-				((uint16_t *)a->dst->p)[i * a->dst->ld + k] = (uint16_t)(bk_f32_bits(bk_round_bf16(v)) >> 16);
-		}
-	}
-}
-
-static int over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y)
-{
-	struct rms_args a = { dst, x, y };
-
-	if (dst->rows != x->rows || dst->cols != x->cols || y->rows != x->rows || y->cols < 1 || dst->dtype != x->dtype || y->dtype != x->dtype ||
-	    (x->dtype != BK_BF16 && x->dtype != BK_F32))
-		return BK_RUN_REFUSED;
-	run(s, tiles_of(x->rows), rms_tile, &a);
-	return 0;
-}
-
-struct add_args { const struct bk_mat *y, *x; float a; };
-
-static void add_tile(void *arg, size_t tile)
-{
-	const struct add_args *a = arg;
-
-	for (int64_t i = (int64_t)tile * TILE; i < a->y->rows && i < (int64_t)(tile + 1) * TILE; i++)
-		for (int64_t k = 0; k < a->y->cols; k++)
-			row_f(a->y, i)[k] += a->a * row_f(a->x, i)[k];
-}
-
-static int add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale)
-{
-	struct add_args a = { y, x, scale };
-
-	if (x->rows != y->rows || x->cols != y->cols)
-		return BK_RUN_REFUSED;
-	run(s, tiles_of(y->rows), add_tile, &a);
-	return 0;
-}
-
 static const struct bk_solve_ops ops = {
 	.size = sizeof(struct bk_solve_ops),
 	.permute_sym = permute_sym,
@@ -739,12 +566,12 @@ static const struct bk_solve_ops ops = {
 	.descend = descend,
 	.refit = refit,
 	.loss = loss,
-	.diff = diff,
-	.nonfinite = nonfinite,
-	.diagonal = diagonal,
-	.solve_rows = solve_rows,
-	.over_rms = over_rms,
-	.add_scaled = add_scaled,
+	.diff = bk_cpu_solve_diff,
+	.nonfinite = bk_cpu_solve_nonfinite,
+	.diagonal = bk_cpu_solve_diagonal,
+	.solve_rows = bk_cpu_solve_solve_rows,
+	.over_rms = bk_cpu_solve_over_rms,
+	.add_scaled = bk_cpu_solve_add_scaled,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

@@ -47,10 +47,10 @@ stage_golden() {
 # small shapes: the library's kernels for large ones store in ways that racecheck and initcheck do not follow (gemm_codes is left out of initcheck for that)
 stage_sanitize() {
 	export BL_TEST_SMALL=1 BL_TEST_ROUNDS=${BL_TEST_ROUNDS:-3}
-	for t in test_kernels_cuda test_kernels_run_cuda; do
+	for t in test_kernels_cuda test_kernels_run_cuda test_kernels_grad_cuda; do
 		one "memcheck.$t" compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$here/tests/$t"
 		one "racecheck.$t" compute-sanitizer --tool racecheck --error-exitcode 9 "$here/tests/$t"
-		BL_TEST_ONLY="gemm rows elements rope attention stats sums losses copies" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
+		BL_TEST_ONLY="gemm rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
 	done
 	unset BL_TEST_SMALL BL_TEST_ROUNDS
 }

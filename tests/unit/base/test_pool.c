@@ -5,11 +5,13 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/base/file.h"
 #include "core/base/pool.h"
+#include "core/base/turn.h"
 
 enum { N = 5000 };
 
@@ -276,6 +278,35 @@ static enum bl_status look_at_nice(void *ctx, size_t item, struct bl_err *err)
 	return BL_OK;
 }
 
+/* What computes does so once, however deep it was started; what answers stays as nice as it was, and so do its threads. */
+static void *turns(void *ctx)
+{
+	int *n = ctx, base = getpriority(PRIO_PROCESS, (id_t)gettid());
+
+	bl_thread_answers();
+	n[0] = getpriority(PRIO_PROCESS, (id_t)gettid()) - base;
+	bl_thread_computes();
+	n[1] = getpriority(PRIO_PROCESS, (id_t)gettid()) - base;
+	bl_thread_computes();
+	n[2] = getpriority(PRIO_PROCESS, (id_t)gettid()) - base;
+	return NULL;
+}
+
+static void turns_of_a_thread(void **state)
+{
+	int n[3] = { -1, -1, -1 }, base = getpriority(PRIO_PROCESS, (id_t)gettid()), step = base + 5 > 19 ? 19 - base : 5;
+	pthread_t t;
+
+	(void)state;
+	if (sched_getscheduler(0) != SCHED_OTHER)
+		skip(); /* somebody has chosen for this process */
+	assert_int_equal(pthread_create(&t, NULL, turns, n), 0);
+	pthread_join(t, NULL);
+	assert_int_equal(n[0], 0);
+	assert_int_equal(n[1], step);
+	assert_true(n[2] == step || n[2] == 2 * step); /* the latter where policies cannot be set */
+}
+
 static void workers_step_back(void **state)
 {
 	struct bl_pool *p = bl_pool_new(3);
@@ -296,7 +327,7 @@ int main(void)
 		cmocka_unit_test(every_item_once), cmocka_unit_test(lowest_error), cmocka_unit_test(cancel),
 		cmocka_unit_test(nesting), cmocka_unit_test(several_callers),
 		cmocka_unit_test_setup_teardown(shrinking_map, scratch_make, scratch_drop),
-		cmocka_unit_test(workers_step_back),
+		cmocka_unit_test(workers_step_back), cmocka_unit_test(turns_of_a_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

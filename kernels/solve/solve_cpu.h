@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by the files of the CPU's solvers: rows of matrices, tiles of rows over threads. */
+#ifndef BK_SOLVE_CPU_H
+#define BK_SOLVE_CPU_H
+
+#include "kernels/solve/solve.h"
+
+#define TILE 64
+
+static inline float *row_f(const struct bk_mat *m, int64_t i) { return (float *)m->p + i * m->ld; }
+static inline int8_t *row_c(const struct bk_mat *m, int64_t i) { return (int8_t *)m->p + i * m->ld; }
+
+static inline void run(const struct bk_solve *s, size_t n, bk_parallel_fn *fn, void *arg)
+{
+	if (s->parallel) {
+		s->parallel(s->parallel_ctx, n, fn, arg);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		fn(arg, i);
+}
+
+static inline size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) / TILE); }
+
+/* solve_small_cpu.c */
+int bk_cpu_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales,
+		      const int8_t *zeros, const struct bk_grid *g);
+int bk_cpu_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
+int bk_cpu_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h);
+int bk_cpu_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
+int bk_cpu_solve_over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
+int bk_cpu_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale);
+
+#endif
