@@ -146,7 +146,8 @@ static enum bl_status done(void *ctx, struct bl_solved *s, struct bl_err *err)
 	char key[65];
 
 	key_of(t, s->unit, key);
-	bl_live_save_solved(t->l, s, key, err); /* not kept, it would be lost */
+	bl_solved_save(s, t->l->cache_dir, key, err); /* not kept, it would be lost; what it reports is no warning */
+	bl_log(BL_LOG_INFO, "%s: %s", t->l->s->model->units[s->unit].name, s->report);
 	bl_solved_free(s);
 	return err->status;
 }

@@ -40,6 +40,11 @@ stage_sweep() {
 }
 stage_autoround() {
 	model
-	"$here/bitlathe" calibrate "$big/exaone-1.2b" --data "$work/shared/data/calib_text.jsonl" --seqlen 1024 --samples 128 --cache "$work/cache" >"$log/calibrate-1.2b.log" 2>&1
-	time "$here/bitlathe" quantize "$big/exaone-1.2b" --set all=W4A16:autoround --cache "$work/cache" 2>&1 | tail -n 2
+	rows 128 1024 102400 >"$big/rows-autoround.jsonl"
+	"$here/bitlathe" calibrate "$big/exaone-1.2b" --data "$big/rows-autoround.jsonl" --seqlen 1024 --samples 128 --no-hessians --cache "$big/cache-autoround" \
+		>"$log/calibrate-autoround.log" 2>&1 || tail -n 3 "$log/calibrate-autoround.log"
+	local from=$(date +%s.%N)
+	"$here/bitlathe" quantize "$big/exaone-1.2b" --set all=W4A16:autoround -o "$big/autoround" --force --cache "$big/cache-autoround" 2>&1 | tail -n 2 | cut -c1-200
+	awk -v a="$from" -v b="$(date +%s.%N)" 'BEGIN { printf "AutoRound W4A16 128 x 1024 x 200, 1.2B, files to folder: %.1f s\n", b - a }' | tee -a "$log/tune.txt"
+	rm -rf "$big/cache-autoround" "$big/autoround"
 }
