@@ -54,6 +54,8 @@ static void find_solved(struct bl_layout *l, const struct bl_export_request *rq,
 	const struct bl_unit *u = &rq->model->units[unit];
 
 	m->solved = rq->solved ? rq->solved[unit] : NULL;
+	if (bl_plan_choice(rq->plan, unit)->scheme.order)
+		m->x.flags |= BL_X_ORDERED;
 	for (int k = 0; k < j; k++)
 		m->row0 += u->members[k].rows;
 	l->n_unsolved += !m->solved && j == 0;

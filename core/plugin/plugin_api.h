@@ -156,6 +156,8 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	/* A sentence for the report: what was not done as asked ("damping raised to 0.04"). Copied. */
 	void (*report)(void *ctx, const char *sentence);
 	void *ctx;
+	/* since version 3: out, [cols], host memory, when columns belong to groups by an index and not by their place; else NULL */
+	int32_t *group_of;
 };
 
 /* ---- methods that train (version 3): the host runs the loop, the method says how. A weight is scale * (rne(w / (scale * f) + v) - zero): codes follow from

@@ -79,6 +79,16 @@ static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
 	return err->status;
 }
 
+static void decode_ordered(float *f, const struct bl_solved *u, int64_t at, int64_t n)
+{
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t k = 0; k < u->cols; k++) {
+			const int64_t group = (at + i) * u->spr + u->group_of[k];
+
+			f[i * u->cols + k] = (float)(u->codes[(at + i) * u->cols + k] - (u->zeros ? u->zeros[group] : 0)) * u->scales[group];
+		}
+}
+
 /* From the codes of a solved unit. */
 static enum bl_status from_solved(struct bl_session *s, int unit, const struct bl_choice *c, const struct bl_solved *u, bool codes, struct bl_unit_weights **out,
 				  struct bl_err *err)
@@ -102,7 +112,10 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 	for (int64_t at = 0; at < u->rows; at += rows) {
 		const int64_t n = u->rows - at < rows ? u->rows - at : rows;
 
-		s->registry.host.decode(f, u->codes + at * u->cols, u->scales + at * u->spr, u->zeros ? u->zeros + at * u->spr : NULL, n, u->cols, &g);
+		if (u->group_of)
+			decode_ordered(f, u, at, n);
+		else
+			s->registry.host.decode(f, u->codes + at * u->cols, u->scales + at * u->spr, u->zeros ? u->zeros + at * u->spr : NULL, n, u->cols, &g);
 		for (int64_t i = 0; i < n * u->cols; i++)
 			w->dense[at * u->cols + i] = bl_f32_bf16(f[i]);
 	}

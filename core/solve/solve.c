@@ -17,10 +17,11 @@ void bl_solved_free(struct bl_solved *s)
 		return;
 	if (s->map.path) {
 		bl_map_close(&s->map);
-	} else if (!s->borrowed) {
-		bl_free(s->codes);
-		bl_free(s->scales);
-		bl_free(s->zeros);
+	} else {
+		bl_free(s->group_of);
+		bl_free(s->borrowed ? NULL : s->codes);
+		bl_free(s->borrowed ? NULL : s->scales);
+		bl_free(s->borrowed ? NULL : s->zeros);
 	}
 	bl_free(s->report);
 	bl_free(s);
@@ -33,9 +34,10 @@ struct bl_solve_job {
 	const struct bl_method *method;
 	double *params;
 	float *diagonal;
+	int32_t *group_of; /* scheme.order: what the method says */
 	struct bl_str report;
 	struct bl_solve_device dev;
-	void *raw, *w, *h, *codes, *scales, *zeros, *found, *d_diagonal, *loss;
+	void *raw, *w, *h, *codes, *scales, *zeros, *found, *d_diagonal, *loss, *d_group;
 	struct bl_grid grid;
 	int64_t spr;
 	double base;     /* tr(W H W^T) */
@@ -66,6 +68,8 @@ static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 
 	if (rq->scheme.number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, &rq->scheme));
+	if (bl_scheme_is_shared(&rq->scheme))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn alone", bl_scheme_name(name, &rq->scheme));
 	k->method = bl_registry_method(rq->registry, rq->method);
 	if (!k->method || !bl_method_whole(rq->registry, k->method) || bl_method_trains(rq->registry, k->method))
 		return bl_fail(err, BL_NOT_FOUND, "method \"%s\" does not solve whole units, or is not among the plugins", rq->method);
@@ -135,13 +139,14 @@ void bl_solve_drop(struct bl_solve_job *k)
 {
 	if (!k)
 		return;
-	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss };
+	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss, k->d_group };
 
 	(void)k->e->ops->upload_join(k->e->run);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
 		bl_engine_release(k->e, all[i]);
 	bl_free(k->params);
 	bl_free(k->diagonal);
+	bl_free(k->group_of);
 	bl_str_free(&k->report);
 	bl_free(k);
 }
@@ -158,7 +163,12 @@ static enum bl_status allocate(struct bl_solve_job *k, struct bl_err *err)
 		return err->status;
 	if (!k->grid.symmetric && bl_engine_alloc(k->e, &k->zeros, n * (size_t)k->spr, "zero points", err))
 		return err->status;
-	return BL_OK;
+	if (!k->rq.scheme.order)
+		return BL_OK;
+	k->group_of = bl_xalloc(cols, sizeof *k->group_of);
+	for (size_t i = 0; i < cols; i++)
+		k->group_of[i] = -1;
+	return bl_engine_alloc(k->e, &k->d_group, cols * 4, "groups of columns", err);
 }
 
 static enum bl_status convert(struct bl_solve_job *k, struct bl_err *err)
@@ -316,6 +326,26 @@ static enum bl_status place(struct bl_solve_job *k, struct bl_solved *s, void *h
 	return BL_OK;
 }
 
+/* Every group has as many columns as it must. */
+static enum bl_status check_groups(struct bl_solve_job *k, struct bl_err *err)
+{
+	const int64_t cols = k->u->cols;
+	int64_t *n = bl_xalloc((size_t)k->spr, sizeof *n);
+	bool fine = true;
+
+	for (int64_t i = 0; i < cols && fine; i++) {
+		fine = k->group_of[i] >= 0 && k->group_of[i] < k->spr;
+		if (fine)
+			n[k->group_of[i]]++;
+	}
+	for (int64_t i = 0; i < k->spr && fine; i++)
+		fine = n[i] == cols / k->spr;
+	bl_free(n);
+	if (!fine)
+		return bl_fail(err, BL_FAILED, "%s: %s does not say which group a column belongs to", k->u->name, k->rq.method);
+	return bl_engine_check(k->e, k->e->ops->put(k->e->run, k->d_group, k->group_of, (size_t)cols * sizeof *k->group_of), "groups of columns", err);
+}
+
 /* Codes, scales and zeros to the host; beside that the relative error from them: what the plugin computed on the way is not trusted. */
 static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
 {
@@ -325,15 +355,19 @@ static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *h
 	const struct bk_grid g = bl_grid_of_plugin(&k->grid);
 	double loss = 0;
 
+	if (k->group_of && check_groups(k, err))
+		return err->status;
 	if (place(k, s, host, err) || bl_engine_check(k->e, ops->download(k->e->run, s->codes, k->codes, (size_t)(n * cols)), "fetching codes", err) ||
 	    bl_engine_check(k->e, ops->download(k->e->run, s->scales, k->scales, (size_t)(n * k->spr) * sizeof(float)), "fetching scales", err) ||
 	    (s->zeros && bl_engine_check(k->e, ops->download(k->e->run, s->zeros, k->zeros, (size_t)(n * k->spr)), "fetching zero points", err)))
 		return err->status;
-	if (!bl_engine_check(k->e, k->e->solve->diff(&k->dev.solve, &w, &w, &codes, k->scales, k->zeros, NULL, &g), "differences", err))
+	if (!bl_engine_check(k->e, k->e->solve->diff(&k->dev.solve, &w, &w, &codes, k->scales, k->zeros, (const int32_t *)k->d_group, &g), "differences", err))
 		sum_losses(k, &loss, err);
 	if (bl_engine_check(k->e, ops->download_join(k->e->run), "fetching codes", err))
 		return err->status;
 	s->rel = k->base > 0 ? fmax(0, loss / k->base) : 0;
+	s->group_of = k->group_of;
+	k->group_of = NULL;
 	for (int64_t i = 0; i < n * k->spr; i++)
 		if (!isfinite(s->scales[i]) || s->scales[i] == 0)
 			return bl_fail(err, BL_FAILED, "%s: %s gave a scale that cannot be stored (row %lld)", k->u->name, k->rq.method, (long long)(i / k->spr));
@@ -346,7 +380,7 @@ static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *h
 	const struct bl_method_unit call = {
 		.host = &k->rq.registry->host, .device = &k->dev.device, .module = k->u->name, .grid = k->grid, .params = k->params, .rows = n, .cols = cols,
 		.tokens = k->rq.tokens, .w = { k->w, n, cols, cols, BL_DM_F32 }, .h = { k->h, cols, cols, cols, BL_DM_F32 }, .h_diagonal = k->diagonal,
-		.codes = { k->codes, n, cols, cols, BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k,
+		.codes = { k->codes, n, cols, cols, BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k, .group_of = k->group_of,
 	};
 	const char *why = k->method->solve_unit(&call);
 

@@ -17,6 +17,7 @@ struct bl_solved { /* of a unit, members' rows one after the other */
 	int8_t *codes;   /* [rows, cols] */
 	float *scales;   /* [rows, spr] */
 	int8_t *zeros;   /* [rows, spr]; NULL when symmetric */
+	int32_t *group_of; /* [cols], with scheme.order; else NULL */
 	double rel;      /* tr(D H D^T) / tr(W H W^T), weights alone */
 	double seconds;
 	char *report;    /* sentences, one a line; "" */

@@ -105,11 +105,15 @@ static const char *put_order(struct work *w)
 	if (!why && c->params[P_ORDER] != ORDER_NONE)
 		qsort(rank, n, sizeof *rank, by_energy);
 	for (size_t k = 0; k < n && !why; k++) {
+		const size_t column = c->group_of ? (size_t)rank[k].column : k; /* of weight k: with groups by an index scales are sought in the new order */
+
 		w->order[k] = rank[k].column;
-		group[k] = (int32_t)(rank[k].column / w->width);
+		group[k] = (int32_t)((c->group_of ? (int64_t)k : rank[k].column) / w->width);
+		if (c->group_of)
+			c->group_of[rank[k].column] = group[k];
 		/* a channel that never fired still has a say: its weights are used at inference */
 		if (c->params[P_OBSERVER] == OBSERVER_HESSIAN && w->mean > 0)
-			weight[k] = (float)(c->h_diagonal[k] / w->mean + 1e-6);
+			weight[k] = (float)(c->h_diagonal[column] / w->mean + 1e-6);
 	}
 	if (!why)
 		why = w->d->alloc(w->d, &w->d_order, n * sizeof *w->order);
@@ -208,6 +212,27 @@ static const char *improve(struct work *w, double damp)
 	return why;
 }
 
+/* The same where groups are formed in the new order: everything stays in it. */
+static const char *improve_ordered(struct work *w, double damp)
+{
+	const struct bl_method_unit *c = w->c;
+	const int rounds = (int)c->params[P_ROUNDS], sweeps = (int)c->params[P_SWEEPS];
+	const char *why = new_matrix(w, &w->e, c->rows, c->cols, BL_DM_F32); /* the weights again */
+
+	if (!why)
+		why = w->d->permute_cols(w->d, &w->e, &c->w, w->d_order, 0);
+	if (!why)
+		why = w->d->permute_sym(w->d, &w->r, &c->h, w->d_order, damp, w->mean > 0 ? w->mean : 1);
+	for (int i = 0; i < rounds && !why; i++) {
+		if (w->d->cancelled(w->d))
+			return "cancelled";
+		why = w->d->refit(w->d, c->scales, &w->wp, &w->cp, &w->e, &w->r, c->zeros, &c->grid);
+		if (!why && sweeps)
+			why = w->d->descend(w->d, &w->cp, &w->wp, &w->r, c->scales, c->zeros, &c->grid, sweeps);
+	}
+	return why;
+}
+
 static const char *solve(struct work *w)
 {
 	const struct bl_method_unit *c = w->c;
@@ -218,11 +243,13 @@ static const char *solve(struct work *w)
 	if (c->params[P_OBSERVER] == OBSERVER_MINMAX)
 		how = (struct bl_scale_search){ .least = 1, .steps = 1 };
 	if (!why)
-		why = w->d->scale_search_norm(w->d, c->scales, c->zeros, &c->w, w->d_weight, &c->grid, &how, c->params[P_NORM]);
+		why = new_matrix(w, &w->wp, c->rows, c->cols, BL_DM_F32);
+	if (!why)
+		why = w->d->permute_cols(w->d, &w->wp, &c->w, w->d_order, 0);
+	if (!why)
+		why = w->d->scale_search_norm(w->d, c->scales, c->zeros, c->group_of ? &w->wp : &c->w, w->d_weight, &c->grid, &how, c->params[P_NORM]);
 	if (!why)
 		why = new_matrix(w, &w->r, c->cols, c->cols, BL_DM_F32);
-	if (!why)
-		why = new_matrix(w, &w->wp, c->rows, c->cols, BL_DM_F32);
 	if (!why)
 		why = new_matrix(w, &w->cp, c->rows, c->cols, BL_DM_CODES);
 	if (!why)
@@ -230,12 +257,12 @@ static const char *solve(struct work *w)
 	if (!why && w->failed)
 		why = plain(w);
 	if (!why)
-		why = w->d->permute_cols(w->d, &w->wp, &c->w, w->d_order, 0);
-	if (!why)
 		why = w->d->round(w->d, &w->cp, &w->wp, &w->wp, &w->r, c->scales, c->zeros, w->d_group, &c->grid);
+	if (!why && c->group_of && c->params[P_ROUNDS] > 0 && !w->failed)
+		why = improve_ordered(w, damp);
 	if (!why)
 		why = w->d->permute_cols(w->d, &c->codes, &w->cp, w->d_order, 1);
-	if (!why && c->params[P_ROUNDS] > 0 && !w->failed)
+	if (!why && !c->group_of && c->params[P_ROUNDS] > 0 && !w->failed)
 		why = improve(w, damp);
 	return why;
 }

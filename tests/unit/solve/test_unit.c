@@ -353,6 +353,40 @@ static void extremes(void **state)
 	}
 }
 
+/* Groups in the order of energy: every group full, no worse than groups as they lie, and stored with the rest. */
+static void groups_by_an_index(void **state)
+{
+	static const char *const params[] = { "", "rounds=1" };
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 2; i++) {
+		struct bl_solved *s = solve(f, 0, "W4A16_actorder", params[i]), *as_they_lie = solve(f, 0, "W4A16", params[i]), *back = NULL;
+		struct bl_solve_request rq = request(f, 0, "W4A16_actorder", params[i]);
+		struct bl_err err = BL_ERR_INIT;
+		int n[2] = { 0 };
+		float weakest = INFINITY, strongest = 0;
+		char key[65];
+
+		for (int k = 0; k < 256; k++) {
+			const float energy = f->h[k * 256 + k];
+
+			n[s->group_of[k]]++;
+			weakest = s->group_of[k] == 0 && energy < weakest ? energy : weakest;
+			strongest = s->group_of[k] == 1 && energy > strongest ? energy : strongest;
+		}
+		assert_true(n[0] == 128 && n[1] == 128 && weakest >= strongest);
+		assert_true(s->rel > 0 && s->rel < 1.1 * as_they_lie->rel);
+		bl_solved_key(key, &rq, "calibration", "cpu");
+		assert_int_equal(bl_solved_save(s, f->dir, key, &err), BL_OK);
+		assert_int_equal(bl_solved_load(&back, &rq, f->dir, key, false, &err), BL_OK);
+		assert_memory_equal(s->group_of, back->group_of, 256 * sizeof *s->group_of);
+		assert_memory_equal(s->codes, back->codes, (size_t)(s->rows * s->cols));
+		bl_solved_free(back);
+		bl_solved_free(as_they_lie);
+		bl_solved_free(s);
+	}
+}
+
 /* Where float32 sums end it is said, and by what name it can still be rounded. */
 static void beyond_the_range(void **state)
 {
@@ -445,7 +479,7 @@ int main(void)
 		cmocka_unit_test(every_step_pays),          cmocka_unit_test(the_error_is_that_of_the_codes), cmocka_unit_test(threads_change_nothing),
 		cmocka_unit_test(stored_and_read_back),     cmocka_unit_test(hessians_that_are_no_good),      cmocka_unit_test(refusals),
 		cmocka_unit_test(weights_that_are_not_finite), cmocka_unit_test(extremes),                   cmocka_unit_test(an_outlier_channel),
-		cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
+		cmocka_unit_test(groups_by_an_index), cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
