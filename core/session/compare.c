@@ -34,15 +34,27 @@ static enum bl_status apply_file(struct bl_session *s, const char *file, struct 
 	struct bl_plan *p = NULL;
 	char *note = NULL;
 
-	if (!bl_plan_load(&p, s->model, file, &note, err))
+	if (!bl_plan_load(&p, s->model, file, &note, err)) {
+		bl_plan_set_stages(s->plan, bl_plan_stages(p));
 		for (int i = 0; i < s->model->n_units; i++) {
 			const struct bl_choice *c = bl_plan_choice(p, i);
 			bl_plan_set_scheme(s->plan, i, &c->scheme);
 			if (c->scheme.number != BL_NUM_FULL)
 				bl_plan_set_method(s->plan, i, c->method, c->params);
 		}
+	}
 	bl_plan_free(p);
 	bl_free(note);
+	return err->status;
+}
+
+static enum bl_status add_stage(struct bl_session *s, const char *stage, struct bl_err *err)
+{
+	struct bl_str text = {0};
+
+	bl_str_addf(&text, "%s%s%s", bl_plan_stages(s->plan), *bl_plan_stages(s->plan) ? ";" : "", stage);
+	bl_session_set_stages(s, bl_str_c(&text), err);
+	bl_str_free(&text);
 	return err->status;
 }
 
@@ -50,6 +62,11 @@ static enum bl_status apply_word(struct bl_session *s, const char *word, struct 
 {
 	struct bl_str text = {0};
 	size_t n = strlen(word);
+
+	if (!strcmp(word, "recommended"))
+		return bl_session_recommend(s, err);
+	if (bl_starts_with(word, "stage="))
+		return add_stage(s, word + strlen("stage="), err);
 
 	if (n > 5 && !strcmp(word + n - 5, ".json"))
 		return apply_file(s, word, err);
@@ -81,6 +98,7 @@ enum bl_status bl_compare_plan(struct bl_session *s, const char *row, struct bl_
 
 	bl_plan_begin(s->plan, row);
 	bl_plan_preset(s->plan, s->model, "BF16", err);
+	bl_plan_set_stages(s->plan, "");
 	for (char *w = strtok_r(words, " \t", &rest); w && !err->status; w = strtok_r(NULL, " \t", &rest))
 		apply_word(s, w, err);
 	bl_plan_end(s->plan);
@@ -102,6 +120,7 @@ static enum bl_status make_row(struct bl_compare_row *row, struct bl_session *s,
 	row->time_ratio = bl_session_estimate(s)->time_ratio.value;
 	bl_session_problems(s, NULL, &n_fatal);
 	row->legal = n_fatal == 0;
+	row->needs_calibration = *bl_plan_stages(s->plan) != '\0';
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_choice *c = bl_plan_choice(s->plan, i);
 		row->needs_calibration |= bl_session_choice_whole(s, c) || bl_act_is_static(c->scheme.act);
@@ -134,7 +153,11 @@ void bl_compare_free(struct bl_compare *c)
 
 /* Settings of methods that are worth a row beside the defaults; ones that a method does not have are left out. */
 static const struct { const char *method, *params; } worth[] = {
-	{"rtn", "observer=mse"}, {"gptq", "observer=minmax"}, {"gptq", "observer=mse"}, {"gptq", "rounds=4"},
+	{"rtn", "observer=mse"}, {"gptq", "observer=minmax"}, {"gptq", "observer=mse"}, {"gptq", "rounds=4"}, {"gptq", "inputs=quantized,qep_alpha=0.5"},
+};
+/* What is done to the weights before, and with which method that is worth a row. */
+static const struct { const char *stage, *method; bool rounds_inputs; } worth_before[] = {
+	{"awq", "rtn", false}, {"awq", "gptq", false}, {"smooth", "rtn", true}, {"smooth", "gptq", true},
 };
 
 static void add_row(const struct bl_session *s, const char *scheme, const char *method, const char *params, char ***rows, size_t *n, size_t *cap)
@@ -158,8 +181,20 @@ static int order_of(const struct bl_session *s, const struct bl_method *m)
 	return !strcmp(m->name, "rtn") ? 0 : bl_method_trains(&s->registry, m) ? 3 : bl_method_whole(&s->registry, m) ? 2 : 1;
 }
 
-void bl_compare_all_methods(const struct bl_session *s, const char *scheme, char ***rows, size_t *n, size_t *cap)
+static void append(char **text, const char *what, const char *name)
 {
+	struct bl_str longer = {0};
+
+	bl_str_addf(&longer, "%s %s%s", *text, what, name);
+	bl_free(*text);
+	*text = bl_str_take(&longer);
+}
+
+void bl_compare_all_methods(const struct bl_session *s, const char *scheme, bool with_more, char ***rows, size_t *n, size_t *cap)
+{
+	struct bl_err none = BL_ERR_INIT;
+	struct bl_scheme parsed;
+
 	for (int turn = 0; turn < 4; turn++)
 		for (int i = 0; i < bl_registry_n_methods(&s->registry); i++) {
 			const struct bl_method *m = bl_registry_method_at(&s->registry, i);
@@ -170,6 +205,19 @@ void bl_compare_all_methods(const struct bl_session *s, const char *scheme, char
 				if (!strcmp(worth[k].method, m->name))
 					add_row(s, scheme, m->name, worth[k].params, rows, n, cap);
 		}
+	for (size_t k = 0; with_more && k < sizeof worth_before / sizeof worth_before[0]; k++) {
+		size_t before = *n;
+		if (bl_scheme_parse(&parsed, scheme, &none) || (parsed.act != BL_ACT_NONE) != worth_before[k].rounds_inputs)
+			continue;
+		add_row(s, scheme, worth_before[k].method, "", rows, n, cap);
+		if (*n > before)
+			append(&(*rows)[*n - 1], "stage=", worth_before[k].stage);
+	}
+	if (with_more && bl_registry_method(&s->registry, "tune")) {
+		bl_xgrow(rows, cap, *n + 1);
+		(*rows)[*n] = bl_xstrdup(scheme);
+		append(&(*rows)[(*n)++], "recommended", "");
+	}
 }
 
 /* ---- measuring ---- */
@@ -257,7 +305,7 @@ static void key_of(struct comparison *k, char key[65])
 	struct bl_live *l = s->priv->live;
 	struct bl_live_calib *calib = bl_live_get_calib(l);
 	struct bl_str text = {0};
-	bool needs = false;
+	bool needs = *bl_plan_stages(s->plan) != '\0';
 
 	bl_live_publish(s);
 	bl_str_addf(&text, "eval 2 %s|%s|%s|%s|%s", BL_VERSION, s->model->digest, l->plan->digest, k->protocol, k->device);

@@ -7,7 +7,8 @@
 #include "core/session/run.h"
 
 /* A row is words separated by blanks. A word that begins with the name of a scheme, SCHEME[:METHOD[,key=value...]], is for every unit; any other is
- * PATTERN=SCHEME[:METHOD...] for those that match, or a plan file (*.json), which replaces what came before. Later words win. */
+ * PATTERN=SCHEME[:METHOD...] for those that match; stage=TRANSFORM[:key=value,...] (in order), recommended (methods for the schemes so far), or a plan file (*.json),
+ * which replaces what came before. Later words win. */
 struct bl_compare_row {
 	char *text;
 	uint64_t bytes;              /* of all tensors */
@@ -26,8 +27,9 @@ enum bl_status bl_compare_plan(struct bl_session *s, const char *row, struct bl_
 /* Looks at every row (the session's plan changes) before anything runs. *out: bl_compare_free. */
 enum bl_status bl_compare_new(struct bl_compare **out, struct bl_session *s, const char *const *rows, int n, struct bl_err *err);
 void bl_compare_free(struct bl_compare *c); /* NULL is fine */
-/* Every method that is loaded, with the settings that are worth a look, for each of the schemes that it takes: appended to *rows (bl_xgrow). */
-void bl_compare_all_methods(const struct bl_session *s, const char *scheme, char ***rows, size_t *n, size_t *cap);
+/* Every method that is loaded, with the settings that are worth a look, as far as it takes the scheme: appended to *rows (bl_xgrow). with_more: stages and what is
+ * recommended too. */
+void bl_compare_all_methods(const struct bl_session *s, const char *scheme, bool with_more, char ***rows, size_t *n, size_t *cap);
 /* Row after row, by jobs of the session, which it waits for; nobody else may use the session meanwhile, and its plan is the last row's afterwards. A row that fails
  * leaves its reason and the others go on, except when the device is gone or memory does not suffice. progress: cancel is looked at. */
 enum bl_status bl_compare_run(struct bl_session *s, struct bl_compare *c, const struct bl_eval_request *rq, struct bl_progress *progress, struct bl_err *err);

@@ -295,6 +295,7 @@ static void finish(struct bl_search_run *k, const int *at)
 		const struct bl_search_option *o = &k->unit[i].o[at[i]];
 		r->choice[i] = o->c;
 		r->choice[i].params = bl_xstrdup(o->c.params);
+		r->choice[i].stages = NULL;
 		r->loss[i] = o->loss;
 		r->options = k->unit[i].n > r->options ? k->unit[i].n : r->options;
 		r->changed += !bl_scheme_equal(&o->c.scheme, &k->before[i].scheme) || strcmp(o->c.method, k->before[i].method) != 0 ||
@@ -400,6 +401,7 @@ static void add_option(struct bl_search_run *k, int unit, const struct bl_choice
 	u->o[u->n] = (struct bl_search_option){.c = *c, .bytes = mu->members[0].weight ? bl_unit_bytes(mu, &c->scheme) : 0,
 					       .ns = (uint64_t)llround(bl_unit_time(mu, &c->scheme, k->s->target, 8).value * 1000)};
 	u->o[u->n].c.params = keep(k, c->params);
+	u->o[u->n].c.stages = k->stages;
 	u->n++;
 }
 
@@ -444,6 +446,7 @@ static enum bl_status parse_options(struct bl_search_run *k, const char *text, s
 		else if (!bl_plan_set_text(p, s->model, bl_str_c(&set), NULL, NULL, err) && s->model->n_units) {
 			o[*n] = *bl_plan_choice(p, 0);
 			o[*n].params = keep(k, o[*n].params);
+			o[*n].stages = k->stages;
 			const struct bl_method *m = bl_registry_method(&s->registry, o[*n].method);
 			struct bl_solver solver;
 			if (m && bl_method_trains(&s->registry, m))
@@ -478,6 +481,7 @@ static void lay_out(struct bl_search_run *k, const struct bl_choice *o, int n)
 		const struct bl_choice *now = bl_plan_choice(k->s->plan, i);
 		k->before[i] = *now;
 		k->before[i].params = keep(k, now->params);
+		k->before[i].stages = k->stages;
 		for (int j = 0; j < n && !now->locked && m->units[i].members[0].weight; j++)
 			if (takes(k, i, &o[j]))
 				add_option(k, i, &o[j]);
@@ -506,6 +510,7 @@ uint64_t bl_session_search(struct bl_session *s, const struct bl_search_request 
 	k->rq = *rq;
 	k->rq.options = NULL;
 	k->zero_nonfinite = bl_plan_zero_nonfinite(s->plan);
+	k->stages = keep(k, bl_plan_stages(s->plan));
 	k->n = s->model->n_units;
 	k->unit = bl_xalloc((size_t)k->n + 1, sizeof *k->unit);
 	k->before = bl_xalloc((size_t)k->n + 1, sizeof *k->before);

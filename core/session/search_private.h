@@ -19,6 +19,7 @@ struct bl_search_run {
 	struct bl_choice *before;         /* [n] the plan's, params borrowed from `params` */
 	char **params; size_t n_params, cap_params;
 	bool zero_nonfinite;
+	char *stages;                     /* the plan's: a search keeps them; in `params` */
 	uint64_t rest_bytes, rest_ns;     /* of everything that no unit's option changes */
 	struct bl_plan_estimate full;     /* of the model as it is */
 	struct bl_job *job;

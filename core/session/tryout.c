@@ -16,6 +16,7 @@ struct bl_tryout {
 	pthread_mutex_t lock;
 	int unit, n;
 	struct bl_try row[BL_TRY_MAX]; /* params owned */
+	char *stages;                  /* of the plan, in every choice */
 	bool zero_nonfinite;
 };
 
@@ -25,6 +26,7 @@ static void unref(struct bl_tryout *t)
 		return;
 	for (int i = 0; i < t->n; i++)
 		bl_free(t->row[i].choice.params);
+	bl_free(t->stages);
 	pthread_mutex_destroy(&t->lock);
 	bl_free(t);
 }
@@ -145,9 +147,11 @@ static enum bl_status one_row(struct try_job *k, int i, struct bl_err *err)
 
 	const struct bl_method *m = bl_registry_method(&k->s->registry, row.choice.method);
 
-	if (m && bl_method_trains(&k->s->registry, m)) { /* of a unit alone it would be another method */
+	bool trains = m && bl_method_trains(&k->s->registry, m);
+
+	if (trains || bl_live_inputs(k->turn.l, k->t->unit, &row.choice).quantized) { /* of a unit alone it would be another method */
 		row.known = BL_KNOWN_REFUSED;
-		snprintf(row.why, sizeof row.why, "trains all units that have it together: choose it for them, then solve");
+		snprintf(row.why, sizeof row.why, "%s: choose it for them, then solve", trains ? "trains all units that have it together" : "solved block after block");
 		publish(k, i, &row);
 		return BL_OK;
 	}
@@ -221,8 +225,10 @@ uint64_t bl_session_try(struct bl_session *s, int unit, const struct bl_choice *
 	pthread_mutex_init(&t->lock, NULL);
 	t->unit = unit;
 	t->zero_nonfinite = bl_plan_zero_nonfinite(s->plan);
+	t->stages = bl_xstrdup(bl_plan_stages(s->plan));
 	for (t->n = 0; t->n < n && t->n < BL_TRY_MAX; t->n++) {
 		t->row[t->n] = (struct bl_try){.choice = c[t->n], .seconds = NAN, .rel = NAN, .kl = NAN};
+		t->row[t->n].choice.stages = t->stages;
 		t->row[t->n].choice.params = bl_xstrdup(c[t->n].params ? c[t->n].params : "");
 	}
 	unref(l->tryout);
@@ -273,7 +279,7 @@ int bl_session_try_list(struct bl_session *s, int unit, const struct bl_scheme *
 		out[n] = *own;
 		out[n++].params = l->try_params[l->n_try_params++] = bl_xstrdup(own->params);
 	}
-	bl_compare_all_methods(s, bl_scheme_name(name, scheme), &rows, &n_rows, &cap_rows);
+	bl_compare_all_methods(s, bl_scheme_name(name, scheme), false, &rows, &n_rows, &cap_rows);
 	for (size_t i = 0; i < n_rows; i++) {
 		struct bl_str text = {0};
 		bl_str_addf(&text, "all=%s", rows[i]);

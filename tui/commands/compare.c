@@ -58,7 +58,7 @@ static enum bl_status make_rows(struct texts *rows, const struct bl_cli *c, cons
 		for (size_t i = 0; i < schemes.n && !err->status; i++) {
 			struct bl_scheme parsed;
 			if (!bl_scheme_parse(&parsed, schemes.of[i], err))
-				bl_compare_all_methods(s, schemes.of[i], &rows->of, &rows->n, &rows->cap);
+				bl_compare_all_methods(s, schemes.of[i], true, &rows->of, &rows->n, &rows->cap);
 			bl_free(schemes.of[i]);
 		}
 		bl_free(schemes.of);
@@ -158,8 +158,10 @@ static void to_text(struct bl_cli *c, const struct bl_session *s, const struct b
 	struct bl_compare_row base;
 
 	base_row(&base, s, all);
-	bl_cli_wrapped(c, 2, "%s on %s", s->model->title, all->base.device);
-	bl_cli_wrapped(c, 2, "protocol: %s", all->base.protocol);
+	if (all->has_base) {
+		bl_cli_wrapped(c, 2, "%s on %s", s->model->title, all->base.device);
+		bl_cli_wrapped(c, 2, "protocol: %s", all->base.protocol);
+	}
 	if (*bl_session_calib_title(s))
 		bl_cli_wrapped(c, 2, "calibration: %s", bl_session_calib_title(s));
 	bl_cli_line(c, "%-34s %8s %8s %7s %8s %8s", "row", "KL", "ppl", "choices", "MB", "solve s");
