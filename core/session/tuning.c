@@ -23,7 +23,6 @@ struct tuning {
 	struct bl_solved **start;            /* [n_units] */
 	struct bl_unit_weights **fixed;      /* [n_units] */
 	float *own;                          /* a Hessian */
-	struct bl_live_plan *before;         /* what is trained first, where the start is trained too; NULL: it is not */
 	int first;                           /* trained unit */
 };
 
@@ -88,48 +87,6 @@ static bool all_stored(const struct tuning *t)
 	return true;
 }
 
-/* Training that starts from what another training gives: the plan with that one in its place. */
-struct replaced { const struct tuning *t; struct bl_choice one; };
-
-static const struct bl_choice *before_at(const void *from, int unit)
-{
-	struct replaced *r = (struct replaced *)(uintptr_t)from;
-
-	r->one = *choice(r->t, unit);
-	if (bl_live_trained(r->t->l, &r->one)) {
-		snprintf(r->one.method, sizeof r->one.method, "%s", r->t->how.start_method);
-		r->one.params = (char *)(uintptr_t)r->t->how.start_params;
-	}
-	return &r->one;
-}
-
-static enum bl_status train_before(struct tuning *t, struct bl_live_calib *calib, struct bl_err *err)
-{
-	struct replaced r = {.t = t};
-	struct bl_choice from = *choice(t, t->first);
-
-	snprintf(from.method, sizeof from.method, "%s", t->how.start_method);
-	if (t->how.start == BL_TUNING_RANGE || !bl_live_trained(t->l, &from))
-		return BL_OK;
-	if (!strcmp(from.method, t->method->name))
-		return bl_fail(err, BL_INVALID, "method %s starts from itself", t->method->name);
-	t->before = bl_live_plan_new(t->plan->n, before_at, &r, t->plan->zero_nonfinite);
-	return bl_live_tune(t->l, t->job, t->before, calib, err);
-}
-
-static enum bl_status load_before(struct tuning *t, int unit, struct bl_err *err)
-{
-	struct bl_solve_request rq = bl_live_request(t->l->s, t->fold, unit, &t->before->choice[unit], t->plan->zero_nonfinite);
-	char key[65], chain[65];
-
-	bl_live_chain(chain, t->l, t->before, t->before->n);
-	rq.chain = chain;
-	bl_solved_key(key, &rq, bl_calib_key_of(t->calib), "");
-	bl_live_load_solved(t->l, &rq, key, &t->start[unit], err);
-	t->units[unit].start = t->start[unit];
-	return err->status;
-}
-
 /* What a unit starts from, or computes with. */
 static enum bl_status prepare(struct tuning *t, int unit, struct bl_err *err)
 {
@@ -155,11 +112,9 @@ static enum bl_status prepare(struct tuning *t, int unit, struct bl_err *err)
 	}
 	if (t->how.start == BL_TUNING_RANGE)
 		return BL_OK;
-	if (t->before)
-		return load_before(t, unit, err);
 	snprintf(from.method, sizeof from.method, "%s", t->how.start_method);
 	from.params = t->how.start_params;
-	if (!bl_session_choice_whole(l->s, &from))
+	if (bl_live_trained(l, &from) || !bl_session_choice_whole(l->s, &from))
 		return bl_fail(err, BL_NOT_FOUND, "%s starts from method \"%s\", which is not among the plugins that solve whole units", c->method, from.method);
 	bl_live_solved_unit(l, unit, &from, t->plan->zero_nonfinite, bl_job_cancel_flag(t->job), &t->start[unit], err);
 	u->start = t->start[unit];
@@ -225,13 +180,12 @@ enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl
 	t.units = bl_xalloc(n, sizeof *t.units);
 	t.start = bl_xalloc(n, sizeof *t.start);
 	t.fixed = bl_xalloc(n, sizeof *t.fixed);
-	if (!agree(&t, err) && !bl_live_fold(l, choice(&t, 0), &t.fold, err) && !all_stored(&t) && !train_before(&t, calib, err))
+	if (!agree(&t, err) && !bl_live_fold(l, choice(&t, 0), &t.fold, err) && !all_stored(&t))
 		train(&t, err);
 	for (int i = 0; i < p->n; i++) {
 		bl_solved_free(t.start[i]);
 		bl_unit_weights_unref(t.fixed[i]);
 	}
-	bl_live_plan_unref(t.before);
 	bl_fold_unref(t.fold);
 	bl_free(t.own);
 	bl_free(t.units);

@@ -6,7 +6,7 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_BLOCK_ITERS, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
@@ -17,10 +17,8 @@ static const struct bl_param params[P_COUNT] = {
 		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
 	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.001", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
 	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
-	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales|autoround",
-		      .sentence = "gptq: from its codes; scales: rounding to nearest with the scales it chooses; autoround: from what it gives block by block." },
-	[P_BLOCK_ITERS] = { .name = "block_iters", .type = BL_PARAM_INT, .fallback = "400", .min = 1, .max = 100000,
-			    .sentence = "start=autoround: its steps for each block." },
+	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales",
+		      .sentence = "gptq: from its codes; scales: rounding to nearest with the scales it chooses." },
 	[P_HELD] = { .name = "held_out", .type = BL_PARAM_REAL, .fallback = "0.05", .min = 0, .max = 0.9,
 		     .sentence = "Part of the windows that is not trained on and decides which state is kept; 0: the last one is." },
 	[P_LOOKS] = { .name = "looks", .type = BL_PARAM_INT, .fallback = "8", .min = 1, .max = 10000, .sentence = "How often the windows that were held out are looked at." },
@@ -47,13 +45,7 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 	out->scope = BL_TUNING_MODEL;
 	out->start = v[P_START] == 0 ? BL_TUNING_CODES : BL_TUNING_SCALES;
 	out->step = v[P_STEP] == 0 ? BL_TUNING_ADAM : BL_TUNING_SIGN;
-	if (v[P_START] == 2) { /* as many windows as there are, from the scales that gptq chooses */
-		out->start = BL_TUNING_CODES;
-		snprintf(out->start_method, sizeof out->start_method, "autoround");
-		snprintf(out->start_params, sizeof out->start_params, "iters=%d,windows=%d,start=scales,seed=%d", (int)v[P_BLOCK_ITERS], (int)v[P_WINDOWS], (int)v[P_SEED]);
-	} else {
-		snprintf(out->start_method, sizeof out->start_method, "gptq");
-	}
+	snprintf(out->start_method, sizeof out->start_method, "gptq");
 	out->offset_rate = v[P_LR];
 	out->offset_growth = v[P_GROWTH];
 	out->factor_rate = v[P_SCALE_LR];
