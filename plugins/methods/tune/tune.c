@@ -13,7 +13,7 @@ static const struct bl_param params[P_COUNT] = {
 	[P_BATCH] = { .name = "batch", .type = BL_PARAM_INT, .fallback = "4", .min = 1, .max = 4096, .sentence = "Windows in a step." },
 	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.005", .min = 0, .max = 10,
 		   .sentence = "Learning rate of rounding offsets at first, in steps of the grid; it falls to 0 in a straight line." },
-	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0.5", .min = 0, .max = 2,
+	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 2,
 		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
 	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.0003", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
 	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
