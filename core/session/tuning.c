@@ -24,6 +24,7 @@ struct tuning {
 	struct bl_unit_weights **fixed;      /* [n_units] */
 	float *own;                          /* a Hessian */
 	int first;                           /* trained unit */
+	struct bl_live_plan *before;         /* the plan with the method that it starts from, when that trains too */
 };
 
 static const struct bl_choice *choice(const struct tuning *t, int unit) { return &t->plan->choice[unit]; }
@@ -87,6 +88,44 @@ static bool all_stored(const struct tuning *t)
 	return true;
 }
 
+static enum bl_status tune_plan(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const struct bl_calib *calib, int depth, struct bl_err *err);
+
+static const struct bl_choice *choice_at(const void *from, int unit) { return (const struct bl_choice *)from + unit; }
+
+/* A start that is trained itself is a plan of its own, stored like any other. */
+static enum bl_status train_before(struct tuning *t, int depth, struct bl_err *err)
+{
+	struct bl_choice start = {.params = t->how.start_params}, *all;
+
+	snprintf(start.method, sizeof start.method, "%s", t->how.start_method);
+	start.scheme = choice(t, t->first)->scheme;
+	if (t->how.start == BL_TUNING_RANGE || !bl_live_trained(t->l, &start))
+		return BL_OK;
+	if (depth > 1)
+		return bl_fail(err, BL_UNSUPPORTED, "%s starts from %s, which starts from what is trained too: that is one too many", choice(t, t->first)->method, start.method);
+	all = bl_xalloc((size_t)t->plan->n + 1, sizeof *all);
+	for (int i = 0; i < t->plan->n; i++) {
+		all[i] = *choice(t, i);
+		if (!bl_live_trained(t->l, choice(t, i)))
+			continue;
+		memcpy(all[i].method, start.method, sizeof all[i].method);
+		all[i].params = t->how.start_params;
+	}
+	t->before = bl_live_plan_new(t->plan->n, choice_at, all, t->plan->zero_nonfinite);
+	bl_free(all);
+	return tune_plan(t->l, t->job, t->before, t->calib, depth + 1, err);
+}
+
+static enum bl_status load_before(struct tuning *t, int unit, struct bl_err *err)
+{
+	const struct tuning b = {.l = t->l, .plan = t->before, .calib = t->calib, .fold = t->fold};
+	struct bl_solve_request rq = bl_live_request(t->l->s, t->fold, unit, choice(&b, unit), t->plan->zero_nonfinite);
+	char key[65];
+
+	key_of(&b, unit, key);
+	return bl_live_load_solved(t->l, &rq, key, &t->start[unit], err);
+}
+
 /* What a unit starts from, or computes with. */
 static enum bl_status prepare(struct tuning *t, int unit, struct bl_err *err)
 {
@@ -114,9 +153,12 @@ static enum bl_status prepare(struct tuning *t, int unit, struct bl_err *err)
 		return BL_OK;
 	snprintf(from.method, sizeof from.method, "%s", t->how.start_method);
 	from.params = t->how.start_params;
-	if (bl_live_trained(l, &from) || !bl_session_choice_whole(l->s, &from))
+	if (!bl_session_choice_whole(l->s, &from))
 		return bl_fail(err, BL_NOT_FOUND, "%s starts from method \"%s\", which is not among the plugins that solve whole units", c->method, from.method);
-	bl_live_solved_unit(l, unit, &from, t->plan->zero_nonfinite, bl_job_cancel_flag(t->job), &t->start[unit], err);
+	if (t->before)
+		load_before(t, unit, err);
+	else
+		bl_live_solved_unit(l, unit, &from, t->plan->zero_nonfinite, bl_job_cancel_flag(t->job), &t->start[unit], err);
 	u->start = t->start[unit];
 	return err->status;
 }
@@ -152,7 +194,7 @@ static enum bl_status done(void *ctx, struct bl_solved *s, struct bl_err *err)
 	return err->status;
 }
 
-static enum bl_status train(struct tuning *t, struct bl_err *err)
+static enum bl_status train(struct tuning *t, int depth, struct bl_err *err)
 {
 	struct bl_live *l = t->l;
 	const struct bl_model *m = t->fold ? bl_fold_model(t->fold) : l->s->model;
@@ -160,6 +202,7 @@ static enum bl_status train(struct tuning *t, struct bl_err *err)
 				     .windows = bl_calib_tokens(t->calib) / bl_calib_window(t->calib), .zero_nonfinite = t->plan->zero_nonfinite,
 				     .cancel = bl_job_cancel_flag(t->job), .ctx = t, .report = report, .hessian = hessian, .done = done};
 
+	train_before(t, depth, err);
 	for (int i = 0; i < t->plan->n && !err->status; i++) {
 		if (bl_job_checkpoint(t->job))
 			return bl_fail(err, BL_CANCELLED, "cancelled");
@@ -172,26 +215,32 @@ static enum bl_status train(struct tuning *t, struct bl_err *err)
 	return bl_tune_run(&l->engine, &rq, err);
 }
 
-enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, struct bl_live_calib *calib, struct bl_err *err)
+static enum bl_status tune_plan(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, const struct bl_calib *calib, int depth, struct bl_err *err)
 {
-	struct tuning t = {.l = l, .job = j, .plan = p, .calib = calib->c};
+	struct tuning t = {.l = l, .job = j, .plan = p, .calib = calib};
 	const size_t n = (size_t)p->n + 1;
 
 	t.units = bl_xalloc(n, sizeof *t.units);
 	t.start = bl_xalloc(n, sizeof *t.start);
 	t.fixed = bl_xalloc(n, sizeof *t.fixed);
 	if (!agree(&t, err) && !bl_live_fold(l, choice(&t, 0), &t.fold, err) && !all_stored(&t))
-		train(&t, err);
+		train(&t, depth, err);
 	for (int i = 0; i < p->n; i++) {
 		bl_solved_free(t.start[i]);
 		bl_unit_weights_unref(t.fixed[i]);
 	}
+	bl_live_plan_unref(t.before);
 	bl_fold_unref(t.fold);
 	bl_free(t.own);
 	bl_free(t.units);
 	bl_free(t.start);
 	bl_free(t.fixed);
 	return err->status;
+}
+
+enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl_live_plan *p, struct bl_live_calib *calib, struct bl_err *err)
+{
+	return tune_plan(l, j, p, calib->c, 0, err);
 }
 
 /* ---- what is recommended ---- */

@@ -30,11 +30,11 @@ stage_tune() {
 # settings around the recommended ones
 stage_sweep() {
 	calibrated
-	for p in lr=0.03 lr=0.003 epochs=12 batch=8 scale_lr=0.005 start=scales step=sign,lr=0.005; do
+	for p in lr=0.002 lr=0.015 epochs=12 scale_lr=0 scale_lr=0.001 start=gptq start_iters=1000 step=sign; do
 		tuned tiny "W4A16 tune,tries=1,$p" --set "all=W4A16:tune,tries=1,$p"
 	done
-	for p in growth=0 growth=1 growth=1,epochs=12; do
-		tuned tiny "W8A8 smooth tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p" --stage smooth
+	for p in lr=0.001 lr=0.005 lr=0.005,epochs=12; do
+		tuned tiny "W8A8 tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p"
 		tuned hybrid "W8A8 smooth tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p" --stage smooth
 	done
 }

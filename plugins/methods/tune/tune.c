@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tuning end to end: from GPTQ's codes on, rounding offsets and scales of all units are trained together so that the model's next-token distribution comes
- * close to the base model's on the calibration windows. A few windows are kept back; the state that does best on them wins, GPTQ's own included, so that
- * tuning too long costs time alone. */
+ * Tuning end to end: from AutoRound's codes on (which come from GPTQ's), rounding offsets and scales of all units are trained together so that the model's
+ * next-token distribution comes close to the base model's on the calibration windows. A few windows are kept back; the state that does best on them wins, the
+ * start included, so that tuning too long costs time alone. Blocks first, because an output vector of a block says more per token than one divergence does. */
 #include <stdio.h>
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_ITERS, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
 	[P_BATCH] = { .name = "batch", .type = BL_PARAM_INT, .fallback = "4", .min = 1, .max = 4096, .sentence = "Windows in a step." },
-	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 10,
+	[P_LR] = { .name = "lr", .type = BL_PARAM_REAL, .fallback = "0.005", .min = 0, .max = 10,
 		   .sentence = "Learning rate of rounding offsets at first, in steps of the grid; it falls to 0 in a straight line." },
-	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0.5", .min = 0, .max = 2,
+	[P_GROWTH] = { .name = "growth", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 2,
 		       .sentence = "Above 4 bits lr is multiplied by 2^(growth * (bits - 4)): the grid's steps are short there." },
-	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.001", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
+	[P_SCALE_LR] = { .name = "scale_lr", .type = BL_PARAM_REAL, .fallback = "0.0003", .min = 0, .max = 1, .sentence = "The same of scales, as a part of each." },
 	[P_STEP] = { .name = "step", .type = BL_PARAM_CHOICE, .fallback = "adam", .choices = "adam|sign", .sentence = "How gradients become steps." },
-	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "gptq", .choices = "gptq|scales",
-		      .sentence = "gptq: from its codes; scales: rounding to nearest with the scales it chooses." },
+	[P_START] = { .name = "start", .type = BL_PARAM_CHOICE, .fallback = "autoround", .choices = "autoround|gptq|scales",
+		      .sentence = "autoround: from its codes, which it reaches from GPTQ's; gptq: from its codes; scales: rounding to nearest with the scales it chooses." },
+	[P_ITERS] = { .name = "start_iters", .type = BL_PARAM_INT, .fallback = "200", .min = 1, .max = 100000, .sentence = "start=autoround: steps for each block." },
 	[P_HELD] = { .name = "held_out", .type = BL_PARAM_REAL, .fallback = "0.05", .min = 0, .max = 0.9,
 		     .sentence = "Part of the windows that is not trained on and decides which state is kept; 0: the last one is." },
 	[P_LOOKS] = { .name = "looks", .type = BL_PARAM_INT, .fallback = "8", .min = 1, .max = 10000, .sentence = "How often the windows that were held out are looked at." },
@@ -43,9 +44,11 @@ static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 static const char *tuning(struct bl_tuning *out, bl_param_values v)
 {
 	out->scope = BL_TUNING_MODEL;
-	out->start = v[P_START] == 0 ? BL_TUNING_CODES : BL_TUNING_SCALES;
+	out->start = v[P_START] <= 1 ? BL_TUNING_CODES : BL_TUNING_SCALES;
 	out->step = v[P_STEP] == 0 ? BL_TUNING_ADAM : BL_TUNING_SIGN;
-	snprintf(out->start_method, sizeof out->start_method, "gptq");
+	snprintf(out->start_method, sizeof out->start_method, v[P_START] == 0 ? "autoround" : "gptq");
+	if (v[P_START] == 0)
+		snprintf(out->start_params, sizeof out->start_params, "start=gptq,windows=0,iters=%d", (int)v[P_ITERS]);
 	out->offset_rate = v[P_LR];
 	out->offset_growth = v[P_GROWTH];
 	out->factor_rate = v[P_SCALE_LR];
@@ -66,7 +69,7 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 
 static const struct bl_method tune = {
 	.name = "tune",
-	.sentence = "Trains offsets and scales of all units together, from GPTQ on, by divergence from the base model; needs a calibration.",
+	.sentence = "Trains offsets and scales of all units together, from AutoRound and GPTQ on, by divergence from the base model; needs a calibration.",
 	.params = params,
 	.n_params = P_COUNT,
 	.refuses = refuses,
