@@ -108,8 +108,8 @@ uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request 
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
 
 /* --- units whose method sees them whole (needs a calibration with Hessians) --- */
-/* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); where inputs are rounded too, the plan's stages
- * even them out first. One undo step. */
+/* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); a plan without stages gets
+ * one that evens out channels for its schemes. One undo step. */
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err);
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
 bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choice *c); /* together with the others that have its method */

@@ -246,12 +246,34 @@ enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl
 /* ---- what is recommended ---- */
 
 #define RECOMMENDED "tune"
-#define STAGES      "smooth:search=channel,pow2=false"
+
+/* Factors between linears, looked for with the rounding in mind that the first reader of such factors (o or down) has in the plan. */
+static void recommend_stages(struct bl_session *s)
+{
+	struct bl_err none = BL_ERR_INIT;
+	const struct bl_scheme *of = NULL;
+	struct bl_str text = {0};
+
+	for (int i = 0; i < s->model->n_units && !of; i++) {
+		const struct bl_choice *c = bl_plan_choice(s->plan, i);
+		const enum bl_unit_kind kind = s->model->units[i].kind;
+
+		if ((kind == BL_UNIT_O || kind == BL_UNIT_DOWN) && !strcmp(c->method, RECOMMENDED) && (c->scheme.act != BL_ACT_NONE || c->scheme.number == BL_NUM_INT))
+			of = &c->scheme;
+	}
+	if (!of || *bl_plan_stages(s->plan))
+		return;
+	bl_str_add(&text, "smooth:search=channel,pow2=false");
+	if (of->number == BL_NUM_INT && of->bits >= 2 && of->bits <= 8)
+		bl_str_addf(&text, ",bits=%d,group=%d", (int)of->bits, of->strategy == BL_STRATEGY_GROUP ? (int)of->group : 0);
+	bl_str_addf(&text, ",activations=%s", of->act == BL_ACT_NONE ? "none" : bl_act_is_static(of->act) ? "tensor" : "token");
+	if (bl_session_set_stages(s, bl_str_c(&text), &none))
+		bl_log(BL_LOG_WARN, "channels are not evened out: %s", none.text);
+	bl_str_free(&text);
+}
 
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 {
-	struct bl_err none = BL_ERR_INIT;
-	bool rounds = false;
 
 	if (!bl_registry_method(&s->registry, RECOMMENDED))
 		return bl_fail(err, BL_NOT_FOUND, "the plugin of method %s is not there", RECOMMENDED);
@@ -261,11 +283,9 @@ enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 
 		if (c->scheme.number == BL_NUM_FULL || c->scheme.strategy == BL_STRATEGY_TENSOR)
 			continue;
-		rounds |= c->scheme.act != BL_ACT_NONE;
 		bl_plan_set_method(s->plan, i, RECOMMENDED, "");
 	}
-	if (rounds && !*bl_plan_stages(s->plan) && bl_session_set_stages(s, STAGES, &none))
-		bl_log(BL_LOG_WARN, "inputs are not smoothed: %s", none.text);
+	recommend_stages(s);
 	bl_plan_end(s->plan);
 	return BL_OK;
 }

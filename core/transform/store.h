@@ -5,7 +5,7 @@
 
 #include "core/transform/private.h"
 
-#define FOLD_PRODUCER 1 /* counts up when stages come to other numbers: part of the key */
+#define FOLD_PRODUCER 2 /* counts up when stages come to other numbers: part of the key */
 
 /* ops: [layers], empty before. BL_NOT_FOUND: not there; BL_MISMATCH: damaged, or of something else. */
 enum bl_status fold_load(struct bl_ops *ops, const struct bl_model *m, const char *cache_dir, const char *key, struct bl_err *err);

@@ -26,16 +26,25 @@ static void params_json(cJSON *o, const struct bl_param *rows, int n)
 	}
 }
 
+#define CHOICES_SHOWN 48
+
 static void params_text(struct bl_cli *c, const struct bl_param *rows, int n)
 {
 	for (int i = 0; i < n; i++) {
 		const struct bl_param *p = &rows[i];
-		if (p->type == BL_PARAM_CHOICE)
+		if (p->type == BL_PARAM_CHOICE && strlen(p->choices) > CHOICES_SHOWN) {
+			struct bl_str list = {0}; /* with room to break */
+			for (const char *at = p->choices; *at; at += strcspn(at, "|"), at += *at == '|')
+				bl_str_addf(&list, "%s%.*s", list.len ? ", " : "", (int)strcspn(at, "|"), at);
+			bl_cli_wrapped(c, 29, "          %s=%s  %s One of: %s.", p->name, p->fallback, p->sentence, bl_str_c(&list));
+			bl_str_free(&list);
+		} else if (p->type == BL_PARAM_CHOICE) {
 			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->choices, p->sentence);
-		else if (p->type == BL_PARAM_BOOL)
+		} else if (p->type == BL_PARAM_BOOL) {
 			bl_cli_wrapped(c, 29, "          %s=%s  %s", p->name, p->fallback, p->sentence);
-		else
+		} else {
 			bl_cli_wrapped(c, 29, "          %s=%s  (%g .. %g) %s", p->name, p->fallback, p->min, p->max, p->sentence);
+		}
 	}
 }
 

@@ -94,7 +94,8 @@ static void effects_are_whole(void **state)
 		stages(s, rows[i]);
 		double plain = effect_of(s).kl.value, want = full(s);
 		assert_true(fabs(plain - want) <= 1e-6 + 1e-4 * want);
-		assert_true(plain > 0 && plain < 5e-3); /* another rounding of bfloat16, nothing else */
+		print_message("%s: %.3g\n", rows[i], plain);
+		assert_true(i ? plain > 0 && plain < 0.01 : plain == 0); /* another rounding of bfloat16, nothing else: none at all for powers of two */
 		set_text(s, "4-7.down=W4A16");
 		want = full(s);
 		assert_true(want > plain);
