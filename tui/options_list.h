@@ -48,7 +48,7 @@ BL_OPTION(TOKENS,    "tokens",    0,   "N",        0, "generate", "At most so ma
 BL_OPTION(TEMPERATURE,"temperature",0, "T",        0, "generate", "Sample at this temperature instead of taking the most likely token.")
 BL_OPTION(TOP_P,     "top-p",     0,   "P",        0, "generate", "Sample among the likeliest tokens that hold this share of probability (1).")
 BL_OPTION(PAST_END,  "past-end",  0,   NULL,       0, "generate", "Go on behind the model's end-of-text token.")
-BL_OPTION(BASE,      "base",      0,   "MODEL",    0, "verify evaluate", "The unquantized model to compare with.")
+BL_OPTION(BASE,      "base",      0,   "MODEL",    0, "verify evaluate", "The unquantized model to compare with; verify also takes the plan, whose stages changed the weights.")
 BL_OPTION(ROWS,      "rows",      0,   "TEXT;TEXT...",1,"compare", "Rows: SCHEME[:METHOD[,key=value]] for every unit, then PATTERN=SCHEME... for some; or a plan file.")
 BL_OPTION(ALL_METHODS,"all-methods",0,  NULL,       0, "compare", "A row for every method and the settings worth a look, for each of --schemes.")
 BL_OPTION(SCHEMES,   "schemes",   0,   "A,B...",   0, "compare", "Schemes of --all-methods (W8A8,W4A16,W4A16_channel,W3A16).")

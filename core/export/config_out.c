@@ -37,6 +37,29 @@ static enum bl_status apply_edit(cJSON *o, struct bl_str *edits, const struct bl
 	return err->status;
 }
 
+#define KV_KEY "kv_cache_scheme" /* an edit that goes into quantization_config */
+
+static bool is_kv(const struct bl_config_edit *e)
+{
+	return !strcmp(e->key, KV_KEY);
+}
+
+/* What compressed-tensors says of a key-value cache in 8-bit floats: one scale per tensor, which is 1 where none is stored. */
+static enum bl_status put_kv(cJSON *q, struct bl_str *edits, const char *exporter, struct bl_err *err)
+{
+	static const char text[] = "{\"actorder\":null,\"block_structure\":null,\"dynamic\":false,\"group_size\":null,\"num_bits\":8,\"observer\":\"minmax\","
+		"\"observer_kwargs\":{},\"scale_dtype\":null,\"strategy\":\"tensor\",\"symmetric\":true,\"type\":\"float\",\"zp_dtype\":null}";
+	cJSON *v = NULL;
+
+	if (!q || !cJSON_HasObjectItem(q, KV_KEY))
+		return bl_fail(err, BL_RULE, "config key " KV_KEY ": format %s has no place for it (compressed-tensors has, when something is quantized)", exporter);
+	if (bl_json_parse(&v, text, sizeof text - 1, 100, KV_KEY, err))
+		return err->status;
+	put(q, KV_KEY, v);
+	bl_str_add(edits, "quantization_config." KV_KEY ": null -> 8-bit floats per tensor\n");
+	return BL_OK;
+}
+
 enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const struct bl_export_request *rq, const struct bl_exporter *x,
 			     const struct bl_x_plan *plan, struct bl_err *err)
 {
@@ -47,7 +70,7 @@ enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const str
 	if (!o)
 		return bl_fail(err, BL_NO_MEMORY, "config.json: not enough memory");
 	for (int i = 0; i < bl_plan_n_edits(rq->plan); i++)
-		if (apply_edit(o, edits, bl_plan_edit(rq->plan, i), err))
+		if (!is_kv(bl_plan_edit(rq->plan, i)) && apply_edit(o, edits, bl_plan_edit(rq->plan, i), err))
 			goto done;
 	const char *why = x->config(plan, &rq->registry->host, &text);
 	if (why) {
@@ -61,6 +84,9 @@ enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const str
 	} else if (!quantized) {
 		put(o, "quantization_config", NULL);
 	}
+	for (int i = 0; i < bl_plan_n_edits(rq->plan); i++)
+		if (is_kv(bl_plan_edit(rq->plan, i)) && *bl_plan_edit(rq->plan, i)->value && put_kv(q, edits, x->name, err))
+			goto done;
 	bl_json_print(out, o, 2, true);
 	bl_str_addc(out, '\n');
 done:

@@ -404,6 +404,8 @@ enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *
 	if (err->status)
 		return err->status = BL_USAGE;
 	squeeze(canonical, value);
+	if (!strcmp(key, "kv_cache_scheme") && strcmp(bl_str_c(canonical), "\"fp8\"")) /* the one that is known: 8-bit floats, one scale per tensor */
+		return bl_fail(err, BL_USAGE, "config key %s: must be \"fp8\" or removed", key);
 	return BL_OK;
 }
 

@@ -258,6 +258,10 @@ int bl_target_check_plan(struct bl_problem **out, int *n_fatal, const struct bl_
 	if (any && m->config.quantized)
 		add(&l, -1, "source", true, "the checkpoint is already quantized (%s): quantize the original instead", m->config.quant_method);
 	check_positions(&l, t, m, p);
+	for (int i = 0; i < bl_plan_n_edits(p); i++)
+		if (!strcmp(bl_plan_edit(p, i)->key, "kv_cache_scheme") && *bl_plan_edit(p, i)->value)
+			add(&l, -1, "config", false, "kv_cache_scheme: %s %s does not act on it: only a server started with --kv-cache-dtype fp8 keeps its cache in 8 bits, "
+			    "with scale 1 because the file stores none", t->server, t->server_version);
 	*out = l.p;
 	if (n_fatal)
 		*n_fatal = l.n_fatal;

@@ -54,7 +54,7 @@ void bl_live_input_store(struct bl_live *l, int unit, const struct bl_input_stat
 
 const struct bl_input_stats *bl_session_input(const struct bl_session *s, int unit)
 {
-	return atomic_load(&s->priv->live->inputs[unit]);
+	return bl_live_staged_input(s->priv->live, unit, atomic_load(&s->priv->live->inputs[unit]));
 }
 
 /* ---- in use ---- */

@@ -80,6 +80,8 @@ static enum bl_status export_run(struct bl_job *j, void *ctx, struct bl_err *err
 		return err->status;
 	}
 	rq.model = fold ? bl_fold_model(fold) : s->model;
+	for (int i = 0; fold && e->input_absmax && i < s->model->n_units; i++)
+		e->input_absmax[i] = bl_live_absmax(s->priv->live, i, bl_plan_choice(e->plan, i), true);
 	rq.solved = all;
 	e->job = j;
 	e->progress.cancel_from = bl_job_cancel_flag(j); /* heard at once, not when the watcher looks next */

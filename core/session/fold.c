@@ -85,8 +85,84 @@ enum bl_status bl_live_fold(struct bl_live *l, const struct bl_choice *c, struct
 	return err->status;
 }
 
+/* Totals and outliers from the channels, as a calibration has them. */
+static void sum_up(struct bl_input_stats *s)
+{
+	double mean = 0, squares = 0;
+	const int most = (int)(sizeof s->outlier / sizeof s->outlier[0]);
+	int n = 0;
+
+	s->absmax = 0;
+	for (int64_t i = 0; i < s->cols; i++) {
+		s->absmax = s->channel_absmax[i] > s->absmax ? s->channel_absmax[i] : s->absmax;
+		mean += s->channel_mean[i] / (double)s->cols;
+		squares += s->channel_rms[i] * s->channel_rms[i] / (double)s->cols;
+	}
+	s->mean = mean;
+	s->rms = sqrt(squares);
+	s->n_outlier_channels = 0;
+	memset(s->outlier, 0, sizeof s->outlier);
+	memset(s->bins, 0, sizeof s->bins);
+	memset(s->token_bins, 0, sizeof s->token_bins);
+	for (int64_t i = 0; i < s->cols; i++) {
+		const float a = s->channel_absmax[i];
+		int at;
+
+		if (!(a > 8 * s->rms))
+			continue;
+		s->n_outlier_channels++;
+		for (at = n < most ? n++ : most; at > 0 && s->outlier[at - 1].absmax < a; at--)
+			if (at < most)
+				s->outlier[at] = s->outlier[at - 1];
+		if (at < most) {
+			s->outlier[at].channel = (int)i;
+			s->outlier[at].absmax = a;
+		}
+	}
+}
+
+const struct bl_input_stats *bl_live_staged_input(struct bl_live *l, int unit, const struct bl_input_stats *base)
+{
+	const char *stages = bl_plan_stages(l->s->plan);
+	struct bl_live_calib *calib = base && *stages ? bl_live_get_calib(l) : NULL;
+	struct bl_fold *f = NULL;
+
+	if (!calib)
+		return base;
+	pthread_mutex_lock(&l->fold_lock);
+	f = look(l, stages, bl_calib_key_of(calib->c));
+	pthread_mutex_unlock(&l->fold_lock);
+	bl_live_calib_unref(calib);
+	if (!f || !bl_fold_changes_input(f, unit)) {
+		bl_fold_unref(f);
+		return base;
+	}
+	if (!l->staged)
+		l->staged = bl_xalloc((size_t)l->s->model->n_units + 1, sizeof *l->staged);
+	if (l->staged[unit].id != bl_live_fold_id(f) || l->staged[unit].of != base) {
+		struct bl_input_stats *s = bl_live_input_copy(base);
+
+		bl_live_input_free(l->staged[unit].s);
+		if (bl_fold_channels(f, unit, s->channel_absmax, s->channel_mean, s->channel_rms)) {
+			sum_up(s);
+		} else {
+			bl_live_input_free(s);
+			s = NULL;
+		}
+		l->staged[unit].id = bl_live_fold_id(f);
+		l->staged[unit].of = base;
+		l->staged[unit].s = s;
+	}
+	bl_fold_unref(f);
+	return l->staged[unit].s;
+}
+
 void bl_live_folds_free(struct bl_live *l)
 {
+	for (int i = 0; l->staged && i < l->s->model->n_units; i++)
+		bl_live_input_free(l->staged[i].s);
+	bl_free(l->staged);
+	l->staged = NULL;
 	for (int i = 0; i < N_FOLDS; i++) {
 		bl_fold_unref(l->folds[i].f);
 		bl_free(l->folds[i].stages);
@@ -152,7 +228,7 @@ enum bl_status bl_live_stage_set(struct bl_weight_set *out, struct bl_fold *f, c
 	return err->status;
 }
 
-float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c)
+float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c, bool wait)
 {
 	struct bl_err ignored = BL_ERR_INIT;
 	struct bl_fold *f = NULL;
@@ -162,7 +238,12 @@ float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c)
 		return l->s->priv->ranges[unit];
 	struct bl_live_calib *calib = bl_live_get_calib(l);
 	const struct bl_input_stats *in = calib ? bl_calib_stats(calib->c, unit) : NULL;
-	if (in && !in->nonfinite && !bl_live_fold(l, c, &f, &ignored))
+	if (!wait && in && *bl_choice_stages(c)) {
+		pthread_mutex_lock(&l->fold_lock);
+		f = look(l, bl_choice_stages(c), bl_calib_key_of(calib->c));
+		pthread_mutex_unlock(&l->fold_lock);
+	}
+	if (in && !in->nonfinite && (f || !wait || !bl_live_fold(l, c, &f, &ignored)))
 		absmax = f ? bl_fold_absmax(f, calib->c, unit) : in->absmax;
 	bl_fold_unref(f);
 	bl_live_calib_unref(calib);

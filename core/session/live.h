@@ -122,6 +122,7 @@ struct bl_live {
 	/* folds: newest first */
 	pthread_mutex_t fold_lock, fold_build;
 	struct { struct bl_fold *f; char *stages, calib[65]; } folds[2];
+	struct { uint64_t id; const struct bl_input_stats *of; struct bl_input_stats *s; } *staged; /* [n_units], the screen's; id 0: empty */
 	struct bl_err fold_err; char *fold_failed; char fold_failed_calib[65]; /* fold_lock: what cannot be made, and why */
 
 	/* calibration */
@@ -243,6 +244,8 @@ void bl_live_states_free(struct bl_live *l);
  * for before: the first time takes seconds. */
 enum bl_status bl_live_fold(struct bl_live *l, const struct bl_choice *c, struct bl_fold **out, struct bl_err *err);
 void bl_live_folds_free(struct bl_live *l);
+/* What flows into a unit after the plan's stages, once they are made; histograms, which nobody knows then, are empty. NULL: not known (turned heads). Screen's thread. */
+const struct bl_input_stats *bl_live_staged_input(struct bl_live *l, int unit, const struct bl_input_stats *base);
 static inline const struct bl_unit *bl_live_unit(const struct bl_live *l, const struct bl_fold *f, int unit)
 {
 	return f ? &bl_fold_model(f)->units[unit] : &l->s->model->units[unit];
@@ -253,8 +256,8 @@ enum bl_status bl_live_folded_weights(const struct bl_fold *f, int unit, struct 
 /* All units of a block (-1: of all) in full precision after the stages: what the model computes with before anything is quantized. f NULL: an empty set.
  * Freed with bl_measure_weights_free. */
 enum bl_status bl_live_stage_set(struct bl_weight_set *out, struct bl_fold *f, const struct bl_model *m, int block, struct bl_err *err);
-/* Largest |input| of a unit after the stages of a choice; NaN: unknown. */
-float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c);
+/* Largest |input| of a unit after the stages of a choice; NaN: unknown. Without waiting the checkpoint's stands in as long as the stages are not made. */
+float bl_live_absmax(struct bl_live *l, int unit, const struct bl_choice *c, bool wait);
 
 /* --- data (data.c) --- */
 void bl_live_data_key(char key[65], const struct bl_calib_request *r);

@@ -13,7 +13,7 @@ void bl_session_use_ranges(struct bl_session *s, float *absmax)
 
 float bl_session_unit_absmax(const struct bl_session *s, int unit)
 {
-	return bl_live_absmax(s->priv->live, unit, bl_plan_choice(s->plan, unit));
+	return bl_live_absmax(s->priv->live, unit, bl_plan_choice(s->plan, unit), false);
 }
 
 float *bl_session_input_absmax(struct bl_session *s)

@@ -63,7 +63,7 @@ const char *bl_session_calib_title(const struct bl_session *s);
 float *bl_session_input_absmax(struct bl_session *s);
 /* Ranges from elsewhere, [n_units]; taken over, and they come before those of a calibration. NULL: no longer. */
 void bl_session_use_ranges(struct bl_session *s, float *absmax);
-/* Of one unit under the plan, by the finished calibration. NaN: unknown. */
+/* Of one unit under the plan, by the finished calibration. NaN: unknown. As long as the plan's stages are not made (bl_session_fold makes them), the checkpoint's. */
 float bl_session_unit_absmax(const struct bl_session *s, int unit);
 /* Adopts a stored calibration (newest of this model when key is NULL). BL_NOT_FOUND when there is none. */
 enum bl_status bl_session_adopt_calib(struct bl_session *s, const char *key, struct bl_err *err);

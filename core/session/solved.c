@@ -72,7 +72,7 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 	if (!hash)
 		return BL_OK;
 	if (bl_act_is_static(c->scheme.act)) { /* the scale is the calibration's */
-		float absmax = bl_live_absmax(l, unit, c);
+		float absmax = bl_live_absmax(l, unit, c, true);
 		hash ^= bl_hash64(&absmax, sizeof absmax) | 1;
 	}
 	if (bl_session_choice_whole(l->s, c) || *bl_choice_stages(c)) { /* and so are the Hessians */

@@ -10,6 +10,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 #include "core/session/live.h"
+#include "core/session/measure.h"
 #include "core/solve/store.h"
 
 #define KINDS 4 /* units of a block */
@@ -34,6 +35,8 @@ struct streams {
 	void *h[KINDS], *cross[KINDS], *x[KINDS]; /* x: the base's inputs of one batch */
 	void *scaled[KINDS];       /* inputs of one batch over what comes out */
 	struct bk_mat seen;        /* the input of the linear that runs */
+	struct bl_fold *fold;      /* the plan's stages; NULL: none */
+	struct bl_weight_set own;  /* the block's weights in full precision after them; of NULL: the checkpoint's */
 	struct bl_weight_set set;  /* what the quantized stream goes through */
 	pthread_mutex_t lock;
 	pthread_cond_t made;       /* a unit of `set`, or failed */
@@ -205,18 +208,20 @@ static enum bl_status collect(struct streams *s, struct bl_err *err)
 		any |= want_of(s, k) >= QUANTIZED;
 		side_by_side |= want_of(s, k) == CORRECTED;
 	}
-	if (make_moments(s, err) || (any && bl_pass_copy(s->work, s->quantized, err)))
+	bl_measure_weights_free(&s->own);
+	if (make_moments(s, err) || (any && bl_pass_copy(s->work, s->quantized, err)) || bl_live_stage_set(&s->own, s->fold, s->l->s->model, s->block, err))
 		return err->status;
+	const struct bl_weight_set *own = s->own.of ? &s->own : NULL;
 	for (int b = 0; side_by_side && b < bl_pass_batches(s->work); b++) {
-		if (bl_pass_step(s->base, s->block, b, NULL, &base, err) || bl_pass_step(s->work, s->block, b, NULL, &quantized, err))
+		if (bl_pass_step(s->base, s->block, b, own, &base, err) || bl_pass_step(s->work, s->block, b, own, &quantized, err))
 			return err->status;
 		batch_done(s, s->block, 0);
 	}
 	if (side_by_side)
 		return BL_OK;
-	if (s->base && s->block <= s->last_base && bl_pass_block(s->base, s->block, NULL, &base, err))
+	if (s->base && s->block <= s->last_base && bl_pass_block(s->base, s->block, own, &base, err))
 		return err->status;
-	return any ? bl_pass_block(s->work, s->block, NULL, &quantized, err) : BL_OK;
+	return any ? bl_pass_block(s->work, s->block, own, &quantized, err) : BL_OK;
 }
 
 /* ---- the quantized stream goes on ---- */
@@ -243,7 +248,7 @@ static enum bl_status fetch_weights(struct streams *s, int unit, struct bl_err *
 	struct bl_solved *u = NULL;
 
 	if (bl_session_choice_whole(s->l->s, c)) {
-		const struct bl_solve_request rq = bl_live_request(s->l->s, NULL, unit, c, s->plan->zero_nonfinite);
+		const struct bl_solve_request rq = bl_live_request(s->l->s, s->fold, unit, c, s->plan->zero_nonfinite);
 		if (bl_live_load_solved(s->l, &rq, s->key[unit], &u, err))
 			return err->status;
 	}
@@ -259,8 +264,11 @@ static enum bl_status go_on(struct streams *s, struct bl_err *err)
 	for (int k = 0; k < KINDS; k++) {
 		const int unit = s->block * KINDS + k;
 
-		if (s->plan->choice[unit].scheme.number == BL_NUM_FULL)
+		if (s->plan->choice[unit].scheme.number == BL_NUM_FULL) {
+			if (s->fold && bl_fold_changes(s->fold, unit) && put_weights(s, unit, NULL, err))
+				return err->status;
 			continue;
+		}
 		if (s->want[unit] == NONE && fetch_weights(s, unit, err))
 			return err->status;
 		pthread_mutex_lock(&s->lock);
@@ -287,7 +295,7 @@ static enum bl_status prepare(void *ctx, size_t i, struct bl_solve_request *rq, 
 	const int unit = s->unit[i];
 
 	(void)err;
-	*rq = bl_live_request(s->l->s, NULL, unit, &s->plan->choice[unit], s->plan->zero_nonfinite);
+	*rq = bl_live_request(s->l->s, s->fold, unit, &s->plan->choice[unit], s->plan->zero_nonfinite);
 	rq->tokens = s->n_tokens;
 	rq->cancel = bl_job_cancel_flag(s->job);
 	if (s->want[unit] == CORRECTED)
@@ -344,7 +352,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 	for (int i = 0; i < m->n_units; i++) {
 		const struct bl_choice *c = &s->plan->choice[i];
 		const struct bl_solve_inputs in = bl_live_inputs(s->l, i, c);
-		struct bl_solve_request rq = bl_live_request(s->l->s, NULL, i, c, s->plan->zero_nonfinite);
+		struct bl_solve_request rq = bl_live_request(s->l->s, s->fold, i, c, s->plan->zero_nonfinite);
 		struct bl_err ignored = BL_ERR_INIT;
 		struct bl_solved *u = NULL;
 		char chain[65];
@@ -430,7 +438,7 @@ enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct 
 
 	do {
 		struct streams s = {.l = l, .job = j, .plan = p, .source = source, .blocks = (int)l->s->model->config.layers, .block = -1, .last_base = -1,
-				    .last_quantized = -1, .n_tokens = source->windows * source->len, .set = {bl_xalloc(n + 1, sizeof *s.set.of), (int)n}};
+				    .last_quantized = -1, .n_tokens = source->windows * source->len, .set = {.of = bl_xalloc(n + 1, sizeof *s.set.of), .n = (int)n}};
 
 		bl_err_clear(err);
 		s.want = bl_xalloc(n, sizeof *s.want);
@@ -439,13 +447,18 @@ enum bl_status bl_live_stream(struct bl_live *l, struct bl_job *j, const struct 
 		s.key = bl_xalloc(n, sizeof *s.key);
 		pthread_mutex_init(&s.lock, NULL);
 		pthread_cond_init(&s.made, NULL);
-		run(&s, selected, &seconds, err);
+		if (!n || !bl_live_fold(l, &p->choice[0], &s.fold, err)) {
+			s.set.small = s.fold && bl_fold_changes_small(s.fold) ? bl_fold_model(s.fold) : NULL;
+			run(&s, selected, &seconds, err);
+		}
 		drop_moments(&s);
 		bl_pass_free(s.base);
 		bl_pass_free(s.quantized);
 		bl_pass_free(s.work);
 		for (size_t i = 0; i < n; i++)
 			bl_unit_weights_unref(s.set.of[i]);
+		bl_measure_weights_free(&s.own);
+		bl_fold_unref(s.fold);
 		pthread_mutex_destroy(&s.lock);
 		pthread_cond_destroy(&s.made);
 		bl_free(s.set.of);

@@ -105,7 +105,7 @@ static enum bl_status prepare(struct tuning *t, int unit, struct bl_err *err)
 		return err->status;
 	}
 	if (bl_act_is_static(c->scheme.act)) {
-		const float absmax = bl_live_absmax(l, unit, c);
+		const float absmax = bl_live_absmax(l, unit, c, true);
 		if (!isfinite(absmax))
 			return bl_fail(err, BL_INVALID, "%s: its inputs are rounded with one scale, and no calibration has their range", l->s->model->units[unit].name);
 		u->input_scale = bl_act_input_scale(c->scheme.act, absmax);
@@ -196,7 +196,7 @@ enum bl_status bl_live_tune(struct bl_live *l, struct bl_job *j, const struct bl
 /* ---- what is recommended ---- */
 
 #define RECOMMENDED "tune"
-#define STAGES      "smooth"
+#define STAGES      "smooth:search=channel,pow2=false"
 
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 {

@@ -119,7 +119,7 @@ static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *fol
 	struct making k = {.unit = folded};
 	/* groups of inputs are not rounded in the forward pass: those units compute with decoded weights alone */
 	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.act <= BL_ACT_FP8_TENSOR && c->scheme.symmetric && !c->scheme.group, fixed = codes && bl_act_is_static(c->scheme.act);
-	float absmax = fixed ? bl_live_absmax(s->priv->live, unit, c) : 0;
+	float absmax = fixed ? bl_live_absmax(s->priv->live, unit, c, true) : 0;
 	char name[BL_SCHEME_NAME_MAX];
 
 	if (!isfinite(absmax))

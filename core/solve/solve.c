@@ -329,7 +329,7 @@ static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *h
 	    bl_engine_check(k->e, ops->download(k->e->run, s->scales, k->scales, (size_t)(n * k->spr) * sizeof(float)), "fetching scales", err) ||
 	    (s->zeros && bl_engine_check(k->e, ops->download(k->e->run, s->zeros, k->zeros, (size_t)(n * k->spr)), "fetching zero points", err)))
 		return err->status;
-	if (!bl_engine_check(k->e, k->e->solve->diff(&k->dev.solve, &w, &w, &codes, k->scales, k->zeros, &g), "differences", err))
+	if (!bl_engine_check(k->e, k->e->solve->diff(&k->dev.solve, &w, &w, &codes, k->scales, k->zeros, NULL, &g), "differences", err))
 		sum_losses(k, &loss, err);
 	if (bl_engine_check(k->e, ops->download_join(k->e->run), "fetching codes", err))
 		return err->status;

@@ -47,7 +47,7 @@ static enum bl_status take_samples(struct deciding *d, struct bl_err *err)
 	for (int i = 0; i < d->stages->n; i++) {
 		const struct bl_stage *s = &d->stages->at[i];
 
-		if (s->transform->kind != BL_TRANSFORM_SMOOTH || bl_stage_value(s, "search") == 0 || bl_stage_value(s, "activations") != 0)
+		if (s->transform->kind != BL_TRANSFORM_SMOOTH || bl_stage_value(s, "search") == 0 || bl_stage_value(s, "activations") == 2)
 			continue;
 		for (int p = 0; p < BL_FOLD_LEGAL; p++)
 			if (s->pairs >> p & 1)
@@ -237,11 +237,33 @@ bool bl_fold_changes_input(const struct bl_fold *f, int unit)
 	return input_of(f, unit, &c);
 }
 
+/* H' from the lower triangle of H, which is all that counts of either. */
+static void factors_and_order(float *made, const float *h, const int64_t *from, const float *mul, int64_t k)
+{
+	bool in_order = true;
+
+	for (int64_t i = 0; i < k; i++)
+		in_order &= from[i] == i;
+	for (int64_t i = 0; i < k; i++) {
+		float *to = made + i * k;
+
+		for (int64_t j = 0; in_order && j <= i; j++)
+			to[j] = h[i * k + j] * mul[i] * mul[j];
+		for (int64_t j = 0; !in_order && j <= i; j++) {
+			const int64_t a = from[i] > from[j] ? from[i] : from[j], b = from[i] > from[j] ? from[j] : from[i];
+
+			to[j] = h[a * k + b] * mul[i] * mul[j];
+		}
+	}
+}
+
 enum bl_status bl_fold_hessian(const struct bl_fold *f, const struct bl_calib *c, int unit, const float **h, float **own, struct bl_err *err)
 {
+	const struct bl_ops *ops = &f->ops[f->base->units[unit].block];
 	const int64_t k = f->base->units[unit].cols;
 	struct bl_channels channels;
-	float *made, *tmp = NULL;
+	float *made, *tmp = NULL, *mul = NULL;
+	int64_t *from = NULL;
 	const float *stored;
 
 	*own = NULL;
@@ -249,17 +271,24 @@ enum bl_status bl_fold_hessian(const struct bl_fold *f, const struct bl_calib *c
 		return bl_calib_hessian(c, unit, h, err);
 	if (bl_calib_hessian(c, unit, &stored, err) || bl_try_alloc(&made, (size_t)(k * k), sizeof *made, "a Hessian after the plan's stages", err))
 		return err->status;
-	if (bl_try_alloc(&tmp, (size_t)(k * k), sizeof *tmp, "a Hessian after the plan's stages", err)) {
-		bl_free(made);
-		return err->status;
+	from = bl_xalloc((size_t)k + 1, sizeof *from);
+	mul = bl_xalloc((size_t)k + 1, sizeof *mul);
+	if (bl_ops_columns(ops, &channels, from, mul, k)) {
+		factors_and_order(made, stored, from, mul, k);
+	} else if (!bl_try_alloc(&tmp, (size_t)(k * k), sizeof *tmp, "a Hessian after the plan's stages", err)) {
+		for (int64_t i = 0; i < k; i++)
+			for (int64_t j = 0; j <= i; j++)
+				made[i * k + j] = made[j * k + i] = stored[i * k + j];
+		bl_ops_hessian(ops, &channels, made, tmp, k);
 	}
-	for (int64_t i = 0; i < k; i++)
-		for (int64_t j = 0; j <= i; j++)
-			made[i * k + j] = made[j * k + i] = stored[i * k + j];
-	bl_ops_hessian(&f->ops[f->base->units[unit].block], &channels, made, tmp, k);
 	bl_free(tmp);
-	*h = *own = made;
-	return BL_OK;
+	bl_free(from);
+	bl_free(mul);
+	if (err->status)
+		bl_free(made);
+	else
+		*h = *own = made;
+	return err->status;
 }
 
 bool bl_fold_channels(const struct bl_fold *f, int unit, float *absmax, double *mean, double *rms)

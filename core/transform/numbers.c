@@ -28,11 +28,12 @@ static enum bl_status smooth(struct fold_block *b, const struct bl_stage *st, en
 	if (fold_reader_open(&r, b, pair, search ? SEARCH_ROWS : 0, err))
 		return err->status;
 	s = bl_xalloc((size_t)r.c.n + 1, sizeof *s);
-	if (search)
+	const bool blind = goal.activations != 2 && !r.x; /* nothing was kept to look at: said where samples are taken */
+	if (search && !blind)
 		fold_search_alpha(s, &r, &goal);
 	else
 		fold_start(s, &r, bl_stage_value(st, "alpha"));
-	if (search == 2)
+	if (search == 2 && !blind)
 		fold_search_channels(s, &r, &goal);
 	fold_finish(s, r.c.n, goal.pow2);
 	add_scale(b, &r, s);

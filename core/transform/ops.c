@@ -163,6 +163,27 @@ void bl_ops_maker_head(const struct bl_ops *o, const struct bl_channels *c, int6
 	}
 }
 
+bool bl_ops_columns(const struct bl_ops *o, const struct bl_channels *c, int64_t *from, float *mul, int64_t cols)
+{
+	if (bl_ops_mix(o, c->pair))
+		return false;
+	for (int64_t j = 0; j < cols; j++) {
+		double m = 1;
+
+		from[j] = j;
+		for (int k = o->n - 1; k >= 0; k--) {
+			if (o->at[k].pair != c->pair)
+				continue;
+			if (o->at[k].kind == BL_OP_SCALE)
+				m *= (double)o->at[k].mul[bl_channel_of(c, from[j])];
+			else
+				from[j] = column_from(&o->at[k], c, from[j]);
+		}
+		mul[j] = (float)m;
+	}
+	return true;
+}
+
 void bl_ops_hessian(const struct bl_ops *o, const struct bl_channels *c, float *h, float *tmp, int64_t cols)
 {
 	for (int k = 0; k < o->n; k++) {

@@ -45,6 +45,8 @@ void bl_ops_maker_head(const struct bl_ops *o, const struct bl_channels *c, int6
 bool bl_ops_touch(const struct bl_ops *o, enum bl_fold_pair pair); /* any operation of the pair */
 bool bl_ops_mix(const struct bl_ops *o, enum bl_fold_pair pair);   /* a hadamard */
 bool bl_ops_reorder(const struct bl_ops *o, enum bl_fold_pair pair);
+/* Input j of the reader afterwards is mul[j] times input from[j] before; false: it is a mixture. [cols] each. */
+bool bl_ops_columns(const struct bl_ops *o, const struct bl_channels *c, int64_t *from, float *mul, int64_t cols);
 /* h [cols, cols], both triangles, in place; tmp [cols, cols] */
 void bl_ops_hessian(const struct bl_ops *o, const struct bl_channels *c, float *h, float *tmp, int64_t cols);
 /* channel vectors of the reader's input, [cols], in place; false: not known any more (after a hadamard). mean: with sign; squares: mean squares. */

@@ -3,12 +3,14 @@
 #include <string.h>
 
 #include "core/base/half.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/transform/sample.h"
 
 #define WINDOWS 8
 #define ELEMS   (4ll << 20) /* at most so many numbers of a unit, if that leaves LEAST tokens of each window */
 #define LEAST   32
+#define MOST    256
 
 struct tap { struct fold_sample *all; struct bl_engine *e; int64_t tokens; unsigned readers; };
 
@@ -76,7 +78,7 @@ static int64_t length(const struct bl_model *m, const struct bl_calib *c, int64_
 		if (readers >> m->units[i].kind & 1 && m->units[i].cols > widest)
 			widest = m->units[i].cols;
 	len = ELEMS / widest / (windows > 0 ? windows : 1);
-	len = len < LEAST ? LEAST : len;
+	len = len < LEAST ? LEAST : len > MOST ? MOST : len;
 	return len < whole ? len : whole;
 }
 
@@ -90,8 +92,10 @@ enum bl_status fold_samples(struct fold_sample *all, const struct bl_model *m, c
 	struct bl_engine e = { .run = NULL };
 	struct tap t = { .all = all, .e = &e, .tokens = windows * len, .readers = readers };
 
-	if (windows < 1)
-		return bl_fail(err, BL_INVALID, "smooth: a search over token scales needs kept windows: calibrate with --keep-windows, or choose activations=tensor");
+	if (windows < 1) {
+		bl_log(BL_LOG_WARN, "smooth: no search, alpha alone: the calibration keeps no windows to look at (--keep-windows)");
+		return BL_OK;
+	}
 	bl_backend_open(&backend, NULL);
 	if (!bl_engine_open(&e, &backend, "cpu", pool, 0, err) && !bl_forward_new(&f, m, &e, &o, err))
 		run(&t, f, c, windows, len, err);

@@ -78,6 +78,7 @@ struct state {
 	double inputs, held;             /* sums of them: of the tokens that decide, and of those that only judge */
 	int64_t deciding;                /* tokens before this one decide */
 	uint8_t *moved;                  /* [tokens] */
+	float *step, *per_step, *counts, *change; /* [tokens], of an exchange: scale of x / s and its inverse; weight, 0 where the scale moved; difference */
 	double cw;
 };
 
@@ -171,6 +172,10 @@ static void open_state(struct state *k, double *s, const struct fold_reader *r, 
 	k->peak_at = bl_xalloc((size_t)scales_of(k) + 1, sizeof *k->peak_at);
 	k->lost = bl_xalloc((size_t)r->tokens + 1, sizeof *k->lost);
 	k->moved = bl_xalloc((size_t)r->tokens + 1, 1);
+	k->step = bl_xalloc(4 * (size_t)r->tokens + 1, sizeof *k->step);
+	k->per_step = k->step + r->tokens;
+	k->counts = k->per_step + r->tokens;
+	k->change = k->counts + r->tokens;
 	k->factor = bl_xalloc(2 * (size_t)r->cols + 1, sizeof *k->factor);
 	k->inverse = k->factor + r->cols;
 	k->deciding = deciding;
@@ -210,6 +215,7 @@ static void close_state(struct state *k)
 	bl_free(k->peak_at);
 	bl_free(k->lost);
 	bl_free(k->moved);
+	bl_free(k->step);
 	bl_free(k->factor);
 }
 
@@ -282,25 +288,36 @@ static bool follow_peak(struct state *k, int64_t t, int64_t j, double old, doubl
 	return k->peak[t] != was;
 }
 
+static void prepare_exchange(struct state *k)
+{
+	const bool one = k->g->activations == 1;
+
+	for (int64_t t = 0; t < k->r->tokens; t++) {
+		const float peak = k->peak[one ? 0 : t] / 127;
+
+		k->step[t] = peak;
+		k->per_step[t] = peak > 0 ? 1 / peak : 0;
+		k->counts[t] = k->moved[t] ? 0 : k->r->weight[t];
+	}
+}
+
 /* What column j lost with the old factor goes, what it loses with the new one comes; tokens whose scale moved are left to be summed anew. */
 static void exchange(struct state *k, int64_t j, float old, float f)
 {
 	const struct fold_reader *r = k->r;
-	const float *x = r->by_column + j * r->tokens, w = r->wsum[j];
-	const int64_t one = k->g->activations == 1;
+	const float *restrict x = r->by_column + j * r->tokens, *restrict step = k->step, *restrict per_step = k->per_step, *restrict counts = k->counts;
+	const float w = r->wsum[j], per_f = 1 / f, per_old = 1 / old;
+	float *restrict change = k->change;
 	double sums[2] = { 0, 0 };
 
-	for (int side = 0; side < 2; side++)
-		for (int64_t t = side ? k->deciding : 0; t < (side ? r->tokens : k->deciding); t++) {
-			const float peak = k->peak[one ? 0 : t] / 127;
-
-			if (k->moved[t] || peak <= 0)
-				continue;
-			double d = (double)w * (double)r->weight[t] *
-				   ((double)lost(x[t], peak * f, 1 / (peak * f)) - (double)lost(x[t], peak * old, 1 / (peak * old)));
-			k->lost[t] += d;
-			sums[side] += d;
-		}
+	for (int64_t t = 0; t < r->tokens; t++)
+		change[t] = w * counts[t] * (lost(x[t], step[t] * f, per_step[t] * per_f) - lost(x[t], step[t] * old, per_step[t] * per_old));
+	for (int64_t t = 0; t < r->tokens; t++)
+		k->lost[t] += (double)change[t];
+	for (int64_t t = 0; t < k->deciding; t++)
+		sums[0] += (double)change[t];
+	for (int64_t t = k->deciding; t < r->tokens; t++)
+		sums[1] += (double)change[t];
 	k->inputs += sums[0];
 	k->held += sums[1];
 }
@@ -330,6 +347,8 @@ static void set_factor(struct state *k, int64_t channel, double f)
 			if (follow_peak(k, t, j, old, f))
 				k->moved[t] = 1;
 	}
+	if (n_scales)
+		prepare_exchange(k);
 	for (int64_t copy = 0; n_scales && copy < r->c.copies; copy++)
 		exchange(k, first + copy * stride, (float)old, (float)f);
 	for (int64_t t = 0; n_scales && t < r->tokens; t++) {

@@ -52,9 +52,9 @@ struct bk_solve_ops {
 		     const int8_t *zeros, const struct bk_grid *g);
 	/* loss[n] = row n of d · h · dᵀ, both triangles of h; base likewise for w: what a relative error divides by. float64 sums. */
 	int (*loss)(const struct bk_solve *s, double *loss, const struct bk_mat *d, const struct bk_mat *h);
-	/* d = w - what codes, scales [N, spr] and zeros stand for (d may be w) */
+	/* d = w - what codes, scales [N, spr] and zeros stand for (d may be w); group_of [K] in the run's memory, NULL: columns stand in the order of groups */
 	int (*diff)(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
-		    const struct bk_grid *g);
+		    const int32_t *group_of, const struct bk_grid *g);
 	/* w float32. found [2] in the run's memory, zeroed by the caller: += how many elements are not finite, max= 1 + N K - the index of the first of them, counted
 	 * from 0 row by row. They become 0. */
 	int (*nonfinite)(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);

@@ -24,7 +24,8 @@ static inline size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) 
 
 /* solve_small_cpu.c */
 int bk_cpu_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales,
-		      const int8_t *zeros, const struct bk_grid *g);
+		      const int8_t *zeros, const int32_t *group_of,
+		  const struct bk_grid *g);
 int bk_cpu_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
 int bk_cpu_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h);
 int bk_cpu_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);

@@ -27,7 +27,7 @@ static inline struct bk_mat part(const struct bk_mat *m, int64_t row, int64_t co
 }
 
 /* solve_small.cu */
-int bk_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
+int bk_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros, const int32_t *group_of,
 		  const struct bk_grid *g);
 int bk_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
 int bk_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h);

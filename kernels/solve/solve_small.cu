@@ -7,25 +7,25 @@
 /* ---- what codes stand for ---- */
 
 static __global__ void diff_kernel(struct view d, struct view w, const int8_t *__restrict__ codes, int64_t ldc, const float *__restrict__ scales,
-				   const int8_t *__restrict__ zeros, int64_t cols, int64_t spr, int64_t width, int number)
+				   const int8_t *__restrict__ zeros, const int32_t *__restrict__ group_of, int64_t cols, int64_t spr, int64_t width, int number)
 {
 	const int64_t row = blockIdx.x;
 
 	for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
-		const int64_t at = row * spr + k / width;
+		const int64_t at = row * spr + (group_of ? group_of[k] : k / width);
 
 		d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_grid_value(codes[row * ldc + k], scales[at], zeros ? (float)zeros[at] : 0, number);
 	}
 }
 
 int bk_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
-		const struct bk_grid *g)
+		const int32_t *group_of, const struct bk_grid *g)
 {
 	const int64_t width = g->group ? g->group : w->cols;
 
 	if (width < 1 || w->cols % width || d->rows != w->rows || d->cols != w->cols || codes->rows != w->rows || codes->cols != w->cols)
 		return BK_RUN_REFUSED;
-	diff_kernel<<<(unsigned)w->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(d), view_of(w), (const int8_t *)codes->p, codes->ld, scales, zeros, w->cols,
+	diff_kernel<<<(unsigned)w->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(d), view_of(w), (const int8_t *)codes->p, codes->ld, scales, zeros, group_of, w->cols,
 									      w->cols / width, width, g->number);
 	return bk_launched();
 }

@@ -8,7 +8,7 @@
 
 /* ---- what codes stand for ---- */
 
-struct diff_args { const struct bk_mat *d, *w, *codes; const float *scales; const int8_t *zeros; struct bk_grid g; int64_t spr, width; };
+struct diff_args { const struct bk_mat *d, *w, *codes; const float *scales; const int8_t *zeros; const int32_t *group_of; struct bk_grid g; int64_t spr, width; };
 
 static void diff_tile(void *arg, size_t tile)
 {
@@ -19,7 +19,12 @@ static void diff_tile(void *arg, size_t tile)
 		const int8_t *c = row_c(a->codes, i);
 		float *d = row_f(a->d, i);
 
-		for (int64_t g = 0; g < a->spr; g++) {
+		for (int64_t k = 0; a->group_of && k < a->w->cols; k++) {
+			const int64_t at = i * a->spr + a->group_of[k];
+
+			d[k] = w[k] - bk_grid_value(c[k], a->scales[at], a->zeros ? (float)a->zeros[at] : 0, a->g.number);
+		}
+		for (int64_t g = 0; g < a->spr && !a->group_of; g++) {
 			const float scale = a->scales[i * a->spr + g], zero = a->zeros ? (float)a->zeros[i * a->spr + g] : 0;
 
 			for (int64_t k = g * a->width; k < (g + 1) * a->width; k++)
@@ -29,10 +34,10 @@ static void diff_tile(void *arg, size_t tile)
 }
 
 int bk_cpu_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros,
-		const struct bk_grid *g)
+		const int32_t *group_of, const struct bk_grid *g)
 {
 	const int64_t width = g->group ? g->group : w->cols;
-	struct diff_args a = { d, w, codes, scales, zeros, *g, width ? w->cols / width : 0, width };
+	struct diff_args a = { d, w, codes, scales, zeros, group_of, *g, width ? w->cols / width : 0, width };
 
 	if (width < 1 || w->cols % width || d->rows != w->rows || d->cols != w->cols || codes->rows != w->rows || codes->cols != w->cols)
 		return BK_RUN_REFUSED;

@@ -27,7 +27,7 @@ enum { KINDS = 6, PARTS = 6 };
 
 static int parts_of(struct part p[PARTS], int kind, int64_t n, int64_t k)
 {
-	const struct part all[KINDS][PARTS] = {
+	const struct part all[KINDS][PARTS] = { /* the rest of a row is empty */
 		{{"qweight", BL_I32, 2, k / 8, n}, {"qzeros", BL_I32, 2, k / 32, n / 8}, {"scales", BL_F16, 2, k / 32, n}, {"g_idx", BL_I32, 1, k, 0}},
 		{{"qweight", BL_I32, 2, k, n / 8}, {"qzeros", BL_I32, 2, k / 32, n / 8}, {"scales", BL_F16, 2, k / 32, n}},
 		{{"weight", BL_U8, 2, n * k / 2, 1}, {"weight.absmax", BL_U8, 1, n * k / 64, 0}, {"weight.quant_map", BL_F32, 1, 16, 0},
@@ -93,7 +93,7 @@ static struct bl_str weights_of(int kind)
 	int n = 0;
 
 	for (int64_t i = 0; i < m->n_tensors; i++) {
-		struct part p[PARTS] = {{NULL}};
+		struct part p[PARTS];
 		const struct bl_tensor *from = m->tensors[i];
 		const bool linear = strstr(from->name, "_proj.weight") != NULL;
 		const int count = linear ? parts_of(p, kind, from->shape[0], from->shape[1]) : 1;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Loads exports with the real clients: transformers 4.57.3 + compressed-tensors 0.13.0 (what vLLM 0.14.1 pins) and, for what only newer ones load,
 # transformers 5.17.0 + compressed-tensors 0.19.0. Every export must load without a missing or unexpected key and give the logits that an independent decoding of
-# the same files gives. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
+# the same files gives. bitsandbytes runs on the CPU, too; formats whose clients do not (GPTQ, AWQ, AutoRound) are checked as files, and what this program reads back
+# from them against the same independent decoding. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$(cd "${1:-$top/build}" && pwd)/bitlathe
@@ -28,21 +29,61 @@ if ! "$new/bin/python" -c 'import transformers; assert transformers.__version__.
 	"$new/bin/pip" install -q transformers==5.17.0 compressed-tensors==0.19.0 || rm -rf "$new"
 fi
 
+bnb=$cache/bnb
+if [ -x "$new/bin/python" ] && ! "$bnb/bin/python" -c 'import bitsandbytes, transformers' 2>/dev/null; then
+	rm -rf "$bnb"
+	python3 -m venv "$bnb" # transformers of the older client, with which servers share their tokenizer files
+	(cd "$old"/lib/python3*/site-packages && pwd) >"$(echo "$bnb"/lib/python3*/site-packages)/shared.pth"
+	"$bnb/bin/pip" install -q --no-deps bitsandbytes==0.50.2 || rm -rf "$bnb"
+fi
+
 work=$(mktemp -d) fails=0 passed=0 skipped=0
 trap 'rm -rf "$work"' EXIT
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error CUDA_VISIBLE_DEVICES=
 one() { # model, label, tolerance, python, options of check, then plan options
 	local model=$1 label=$2 tol=$3 env=$4 extra=$5; shift 5
-	local dir=$work/$model-$label
+	local dir=$work/$model-$label dtype=float32
+	case $label in nf4* | int8 | *fp4a16) dtype=bfloat16 ;; esac # these clients compute in 16 bits, whatever is asked for
 	if [ ! -x "$env/bin/python" ]; then echo "skip  $model $label: that client is not installed"; skipped=$((skipped + 1)); return; fi
-	if "$bin" export "$shared/models/$model" -q -o "$dir" "$@" >/dev/null && "$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/$model" "$dir.expect" >/dev/null &&
-		"$env/bin/python" "$check" "$dir" --dtype float32 --expect "$dir.expect" --tol "$tol" $extra >"$dir.log" 2>&1; then
+	if "$bin" export "$shared/models/$model" -q -o "$dir" "$@" >/dev/null && "$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/$model" "$dir.expect" $dtype >/dev/null &&
+		"$env/bin/python" "$check" "$dir" --dtype $dtype --expect "$dir.expect" --tol "$tol" $extra >"$dir.log" 2>&1; then
 		echo "ok    $model $label: $(grep -o 'relative [0-9.e+-]*' "$dir.log" | head -n 1)"; passed=$((passed + 1))
 	else
 		echo "FAIL  $model $label"; tail -n 8 "$dir.log" 2>/dev/null; fails=$((fails + 1))
 	fi
 	rm -rf "$dir"
 }
+# formats without a client here: the files, and the logits that this program computes from them
+read_back() { # label, tolerance, then plan options
+	local label=$1 tol=$2 model=tiny-exaone4; shift 2
+	local dir=$work/$model-$label
+	if "$bin" export "$shared/models/$model" -q -o "$dir" "$@" >/dev/null && "$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/$model" "$dir.expect" bfloat16 >/dev/null &&
+		"$old/bin/python" "$check" "$dir" --files-only >"$dir.log" 2>&1 && "$bin" forward "$dir" --ids "$dir.expect" -o "$dir.out" --logits last:16 -q >>"$dir.log" 2>&1 &&
+		"$old/bin/python" - "$dir.expect" "$dir.out" "$tol" >>"$dir.log" 2>&1 <<'END'; then
+import sys
+from safetensors.torch import load_file
+want, got = (load_file(p)["logits"].float() for p in sys.argv[1:3])
+relative = ((got[:, -want.shape[1]:] - want).norm() / want.norm()).item()
+print(f"relative {relative:.3g}")
+sys.exit(relative > float(sys.argv[3]))
+END
+		echo "ok    $model $label, read back: $(grep -o 'relative [0-9.e+-]*' "$dir.log" | tail -n 1)"; passed=$((passed + 1))
+	else
+		echo "FAIL  $model $label, read back"; tail -n 8 "$dir.log" 2>/dev/null; fails=$((fails + 1))
+	fi
+	rm -rf "$dir"
+}
+read_back gptq 0.02 --format gptq --preset W4A16 --set down=W8A16_g128 --set last.qkv=BF16
+read_back gptq-v2-asym 0.02 --format gptq_v2 --preset W4A16_ASYM
+read_back awq 0.02 --format awq --preset W4A16_ASYM --set first=BF16
+read_back auto-round 0.02 --format auto_round --preset W4A16
+echo "skip  gptq, awq and auto-round in their clients: GPTQModel and AWQ kernels need a GPU or a compiler that is not assumed here"; skipped=$((skipped + 1))
+one tiny-exaone4 nf4-dq 0.03 "$bnb" "" --format bitsandbytes --preset NF4_DQ
+one tiny-exaone4 nf4 0.03 "$bnb" "" --format bitsandbytes --preset NF4 --set first=BF16
+one tiny-exaone4 int8 0.05 "$bnb" "" --format bitsandbytes --preset LLM_INT8
+one tiny-exaone4 fp8-block 0.02 "$old" "" --preset FP8_BLOCK
+one tiny-exaone4 nvfp4a16 0.03 "$new" "" --preset NVFP4A16
+one tiny-exaone4 mxfp4a16 0.03 "$new" "" --preset MXFP4A16
 for model in tiny-exaone4 hybrid-exaone4; do
 	one $model w8a8 0.02 "$old" "" --preset W8A8
 	one $model w8a16 0.001 "$old" "" --preset W8A16

@@ -114,15 +114,15 @@ enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_e
 
 	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err))
 		return err->status;
-	float *absmax = bl_session_input_absmax(s);
 	struct bl_solved **units = NULL;
 	struct bl_fold *fold = NULL;
 	bool taken = !dry && (bl_is_file(out) || bl_is_dir(out));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = out,
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, out), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
-					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed,
-					  .input_absmax = absmax};
-	if (!dry && !bl_session_fold(s, &fold, err))
+					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed};
+	float *absmax = dry || !bl_session_fold(s, &fold, err) ? bl_session_input_absmax(s) : NULL;
+	w.rq.input_absmax = absmax;
+	if (!dry && !err->status)
 		w.rq.solved = units = bl_session_solved(s, err);
 	w.rq.model = fold ? bl_fold_model(fold) : s->model;
 	if (!err->status && !(dry ? bl_export_preview(&w.result, &w.rq, err) : bl_cli_work(c, "export", export_work, &w, &progress, err))) {
@@ -184,20 +184,39 @@ static void verify_report(struct bl_cli *c, const struct verify_work *w)
 	bl_cli_line(c, "%s", r->n_fatal ? "NOT PROVED" : r->n_findings ? "proved, with remarks" : "proved");
 }
 
+/* A model, or a plan: then what its stages made of the weights is what was written. */
+static enum bl_status open_base(struct bl_cli *c, struct bl_model **base, struct bl_session **plan, struct bl_fold **fold, struct bl_err *err)
+{
+	struct bl_err none = BL_ERR_INIT;
+	const char *what = c->o.value[BL_OPT_BASE];
+
+	if (!bl_plan_is_file(what))
+		return bl_model_open(base, what, err);
+	if (bl_session_open(plan, what, &c->session, err))
+		return err->status;
+	if (*bl_plan_stages((*plan)->plan))
+		(void)bl_session_adopt_calib(*plan, NULL, &none);
+	return bl_session_fold(*plan, fold, err);
+}
+
 enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_progress progress = {0};
 	struct verify_work w = {.result = {0}};
 	struct bl_model *base = NULL;
+	struct bl_session *plan = NULL;
+	struct bl_fold *fold = NULL;
 	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : NULL;
 	int n;
 
 	w.rq = (struct bl_verify_request){.path = c->o.args[0], .progress = &progress, .want_sha256 = true};
 	if (target ? bl_target_find(&w.rq.target, target, err) : (w.rq.target = bl_target_rows(&n), BL_OK))
 		return err->status;
-	if (bl_given(&c->o, BL_OPT_BASE) && bl_model_open(&base, c->o.value[BL_OPT_BASE], err))
+	if (bl_given(&c->o, BL_OPT_BASE) && open_base(c, &base, &plan, &fold, err)) {
+		bl_session_close(plan);
 		return err->status;
-	w.rq.base = base;
+	}
+	w.rq.base = fold ? bl_fold_model(fold) : plan ? plan->model : base;
 	w.rq.pool = bl_pool_new(c->session.threads);
 	atomic_store(&progress.phase, 1);
 	if (bl_cli_work(c, "verify", verify_work, &w, &progress, err) == BL_OK) {
@@ -208,6 +227,8 @@ enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
 		bl_verify_result_free(&w.result);
 	}
 	bl_pool_free((struct bl_pool *)w.rq.pool);
+	bl_fold_unref(fold);
+	bl_session_close(plan);
 	bl_model_close(base);
 	return err->status;
 }

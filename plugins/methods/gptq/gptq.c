@@ -11,14 +11,14 @@
 #include "core/plugin/plugin_api.h"
 
 enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_INPUTS, P_QEP, P_TOKEN, P_BLOCK, P_COUNT };
-enum { ORDER_STATIC, ORDER_NONE };
+enum { ORDER_STATIC, ORDER_NONE, ORDER_GROUPS };
 enum { OBSERVER_HESSIAN, OBSERVER_MSE, OBSERVER_MINMAX };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_DAMPING] = { .name = "dampening_frac", .type = BL_PARAM_REAL, .fallback = "0.01", .min = 0, .max = 1,
 			.sentence = "Part of the mean of the Hessian's diagonal that is added to it." },
-	[P_ORDER] = { .name = "actorder", .type = BL_PARAM_CHOICE, .fallback = "static", .choices = "static|none",
-		      .sentence = "static: columns that see the most input are rounded first; groups stay as they are." },
+	[P_ORDER] = { .name = "actorder", .type = BL_PARAM_CHOICE, .fallback = "static", .choices = "static|none|groups",
+		      .sentence = "static: columns that see the most input are rounded first; groups: the same within groups, which come by their strongest; groups stay as they are." },
 	[P_OBSERVER] = { .name = "observer", .type = BL_PARAM_CHOICE, .fallback = "hessian", .choices = "hessian|mse|minmax",
 			 .sentence = "How scales are found: least error weighted by the input's energy, least error, or the whole range." },
 	[P_LEAST] = { .name = "least", .type = BL_PARAM_REAL, .fallback = "0.3", .min = 0.05, .max = 0.99,
@@ -66,12 +66,14 @@ struct work {
 };
 
 /* energy descending, then index: the order does not depend on how the sort works */
-struct rank { float energy; int32_t column; };
+struct rank { float group, energy; int32_t column; };
 
 static int by_energy(const void *a, const void *b)
 {
 	const struct rank *x = a, *y = b;
 
+	if (x->group != y->group)
+		return x->group > y->group ? -1 : 1;
 	return x->energy > y->energy ? -1 : x->energy < y->energy ? 1 : x->column - y->column;
 }
 
@@ -88,11 +90,19 @@ static const char *put_order(struct work *w)
 	if (!w->order)
 		why = "out of memory";
 	for (size_t k = 0; k < n && !why; k++) {
-		rank[k] = (struct rank){ c->h_diagonal[k], (int32_t)k };
+		rank[k] = (struct rank){ 0, c->h_diagonal[k], (int32_t)k };
 		w->mean += c->h_diagonal[k] / (double)n;
 		weight[k] = 1;
 	}
-	if (!why && c->params[P_ORDER] == ORDER_STATIC)
+	for (int64_t g = 0; !why && c->params[P_ORDER] == ORDER_GROUPS && g < c->cols / w->width; g++) {
+		float most = 0;
+
+		for (int64_t k = g * w->width; k < (g + 1) * w->width; k++)
+			most = c->h_diagonal[k] > most ? c->h_diagonal[k] : most;
+		for (int64_t k = g * w->width; k < (g + 1) * w->width; k++)
+			rank[k].group = most;
+	}
+	if (!why && c->params[P_ORDER] != ORDER_NONE)
 		qsort(rank, n, sizeof *rank, by_energy);
 	for (size_t k = 0; k < n && !why; k++) {
 		w->order[k] = rank[k].column;
