@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <time.h>
 
-uint64_t bl_now_ns(void)
+static uint64_t read_ns(clockid_t id)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(id, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+uint64_t bl_now_ns(void) { return read_ns(CLOCK_MONOTONIC); }
+uint64_t bl_thread_ns(void) { return read_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 static int env_seconds(const char *name, int64_t *out)
 {

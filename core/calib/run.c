@@ -385,7 +385,7 @@ static enum bl_status load_hidden(struct running *r, int from, struct bl_err *er
 	return err->status;
 }
 
-static enum bl_status blocks(struct running *r, struct bl_err *err)
+static enum bl_status each_block(struct running *r, struct bl_err *err)
 {
 	bool checkpoints = r->e->ops->unified && (uint64_t)bl_pass_tokens(r->pass) * bl_pass_row_bytes(r->pass) <= CHECKPOINT_BYTES;
 	int from = r->hidden > 0 ? r->hidden : 0, end = 0;
@@ -413,6 +413,15 @@ static enum bl_status blocks(struct running *r, struct bl_err *err)
 			return err->status;
 	}
 	return pump(r, true, err);
+}
+
+static enum bl_status blocks(struct running *r, struct bl_err *err)
+{
+	struct bl_err none = BL_ERR_INIT;
+
+	if (each_block(r, err) == BL_CANCELLED) /* the block before is whole: what still leaves the device of it need not be done again */
+		pump(r, true, &none);
+	return err->status;
 }
 
 /* --- begin and end --- */

@@ -14,7 +14,7 @@
 #define HEAP_KIB    65536
 #define STACK_BYTES (8u << 20)
 #define PATTERN_BYTES 16384
-#define GRACE_NS    2000000000u /* after this a text must go on with SLOWEST bytes per second */
+#define GRACE_NS    2000000000u /* of the thread's own time; after this a text must go on with SLOWEST bytes per second */
 #define SLOWEST     20000
 
 enum bl_status bl_step_compile(struct bl_step *s, const char *pattern, size_t n, const char *where, struct bl_err *err)
@@ -79,7 +79,7 @@ static enum bl_status prepare(const struct bl_step *steps, int n_steps, struct b
 	for (int i = 0; i < n_steps; i++)
 		if (steps[i].code && !w->data[i] && !(w->data[i] = pcre2_match_data_create(1, NULL)))
 			return bl_fail(err, BL_NO_MEMORY, "not enough memory for splitting text");
-	w->started_ns = bl_now_ns();
+	w->started_ns = bl_thread_ns();
 	w->pieces = w->bytes = 0;
 	return BL_OK;
 }
@@ -137,7 +137,7 @@ static bool too_slow(struct run *r, size_t bytes)
 	w->bytes += bytes;
 	if (++w->pieces % 32)
 		return false;
-	uint64_t ns = bl_now_ns() - w->started_ns;
+	uint64_t ns = bl_thread_ns() - w->started_ns;
 	if (ns < GRACE_NS || (double)w->bytes > SLOWEST * ((double)ns / 1e9))
 		return false;
 	bl_fail(r->err, BL_INVALID, "the split pattern takes too long on this text");

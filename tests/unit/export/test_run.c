@@ -116,7 +116,7 @@ static void libraries_prove(void **state)
 		}
 	fix_open(&g, shared_path(names[0]), 2); /* already quantized: copied whole, its quantization_config with it */
 	struct bl_export_request rq = fix_request(&g, scratch("again"));
-	rq.format = "bf16";
+	rq.format = "compressed-tensors";
 	OK(bl_export_run(&r, &rq, &err));
 	bl_export_result_free(&r);
 	same_tensors(scratch("again"), shared_path(names[0]));
