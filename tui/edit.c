@@ -42,6 +42,30 @@ char *bl_edit_unit_label(const struct bl_app *app, int unit, char *dst)
 	return dst;
 }
 
+bool bl_edit_unit_says(const struct bl_app *app, int unit, const char *text)
+{
+	char label[32], scheme[BL_SCHEME_NAME_MAX];
+	const struct bl_choice *c = bl_plan_choice(app->session->plan, unit);
+
+	return strcasestr(app->session->model->units[unit].name, text) || strcasestr(bl_edit_unit_label(app, unit, label), text) ||
+	       strcasestr(bl_scheme_name(scheme, &c->scheme), text) || strcasestr(c->method, text);
+}
+
+enum bl_status bl_edit_find(const struct bl_app *app, const char *text, uint8_t *selected, struct bl_err *err)
+{
+	const struct bl_model *m = app->session->model;
+	struct bl_err why = BL_ERR_INIT;
+	int n = 0;
+
+	if (bl_pattern_match(m, text, selected, NULL, &why) == BL_OK)
+		return BL_OK;
+	for (int i = 0; i < m->n_units; i++)
+		n += selected[i] = bl_edit_unit_says(app, i, text);
+	if (!n)
+		*err = why;
+	return n ? BL_OK : why.status;
+}
+
 static int count_selected(const struct bl_app *app, const uint8_t *selected, int *first)
 {
 	int n = 0;

@@ -8,6 +8,7 @@
 
 #include "core/base/mem.h"
 #include "tui/app_private.h"
+#include "tui/edit.h"
 
 #define HISTORY_MAX 500
 
@@ -131,17 +132,16 @@ void bl_prompt_close(struct bl_app *app)
 	p->on = false;
 }
 
-/* Filter as one types: a pattern that is not one yet changes nothing. */
+/* Filter as one types: what no unit says, or not yet, changes nothing. */
 static void run_live(struct bl_app *app, const char *text)
 {
 	uint8_t *selected;
 	struct bl_err err = BL_ERR_INIT;
-	int n = 0;
 
 	if (!app->session || !app->priv->prompt.live)
 		return;
 	selected = bl_xalloc((size_t)app->session->model->n_units + 1, 1);
-	if (!*text || bl_pattern_match(app->session->model, text, selected, &n, &err) == BL_OK)
+	if (!*text || bl_edit_find(app, text, selected, &err) == BL_OK)
 		bl_action_run(app, app->priv->prompt.then, text);
 	bl_free(selected);
 }

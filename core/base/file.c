@@ -55,8 +55,9 @@ static enum bl_status open_regular(int *fd, struct stat *st, const char *path, s
 {
 	int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	if (f < 0)
-		return bl_fail_sys(err, errno == ENOENT || errno == ENOTDIR ? BL_NOT_FOUND : BL_IO, "%s: cannot be opened", path);
+	if (f < 0) /* links in a circle: the input is at fault, not the machine */
+		return bl_fail_sys(err, errno == ENOENT || errno == ENOTDIR ? BL_NOT_FOUND : errno == ELOOP ? BL_INVALID : BL_IO,
+				   "%s: cannot be opened", path);
 	if (fstat(f, st)) {
 		enum bl_status s = bl_fail_sys(err, BL_IO, "%s: cannot be examined", path);
 

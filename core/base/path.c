@@ -142,7 +142,8 @@ enum bl_status bl_list_dir(char ***out, size_t *n, const char *path, struct bl_e
 	enum bl_status status = BL_OK;
 
 	if (!d)
-		return bl_fail_sys(err, errno == ENOENT || errno == ENOTDIR ? BL_NOT_FOUND : BL_IO, "%s: cannot be listed", path);
+		return bl_fail_sys(err, errno == ENOENT || errno == ENOTDIR ? BL_NOT_FOUND : errno == ELOOP ? BL_INVALID : BL_IO,
+				   "%s: cannot be listed", path);
 	bl_xgrow(&names, &cap, 1);
 	while ((errno = 0, e = readdir(d))) {
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))

@@ -286,9 +286,8 @@ static unsigned filter(struct bl_app *app, struct layers_state *st, const char *
 {
 	struct bl_err err = BL_ERR_INIT;
 	uint8_t *sel = bl_xalloc((size_t)n_units(app) + 1, 1);
-	int n = 0;
 
-	if (*pattern && bl_pattern_match(app->session->model, pattern, sel, &n, &err)) {
+	if (*pattern && bl_edit_find(app, pattern, sel, &err)) {
 		bl_app_message_err(app, &err);
 		bl_free(sel);
 		return BL_REACT_REDRAW;
@@ -321,16 +320,6 @@ static unsigned sort(struct bl_app *app, struct layers_state *st, const char *na
 	return BL_REACT_REDRAW;
 }
 
-/* Case-insensitive substring over what the row says and the full name. */
-static bool row_matches(struct bl_app *app, int unit, const char *text)
-{
-	char label[32], scheme[BL_SCHEME_NAME_MAX];
-	const struct bl_choice *c = bl_plan_choice(app->session->plan, unit);
-
-	return strcasestr(app->session->model->units[unit].name, text) || strcasestr(bl_edit_unit_label(app, unit, label), text) ||
-	       strcasestr(bl_scheme_name(scheme, &c->scheme), text) || strcasestr(c->method, text);
-}
-
 static unsigned search(struct bl_app *app, struct layers_state *st, int step)
 {
 	if (!st->search[0]) {
@@ -339,7 +328,7 @@ static unsigned search(struct bl_app *app, struct layers_state *st, int step)
 	}
 	for (int k = 1; k <= st->n_order; k++) {
 		int i = ((st->list.row + step * k) % st->n_order + st->n_order) % st->n_order;
-		if (row_matches(app, st->order[i], st->search)) {
+		if (bl_edit_unit_says(app, st->order[i], st->search)) {
 			if ((step > 0) != (i > st->list.row) && i != st->list.row)
 				bl_app_message(app, BL_MSG_INFO, "search wrapped around");
 			st->list.row = i;

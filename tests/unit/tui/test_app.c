@@ -131,10 +131,14 @@ static void test_live_filter(void **state)
 	struct bl_app *app = test_app(24, 80, true);
 
 	(void)state;
-	test_press(app, "f \"dow\"");
-	assert_true(test_shows(app, " qkv ")); /* not a pattern yet */
-	test_press(app, "n");
+	test_press(app, "f \"down\"");
 	assert_false(test_shows(app, " qkv "));
+	test_press(app, "<Esc>");
+	assert_true(test_shows(app, " qkv "));
+	test_press(app, "f \"MLP\""); /* no pattern, but part of names */
+	assert_true(!test_shows(app, " qkv ") && test_shows(app, " gate_up ") && test_shows(app, " down "));
+	test_press(app, "\"zz\""); /* of none: stays as it was */
+	assert_true(!test_shows(app, " qkv ") && test_shows(app, " gate_up ") && test_shows(app, " down "));
 	test_press(app, "<Esc>");
 	assert_true(test_shows(app, " qkv "));
 	test_press(app, "f \"down\" <Enter> f \"x\" <Esc>"); /* giving up goes back to the filter there was */
