@@ -80,21 +80,18 @@ void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c)
 static struct bl_live_calib *wrap(struct bl_live *l, struct bl_calib *c, const char *title)
 {
 	struct bl_live_calib *w = bl_xalloc(1, sizeof *w);
-	char *dir = bl_path_join(l->cache_dir, "results");
-	struct bl_str path = {0};
+	char *path = bl_results_path(l->cache_dir, bl_calib_key_of(c));
 
-	bl_str_addf(&path, "%s/%s.json", dir, bl_calib_key_of(c));
 	w->refs = 1;
 	w->c = c;
-	w->results = bl_results_open(bl_str_c(&path), bl_calib_key_of(c));
+	w->results = bl_results_open(path, bl_calib_key_of(c));
 	if (title)
 		bl_results_set_title(w->results, title);
 	bl_results_title(w->results, w->title, sizeof w->title);
 	if (!w->title[0])
 		snprintf(w->title, sizeof w->title, "%lld×%lld", (long long)(bl_calib_tokens(c) / (bl_calib_window(c) > 0 ? bl_calib_window(c) : 1)),
 			 (long long)bl_calib_window(c));
-	bl_str_free(&path);
-	bl_free(dir);
+	bl_free(path);
 	return w;
 }
 
@@ -182,17 +179,6 @@ struct calib_job {
 	char title[160];
 };
 
-static void title_of(char title[160], const struct bl_calib_request *r, int64_t windows)
-{
-	const char *first = r->n_files > 0 ? bl_path_base(r->files[0]) : "";
-	char shown[100];
-
-	bl_printable(shown, sizeof shown, first);
-	snprintf(title, 160, "%lld×%lld %s", (long long)windows, (long long)r->seqlen, shown);
-	if (r->n_files > 1)
-		snprintf(title + strlen(title), 160 - strlen(title), " +%d", r->n_files - 1);
-}
-
 /* Between batches: progress, and the place where a pause stands. */
 static void report(void *ctx, const struct bl_calib_progress *p)
 {
@@ -277,7 +263,7 @@ static enum bl_status calibrate_run(struct bl_job *j, void *ctx, struct bl_err *
 	bl_live_relax(l);
 	if (get_data(c, err))
 		return err->status;
-	title_of(c->title, &c->rq, c->data->windows);
+	bl_calib_name(c->title, (const char *const *)c->rq.files, (size_t)c->rq.n_files, c->data->windows, c->rq.seqlen);
 	pthread_mutex_lock(&l->lock);
 	snprintf(l->running_title, sizeof l->running_title, "%s", c->title);
 	pthread_mutex_unlock(&l->lock);

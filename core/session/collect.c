@@ -8,6 +8,7 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/session/live.h"
 #include "core/text/dataset.h"
 
 #define WHY_SHOWN 20
@@ -111,6 +112,21 @@ static void look_ahead(struct collecting *c, const struct bl_calib_options *o)
 	r->disk_free = bl_free_bytes(c->rq->cache_dir);
 }
 
+/* The name under which the workbench shows it. */
+static void name(const struct collecting *c)
+{
+	const char *key = bl_calib_key_of(c->r->calib);
+	char *path = bl_results_path(c->rq->cache_dir, key), title[160], old[160];
+	struct bl_results *r = bl_results_open(path, key);
+
+	bl_calib_name(title, c->rq->files, c->rq->n_files, c->r->windows, c->rq->seqlen);
+	bl_results_title(r, old, sizeof old);
+	if (strcmp(old, title) != 0)
+		bl_results_set_title(r, title);
+	bl_results_free(r);
+	bl_free(path);
+}
+
 static enum bl_status run(struct collecting *c, const struct bl_calib_options *o, struct bl_err *err)
 {
 	struct bl_forward_options fo = { .cancel = c->rq->cancel, .host_bytes = c->host_bytes, .spill_dir = c->rq->cache_dir };
@@ -129,6 +145,8 @@ static enum bl_status run(struct collecting *c, const struct bl_calib_options *o
 	}
 	bl_calib_run(&c->r->calib, f, &c->data, c->rq->cache_dir, o, c->report, NULL, c->ctx, err);
 	bl_forward_free(f);
+	if (!err->status)
+		name(c);
 	return err->status;
 }
 

@@ -44,6 +44,9 @@ void bl_results_put(struct bl_results *r, const char *key, const double v[3], in
 void bl_results_lend(struct bl_results *r, const char *key, const double v[3], int64_t wall_s);
 void bl_results_title(struct bl_results *r, char *title, size_t cap);        /* "" when none */
 void bl_results_set_title(struct bl_results *r, const char *title);
+/* "512×1024 calib_text.jsonl +1": how a calibration is called, and what is kept of it in a cache's file of numbers. */
+void bl_calib_name(char title[160], const char *const *files, size_t n_files, int64_t windows, int64_t length);
+char *bl_results_path(const char *cache_dir, const char *calib_key); /* bl_free */
 void bl_results_save(struct bl_results *r);                                  /* when there is something new */
 /* Keys: 64 hex. */
 void bl_results_error_key(char key[65], const struct bl_unit *u, const struct bl_choice *c, bool zero);

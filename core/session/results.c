@@ -226,6 +226,24 @@ void bl_results_set_title(struct bl_results *r, const char *title)
 	pthread_mutex_unlock(&r->lock);
 }
 
+void bl_calib_name(char title[160], const char *const *files, size_t n_files, int64_t windows, int64_t length)
+{
+	char shown[100];
+
+	bl_printable(shown, sizeof shown, n_files ? bl_path_base(files[0]) : "");
+	snprintf(title, 160, "%lld×%lld %s", (long long)windows, (long long)length, shown);
+	if (n_files > 1)
+		snprintf(title + strlen(title), 160 - strlen(title), " +%zu", n_files - 1);
+}
+
+char *bl_results_path(const char *cache_dir, const char *calib_key)
+{
+	struct bl_str path = {0};
+
+	bl_str_addf(&path, "%s/results/%s.json", cache_dir, calib_key);
+	return bl_str_take(&path);
+}
+
 /* A copy of the entries: printing them takes longer than others may wait. */
 static struct entry *flat(const struct bl_results *r, size_t *count)
 {
