@@ -94,7 +94,7 @@ calibration() {
 	rm -rf "$big/cache"
 }
 stage_limits() {
-	local n=512 len=1024 n32=256 vocab=102400 small=4GiB large=10GiB ram=8GiB least=2GiB
+	local n=512 len=1024 n32=256 vocab=4096 small=4GiB large=10GiB ram=8GiB least=2GiB
 	: >"$log/limits.txt"
 	model
 	if [ "${BL_GPU_SHAPE:-}" = tiny ]; then

@@ -20,6 +20,7 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/calib/calib.h"
+#include "core/text/tokenizer.h"
 
 #define KEYS_WANT  200
 #define KEYS_ZIP   "bench-keys.zip"
@@ -331,12 +332,18 @@ static bool calibrating(const struct bench *b)
 	return calibration(b) == 1;
 }
 
-/* Rows of random token numbers, so that no tokenizer has to be good. */
-static enum bl_status make_rows(const char *path, int64_t vocab, struct bl_err *err)
+/* Rows of random token numbers that model and tokenizer both know. */
+static enum bl_status make_rows(const char *path, const struct bl_model *m, struct bl_err *err)
 {
+	struct bl_tokenizer *tokenizer = NULL;
+	int64_t vocab = m->config.vocab;
 	struct bl_str text = {0};
 	struct bl_rng r;
 
+	if (bl_tokenizer_open(&tokenizer, m->dir, err))
+		return err->status;
+	vocab = bl_tokenizer_size(tokenizer) < vocab ? bl_tokenizer_size(tokenizer) : vocab;
+	bl_tokenizer_free(tokenizer);
 	bl_rng_seed(&r, 3);
 	for (int i = 0; i < ROWS; i++) {
 		bl_str_add(&text, "{\"input_ids\": [");
@@ -358,7 +365,7 @@ enum bl_status bl_bench_keys_calibrate(struct bench *b, struct bl_err *err)
 	struct tty t;
 
 	bl_str_addf(&command, ":calibrate %s samples=%d seqlen=%d\r", data, ROWS, (int)len);
-	if (make_rows(data, b->s->model->config.vocab, err) == BL_OK && ready(b, &t, err) == BL_OK) {
+	if (make_rows(data, b->s->model, err) == BL_OK && ready(b, &t, err) == BL_OK) {
 		uint64_t start = bl_now_ns();
 		say(&t, command.s, 300);
 		while (calibration(b) < 0 && bl_now_ns() - start < 20000000000ull && !bl_bench_stopped(b))
