@@ -26,25 +26,6 @@ static void want(struct expect_list *l, const char *suffix, int rank, int64_t a,
 	snprintf(e->dtypes, sizeof e->dtypes, "%s", floats);
 }
 
-static bool type_fits(const char *dtypes, const char *dtype)
-{
-	const size_t len = strlen(dtype);
-
-	for (const char *at = dtypes; (at = strstr(at, dtype)) != NULL; at++) /* "F16" is in "BF16", too */
-		if ((at == dtypes || at[-1] == ' ') && (!at[len] || at[len] == ' '))
-			return true;
-	return false;
-}
-
-static bool shape_fits(const struct bl_want *e, const struct bl_tensor *t)
-{
-	bool fits = t->rank == e->rank;
-
-	for (int d = 0; fits && d < e->rank; d++)
-		fits = e->shape[d] < 0 || t->shape[d] == e->shape[d];
-	return fits;
-}
-
 /* What findings about values name. */
 static void note_part(struct bl_stored *s, const struct bl_want *e, const struct bl_tensor *t)
 {
@@ -90,10 +71,10 @@ static void check_member(struct bl_verifier *v, struct bl_stored *s, struct bl_n
 			continue;
 		}
 		bl_names_add(known, t->name);
-		if (!type_fits(e->dtypes, bl_dtype_name(t->dtype))) {
+		if (!bl_dtype_fits(e->dtypes, bl_dtype_name(t->dtype))) {
 			bl_finding_add(v->r, true, name, "is %s, must be %s", bl_dtype_name(t->dtype), e->dtypes);
 			s->bad = true;
-		} else if (!shape_fits(e, t)) {
+		} else if (!bl_want_shape_fits(e, t)) {
 			bl_finding_add(v->r, true, name, "has shape [%" PRId64 ",%" PRId64 "], must be [%" PRId64 ",%" PRId64 "]", t->rank > 0 ? t->shape[0] : 0,
 				       t->rank > 1 ? t->shape[1] : 0, e->shape[0], e->shape[1]);
 			s->bad = true;
@@ -213,7 +194,7 @@ static void check_plain(struct bl_verifier *v, struct bl_names *known, const cha
 	if (!t)
 		return; /* opening has seen to what must be there */
 	bl_names_add(known, t->name);
-	if (!type_fits(floats, bl_dtype_name(t->dtype)))
+	if (!bl_dtype_fits(floats, bl_dtype_name(t->dtype)))
 		bl_finding_add(v->r, true, name, "is %s, must be %s", bl_dtype_name(t->dtype), floats);
 }
 

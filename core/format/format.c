@@ -76,7 +76,7 @@ enum bl_status bl_part_fail(struct bl_err *err, const struct bl_model *m, const 
 	return bl_fail(err, BL_INVALID, "%s: %s: %s", file_of(m, t), t->name, text);
 }
 
-static bool type_fits(const char *dtypes, const char *dtype)
+bool bl_dtype_fits(const char *dtypes, const char *dtype)
 {
 	const size_t len = strlen(dtype);
 
@@ -86,7 +86,7 @@ static bool type_fits(const char *dtypes, const char *dtype)
 	return false;
 }
 
-static bool shape_fits(const struct bl_want *w, const struct bl_tensor *t)
+bool bl_want_shape_fits(const struct bl_want *w, const struct bl_tensor *t)
 {
 	bool fits = t->rank == w->rank;
 
@@ -108,9 +108,9 @@ enum bl_status bl_linear_bind(struct bl_linear *l, const struct bl_model *m, str
 			continue;
 		if (!t)
 			return bl_fail(err, BL_INVALID, "%s: missing from the checkpoint (%s needs it)", name, l->name);
-		if (!type_fits(w->dtypes, bl_dtype_name(t->dtype)))
+		if (!bl_dtype_fits(w->dtypes, bl_dtype_name(t->dtype)))
 			return bl_part_fail(err, m, t, "is %s, must be %s", bl_dtype_name(t->dtype), w->dtypes);
-		if (!shape_fits(w, t))
+		if (!bl_want_shape_fits(w, t))
 			return bl_part_fail(err, m, t, "has shape [%" PRId64 ",%" PRId64 "], must be [%" PRId64 ",%" PRId64 "]", t->rank > 0 ? t->shape[0] : 0,
 					    t->rank > 1 ? t->shape[1] : 0, w->shape[0], w->shape[1]);
 		l->part[i] = t;

@@ -22,6 +22,8 @@ struct bl_want { /* a tensor that the format promises for a linear */
 	int64_t shape[2];        /* -1: any */
 	bool optional;
 };
+bool bl_dtype_fits(const char *dtypes, const char *dtype); /* dtypes: names, spaces between them */
+bool bl_want_shape_fits(const struct bl_want *w, const struct bl_tensor *t);
 
 struct bl_format;
 struct bl_linear { /* a linear as a checkpoint stores it */
