@@ -204,6 +204,12 @@ static void every_tensor(void **state)
 }
 
 /* One bit in what was only copied, the top bits of codes, the exponent of scales: an own export that was damaged does not prove. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { BITS = 20 }; /* each is a whole proof, which takes ten times as long there */
+#else
+enum { BITS = 150 };
+#endif
+
 static void single_bits(void **state)
 {
 	static const char *const plans[] = {"W8A8", "W4A16_ASYM", "W5A16"};
@@ -228,7 +234,7 @@ static void single_bits(void **state)
 		OK(bl_st_open(&st, path, &err));
 		snprintf(path, sizeof path, "%s/model.safetensors", scratch("bad"));
 		OK(bl_read_file(&text, &n, path, 1u << 30, false, &err));
-		for (int k = 0; k < 150; k++) {
+		for (int k = 0; k < BITS; k++) {
 			const struct bl_tensor *t = &st.tensors[bl_rng_u64(&rng) % (uint64_t)st.n_tensors];
 			uint64_t at = t->offset + bl_rng_u64(&rng) % t->bytes;
 			int bit = (int)(bl_rng_u64(&rng) % 8);
@@ -288,7 +294,7 @@ static void zip_bits(void **state)
 	fix_export(&f, scratch("a.zip"), &r);
 	bl_export_result_free(&r);
 	OK(bl_read_file(&text, &n, scratch("a.zip"), 1u << 30, false, &err));
-	for (int k = 0; k < 150; k++) {
+	for (int k = 0; k < BITS; k++) {
 		size_t at = k < 100 ? bl_rng_u64(&rng) % n : n - 1 - bl_rng_u64(&rng) % 800; /* anywhere, and in the directory */
 		text[at] ^= 0x55;
 		put_file(scratch("b.zip"), text, n);
