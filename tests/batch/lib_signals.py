@@ -54,11 +54,10 @@ def busy(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def child_busy(pid):
-    """the program that a bench drives has been at work; children end between a look and the next"""
+def has_child(pid):
+    """the program that a bench drives is there; threads end between a look and the next"""
     try:
-        tasks = Path(f"/proc/{pid}/task").glob("*/children")  # any thread may be the one that started it
-        return any(busy(int(c)) > 0.1 for task in tasks for c in task.read_text().split())
+        return any(task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children"))  # any thread may be the one that started it
     except OSError:
         return False
 
@@ -165,7 +164,7 @@ try:
     signalled("export of a folder, SIGINT", ["export", str(model), "--preset", "W8A8", "-o", "x"], signal.SIGINT, 130, lambda p: temporaries())
     signalled("plan, SIGTERM", ["plan", str(model), *mse, "-o", "p.json"], signal.SIGTERM, 143, lambda p: busy(p.pid) > 0.1)
     signalled("bench, SIGTERM", ["bench", "export-zip", "--runs", "32", "--model", str(model)], signal.SIGTERM, 143, lambda p: temporaries())
-    signalled("bench of keys, SIGINT", ["bench", "keys", "--model", str(model)], signal.SIGINT, 130, lambda p: child_busy(p.pid))
+    signalled("bench of keys, SIGINT", ["bench", "keys", "--model", str(model)], signal.SIGINT, 130, lambda p: has_child(p.pid))
     if any((work / "tmp").iterdir()):
         complain(f"bench left {[p.name for p in (work / 'tmp').iterdir()]}")
 
