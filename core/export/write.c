@@ -147,7 +147,7 @@ static void coded_free(struct coded *c)
 	bl_free(c->zeros);
 	bl_free(c->scales);
 	bl_free(c->order);
-	*c = (struct coded){NULL};
+	*c = (struct coded){0};
 }
 
 /* Rows of a linear as the source stores them. */

@@ -30,7 +30,7 @@ static enum bl_status rows_alloc(struct rows *r, const struct bl_linear *l, stru
 {
 	const size_t cols = (size_t)l->member->cols, spr = (size_t)bl_scheme_scales_per_row(&l->scheme, l->member->cols);
 
-	*r = (struct rows){NULL};
+	*r = (struct rows){0};
 	if (bl_try_alloc(&r->codes, ROWS * cols, 1, "rows of codes", err) || bl_try_alloc(&r->zeros, ROWS * spr, 1, "zero points", err) ||
 	    bl_try_alloc(&r->scales, ROWS * spr, sizeof *r->scales, "scales", err) || bl_try_alloc(&r->order, cols, sizeof *r->order, "groups of columns", err))
 		return err->status;

@@ -26,13 +26,6 @@ find "$build/tests" -type f -perm -u+x \( -name 'test_kernels_*' -o -name 'test_
 for f in "$out/bitlathe" "$out"/tests/* "$out"/plugins/*; do ldd "$f" 2>/dev/null || true; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
 	grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' | while read -r lib; do cp -L "$lib" "$out/lib/"; done
 echo "$top" >"$out/source" # where the test programs look for their data
-# tmux, for the tour, where that machine has none
-if command -v tmux >/dev/null; then
-	mkdir -p "$out/bin"
-	cp -L "$(command -v tmux)" "$out/bin/"
-	ldd "$out/bin/tmux" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' |
-		while read -r lib; do cp -L "$lib" "$out/lib/"; done
-fi
 strip "$out/bitlathe" "$out"/tests/* 2>/dev/null || true
 tar -C "$out" -cJf "$out/lib.tar.xz" lib
 rm -rf "$out/lib"

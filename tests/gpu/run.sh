@@ -20,12 +20,13 @@ mkdir -p "$big"
 source=$(cat "$here/source" 2>/dev/null)
 [ -n "$source" ] && [ ! -e "$source" ] && mkdir -p "$(dirname "$source")" 2>/dev/null && ln -s "$top" "$source" 2>/dev/null
 trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
-[ -f "$here/lib.tar.xz" ] && [ ! -d "$work/lib" ] && tar -C "$work" -xJf "$here/lib.tar.xz"
+[ -f "$here/lib.tar.xz" ] && [ ! -d "$here/lib" ] && tar -C "$here" -xJf "$here/lib.tar.xz"
 [ -f "$here/shared.tar.xz" ] && [ ! -d "$work/shared" ] && mkdir -p "$work/shared" && tar -C "$work/shared" -xJf "$here/shared.tar.xz"
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
 [ -n "$cuda_lib" ] || cuda_lib=$(dirname "$(find / -xdev -name 'libcublasLt.so.1[23]' 2>/dev/null | head -n 1)" 2>/dev/null)
-export PATH=$PATH:$here/bin LD_LIBRARY_PATH=$work/lib:${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=$work/shared
+# our own libraries are found through the programs' run path: on this variable they would also reach the machine's tmux
+export LD_LIBRARY_PATH=${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=$work/shared
 echo "device: $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU')"
 echo "cpu: $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) cores"
 one() { # name, command...
