@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds bitlathe with the CUDA module and gathers everything that has to travel to a GPU machine without development headers:
-# program, module, plugins, themes, checkpoint generator, test programs, the shared libraries that machine may lack (packed), and reference data.
+# program, module, plugins, themes, checkpoint generator, test programs, the shared libraries that machine may lack, and reference data, packed.
 # Environment: BL_SHARED, the folder of reference models and data (default ../shared beside the repository; without it those tests are skipped);
 # BL_BUNDLE_SHARED, what of it travels; BL_CUDA_ARCH, architectures (default: all that are supported).
 # Result: .device/ in the repository (ignored by git). Then, on the GPU machine, from the repository's root: bash tests/gpu/run.sh
@@ -27,9 +27,17 @@ for f in "$out/bitlathe" "$out"/tests/* "$out"/plugins/*; do ldd "$f" 2>/dev/nul
 	grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' | while read -r lib; do cp -L "$lib" "$out/lib/"; done
 echo "$top" >"$out/source" # where the test programs look for their data
 strip "$out/bitlathe" "$out"/tests/* 2>/dev/null || true
-tar -C "$out" -cJf "$out/lib.tar.xz" lib
-rm -rf "$out/lib"
 if [ -d "$shared" ]; then
-	(cd "$shared" && tar -chJf "$out/shared.tar.xz" ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 models/tiny-exaone4})
+	mkdir "$out/shared"
+	(cd "$shared" && tar -ch ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 models/tiny-exaone4}) | tar -C "$out/shared" -x
+	# the small model travels with the repository already
+	same=$out/shared/models/tiny-exaone4
+	if [ -d "$same" ] && cmp -s "$same/model.safetensors" "$top/tests/models/tiny-exaone4/model.safetensors"; then
+		rm -rf "$same"
+		ln -s ../../../tests/models/tiny-exaone4 "$same"
+	fi
 fi
+# one packed file: what travels is limited. run.sh unpacks it where it lies
+XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source --exclude=./pack.tar.xz -cJf "$out/pack.tar.xz" .
+find "$out" -mindepth 1 -maxdepth 1 ! -name pack.tar.xz ! -name source -exec rm -rf {} +
 du -sh "$out" | cut -f1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs on a GPU machine (or any machine) from the repository's root what bundle.sh gathered: kernel checks, goldens on the device, statistics, the
 # bench of the 1.2B shape, edits and forward as a person waits for them (live), calibrations under limits (limits), the workbench itself in tmux (tour).
-# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [autoround]; default: check golden cuda. Prints the device first.
+# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [gptq] [autoround]; default: check golden cuda. Prints the device first.
 # Logs go to $OUT (default: a folder in TMPDIR). live, limits and tour take any machine with BL_GPU_SHAPE=tiny: a small model, short windows.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,13 +20,13 @@ mkdir -p "$big"
 source=$(cat "$here/source" 2>/dev/null)
 [ -n "$source" ] && [ ! -e "$source" ] && mkdir -p "$(dirname "$source")" 2>/dev/null && ln -s "$top" "$source" 2>/dev/null
 trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
-[ -f "$here/lib.tar.xz" ] && [ ! -d "$here/lib" ] && tar -C "$here" -xJf "$here/lib.tar.xz"
-[ -f "$here/shared.tar.xz" ] && [ ! -d "$work/shared" ] && mkdir -p "$work/shared" && tar -C "$work/shared" -xJf "$here/shared.tar.xz"
+[ -f "$here/pack.tar.xz" ] && [ "$here/pack.tar.xz" -nt "$here/unpacked" ] && tar -C "$here" -xJf "$here/pack.tar.xz" && touch "$here/unpacked"
+[ -d "$here/shared" ] && shared=$here/shared
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
 [ -n "$cuda_lib" ] || cuda_lib=$(dirname "$(find / -xdev -name 'libcublasLt.so.1[23]' 2>/dev/null | head -n 1)" 2>/dev/null)
 # our own libraries are found through the programs' run path: on this variable they would also reach the machine's tmux
-export LD_LIBRARY_PATH=${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=$work/shared
+export LD_LIBRARY_PATH=${cuda_lib:-.}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} BL_BUILD_DIR=$here BL_SHARED=${shared:-$work/shared}
 echo "device: $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU')"
 echo "cpu: $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) cores"
 one() { # name, command...
@@ -63,9 +63,11 @@ make() {
 	"$here/tests/make_checkpoint" "$1" "$dir" "${@:2}" >/dev/null && cp "$top"/tests/models/tiny-exaone4/{tokenizer.json,tokenizer_config.json,special_tokens_map.json,chat_template.jinja} "$dir/" && touch "$dir/made"
 }
 model() { if [ "${BL_GPU_SHAPE:-}" = tiny ]; then make exaone-1.2b exaone4-tiny; else make exaone-1.2b exaone4-1.2b; fi; }
-# rows N LENGTH VOCABULARY: random tokens as rows of data
+# rows N LENGTH: random tokens as rows of data, of ids that both the tokenizer and the model have
+vocab=4096
+[ "${BL_GPU_SHAPE:-}" = tiny ] && vocab=1000
 rows() {
-	awk -v n="$1" -v len="$2" -v vocab="$3" 'BEGIN { srand(5); for (i = 0; i < n; i++) { printf "{\"input_ids\": ["; for (k = 0; k < len; k++) printf "%s%d", k ? "," : "", int(rand() * vocab); print "]}" } }'
+	awk -v n="$1" -v len="$2" -v vocab="$vocab" 'BEGIN { srand(5); for (i = 0; i < n; i++) { printf "{\"input_ids\": ["; for (k = 0; k < len; k++) printf "%s%d", k ? "," : "", int(rand() * vocab); print "]}" } }'
 }
 stage_bench() {
 	model
@@ -95,17 +97,17 @@ calibration() {
 	rm -rf "$big/cache"
 }
 stage_limits() {
-	local n=512 len=1024 n32=256 vocab=4096 small=4GiB large=10GiB ram=8GiB least=2GiB
+	local n=512 len=1024 n32=256 small=4GiB large=10GiB ram=8GiB least=2GiB
 	: >"$log/limits.txt"
 	model
 	if [ "${BL_GPU_SHAPE:-}" = tiny ]; then
-		n=24 len=256 n32=24 vocab=1000 small=24MiB large=32MiB ram=224MiB least=208MiB
+		n=24 len=256 n32=24 small=24MiB large=32MiB ram=224MiB least=208MiB
 		make exaone-32b llama-tiny
 	else
 		make exaone-32b exaone4-32b --blocks 4
 	fi
-	rows $n $len $vocab >"$big/rows-exaone-1.2b.jsonl"
-	rows $n32 $len $vocab >"$big/rows-exaone-32b.jsonl"
+	rows $n $len >"$big/rows-exaone-1.2b.jsonl"
+	rows $n32 $len >"$big/rows-exaone-32b.jsonl"
 	calibration small exaone-1.2b $n $len
 	calibration small-$small exaone-1.2b $n $len --memory-limit $small
 	calibration large exaone-32b $n32 $len
@@ -116,7 +118,7 @@ stage_limits() {
 }
 stage_tour() {
 	model
-	if TMPDIR=$big BL_BIN=$here/bitlathe OUT=$log bash "$top/tests/gpu/tour.sh" "$big/exaone-1.2b" ${BL_GPU_SHAPE:+24 256} >"$log/tour.log" 2>&1; then echo "ok    tour"; else echo "FAIL  tour"; fails=$((fails + 1)); fi
+	if TMPDIR=$big BL_BIN=$here/bitlathe OUT=$log BL_VOCAB=$vocab bash "$top/tests/gpu/tour.sh" "$big/exaone-1.2b" ${BL_GPU_SHAPE:+24 256} >"$log/tour.log" 2>&1; then echo "ok    tour"; else echo "FAIL  tour"; fails=$((fails + 1)); fi
 	tail -n 14 "$log/tour.log"
 }
 . "$top/tests/gpu/tune.sh"

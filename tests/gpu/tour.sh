@@ -9,7 +9,7 @@ BL_PTY_WAIT=${BL_PTY_WAIT:-120}
 . "$BL_SOURCE_DIR/tests/pty/lib_tmux.sh"
 model=$(cd "${1:?a model}" && pwd) windows=${2:-512} length=${3:-1024} out=${OUT:-.}
 mkdir -p "$out"
-vocab=4096 # of the tokenizer that the model has, not of the model
+vocab=${BL_VOCAB:-4096} # of the tokenizer that the model has, not of the model
 
 shot() { screen >"$out/$1.txt"; }
 # sees REGEX: like see

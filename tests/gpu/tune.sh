@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stages of run.sh that train: the recommended recipe and AutoRound over the protocol's schemes (tune), settings around the recommended ones (sweep), the time
-# of AutoRound on the 1.2B shape (autoround). They need both models and the data in the bundle: BL_BUNDLE_SHARED="models data".
+# of GPTQ and AutoRound on the 1.2B shape (gptq, autoround). tune and sweep need both models and the data in the bundle: BL_BUNDLE_SHARED="models data".
 # one plan: what tuning says of itself, what the plan reaches on held-out text, seconds
 tuned() { # model, name, options...
-	local m=$work/shared/models/$1-exaone4 name=$2 from=$(date +%s.%N) said got
+	local m=$BL_SHARED/models/$1-exaone4 name=$2 from=$(date +%s.%N) said got
 	shift 2
 	said=$("$here/bitlathe" quantize "$m" "$@" --cache "$work/cache" 2>&1 | grep -E 'held out|difference|^bitlathe|rror' | head -n 1 | sed 's/.* s  //')
 	local mid=$(date +%s.%N)
-	got=$("$here/bitlathe" evaluate "$m" "$@" --cache "$work/cache" --kl "$work/shared/data/eval_books.jsonl" 2>&1 | grep -E 'KL|rror' | tr -s ' ' | tr '\n' ' ')
+	got=$("$here/bitlathe" evaluate "$m" "$@" --cache "$work/cache" --kl "$BL_SHARED/data/eval_books.jsonl" 2>&1 | grep -E 'KL|rror' | tr -s ' ' | tr '\n' ' ')
 	echo "$(basename "$m") $name | $got| $said | $(awk -v a="$from" -v b="$mid" -v c="$(date +%s.%N)" 'BEGIN { printf "%.1f s, %.1f s to evaluate", b - a, c - b }')" | tee -a "$log/tune.txt"
 }
 calibrated() {
 	for m in tiny hybrid; do
-		"$here/bitlathe" calibrate "$work/shared/models/$m-exaone4" --data "$work/shared/data/calib_text.jsonl" --data "$work/shared/data/calib_conversations.jsonl" \
+		"$here/bitlathe" calibrate "$BL_SHARED/models/$m-exaone4" --data "$BL_SHARED/data/calib_text.jsonl" --data "$BL_SHARED/data/calib_conversations.jsonl" \
 			--seqlen 1024 --samples 1024 --cache "$work/cache" >"$log/calibrate-$m.log" 2>&1 || echo "FAIL  calibrate $m"
 	done
 }
@@ -39,12 +39,33 @@ stage_sweep() {
 	done
 }
 stage_autoround() {
+	local n=128
+	[ "${BL_GPU_SHAPE:-}" = tiny ] && n=8
 	model
-	rows 128 1024 102400 >"$big/rows-autoround.jsonl"
-	"$here/bitlathe" calibrate "$big/exaone-1.2b" --data "$big/rows-autoround.jsonl" --seqlen 1024 --samples 128 --no-hessians --cache "$big/cache-autoround" \
+	rows $n 1024 >"$big/rows-autoround.jsonl"
+	"$here/bitlathe" calibrate "$big/exaone-1.2b" --data "$big/rows-autoround.jsonl" --seqlen 1024 --samples $n --no-hessians --cache "$big/cache-autoround" \
 		>"$log/calibrate-autoround.log" 2>&1 || tail -n 3 "$log/calibrate-autoround.log"
 	local from=$(date +%s.%N)
 	"$here/bitlathe" quantize "$big/exaone-1.2b" --set all=W4A16:autoround -o "$big/autoround" --force --cache "$big/cache-autoround" 2>&1 | tail -n 2 | cut -c1-200
-	awk -v a="$from" -v b="$(date +%s.%N)" 'BEGIN { printf "AutoRound W4A16 128 x 1024 x 200, 1.2B, files to folder: %.1f s\n", b - a }' | tee -a "$log/tune.txt"
+	awk -v a="$from" -v b="$(date +%s.%N)" -v n=$n 'BEGIN { printf "AutoRound W4A16 %d x 1024 x 200, 1.2B, files to folder: %.1f s\n", n, b - a }' | tee -a "$log/tune.txt"
 	rm -rf "$big/cache-autoround" "$big/autoround"
+}
+# one command: from files in the page cache to the written folder
+stage_gptq() {
+	local n=512
+	[ "${BL_GPU_SHAPE:-}" = tiny ] && n=24
+	model
+	rows $n 1024 >"$big/rows-gptq.jsonl"
+	cat "$big"/exaone-1.2b/*.safetensors >/dev/null
+	for s in W8A8 W4A16; do
+		for again in 1 2; do
+			rm -rf "$big/gptq" "$big/cache-gptq"
+			local from=$(date +%s.%N)
+			"$here/bitlathe" quantize "$big/exaone-1.2b" --set "all=$s:gptq" --data "$big/rows-gptq.jsonl" --samples $n --seqlen 1024 -o "$big/gptq" --force -v --cache "$big/cache-gptq" >"$log/gptq-$s.log" 2>&1 || fails=$((fails + 1))
+			awk -v a="$from" -v b="$(date +%s.%N)" -v s="$s" -v n=$n 'BEGIN { printf "GPTQ %s %d x 1024, 1.2B, files to folder: %.2f s", s, n, b - a }' | tee -a "$log/tune.txt"
+			cat "$big"/gptq/*.safetensors | sha256sum | cut -c1-12 | sed 's/^/, bytes /' | tee -a "$log/tune.txt"
+		done
+		tail -n 4 "$log/gptq-$s.log" | cut -c1-200
+	done
+	rm -rf "$big/gptq" "$big/cache-gptq"
 }
