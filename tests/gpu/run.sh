@@ -20,7 +20,12 @@ mkdir -p "$big"
 source=$(cat "$here/source" 2>/dev/null)
 [ -n "$source" ] && [ ! -e "$source" ] && mkdir -p "$(dirname "$source")" 2>/dev/null && ln -s "$top" "$source" 2>/dev/null
 trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
-[ -f "$here/pack.tar.xz" ] && [ "$here/pack.tar.xz" -nt "$here/unpacked" ] && tar -C "$here" -xJf "$here/pack.tar.xz" && touch "$here/unpacked"
+if [ "$here/pack.tar.xz" -nt "$work/bundle/unpacked" ]; then
+	mkdir -p "$work/bundle"
+	tar -C "$work/bundle" -xJf "$here/pack.tar.xz" && touch "$work/bundle/unpacked"
+	[ -e "$work/bundle/shared/models/tiny-exaone4/config.json" ] || { rm -f "$work/bundle/shared/models/tiny-exaone4" && ln -s "$top/tests/models/tiny-exaone4" "$work/bundle/shared/models/"; }
+fi
+here=$work/bundle
 [ -d "$here/shared" ] && shared=$here/shared
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
