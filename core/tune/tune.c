@@ -46,6 +46,17 @@ int64_t tune_order_next(struct tune_order *o)
 	return o->of[o->at++];
 }
 
+uint64_t tune_order_draw(struct tune_order *o, uint64_t below)
+{
+	struct bl_rng rng;
+	uint64_t v;
+
+	memcpy(rng.s, o->state, sizeof rng.s);
+	v = bl_rng_u64(&rng) % below;
+	memcpy(o->state, rng.s, sizeof o->state);
+	return v;
+}
+
 void tune_order_free(struct tune_order *o)
 {
 	bl_free(o->of);
@@ -80,6 +91,8 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST || h->tries < 1 || h->tries > 16 ||
 						       (h->tries > 1 && (!within(h->try_factor, 1.01, 100) || h->held_out <= 0))))
 		why = "held-out windows that make no sense";
+	else if (h->pieces < 0 || h->pieces > 1 << 20 || !within(h->noise, 0, 1) || !within(h->features, 0, 1e6))
+		why = "pieces, noise or features outside their range";
 	return why ? bl_fail(err, BL_INVALID, "method %s asks for %s", owner, why) : BL_OK;
 }
 

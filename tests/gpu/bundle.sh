@@ -38,6 +38,7 @@ if [ -d "$shared" ]; then
 	fi
 fi
 # one packed file: what travels is limited. run.sh unpacks it where it lies
-XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source --exclude=./pack.tar.xz -cJf "$out/pack.tar.xz" .
+XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source -cJf "$build/pack.tar.xz" .
+mv "$build/pack.tar.xz" "$out/"
 find "$out" -mindepth 1 -maxdepth 1 ! -name pack.tar.xz ! -name source -exec rm -rf {} +
 du -sh "$out" | cut -f1

@@ -6,7 +6,7 @@
 
 #include "core/plugin/plugin_api.h"
 
-enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_ITERS, P_HELD, P_LOOKS, P_TRIES, P_WINDOWS, P_SEED, P_COUNT };
+enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_ITERS, P_HELD, P_LOOKS, P_TRIES, P_PIECES, P_NOISE, P_FEATURES, P_WINDOWS, P_SEED, P_COUNT };
 
 static const struct bl_param params[P_COUNT] = {
 	[P_EPOCHS] = { .name = "epochs", .type = BL_PARAM_REAL, .fallback = "4", .min = 0.01, .max = 1000, .sentence = "How often all windows are passed through." },
@@ -25,6 +25,11 @@ static const struct bl_param params[P_COUNT] = {
 	[P_LOOKS] = { .name = "looks", .type = BL_PARAM_INT, .fallback = "8", .min = 1, .max = 10000, .sentence = "How often the windows that were held out are looked at." },
 	[P_TRIES] = { .name = "tries", .type = BL_PARAM_INT, .fallback = "3", .min = 1, .max = 16,
 		      .sentence = "Runs with rates times 1, 3, 1/3, 9 ...; the windows that were held out choose among them." },
+	[P_PIECES] = { .name = "pieces", .type = BL_PARAM_INT, .fallback = "1", .min = 1, .max = 1024,
+		       .sentence = "A window to train on is put together from 1 to so many pieces of windows: more text than there is; 1: as they are." },
+	[P_NOISE] = { .name = "noise", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1, .sentence = "Part of the tokens to train on that others take the place of." },
+	[P_FEATURES] = { .name = "features", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1e6,
+			 .sentence = "Weight of the relative square differences of the blocks' outputs, beside the divergence." },
 	[P_WINDOWS] = { .name = "windows", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 1e9,
 			.sentence = "How many windows of the calibration are used, from the first on; 0: all." },
 	[P_SEED] = { .name = "seed", .type = BL_PARAM_INT, .fallback = "42", .min = 0, .max = 2147483647, .sentence = "Of the order of the windows." },
@@ -63,6 +68,9 @@ static const char *tuning(struct bl_tuning *out, bl_param_values v)
 	out->looks = (int64_t)v[P_LOOKS];
 	out->tries = v[P_HELD] > 0 ? (int64_t)v[P_TRIES] : 1;
 	out->try_factor = 3;
+	out->pieces = (int64_t)v[P_PIECES];
+	out->noise = v[P_NOISE];
+	out->features = v[P_FEATURES];
 	out->seed = (uint64_t)v[P_SEED];
 	return NULL;
 }
