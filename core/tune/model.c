@@ -21,7 +21,7 @@ struct model {
 	struct bk_mat d, again;
 	int32_t *ids;
 	double before, best, last; /* divergences of what is held out */
-	double batch_kl;
+	double batch_kl, trained_kl; /* of a step; the mean of those since the last look */
 	int64_t best_step, steps;  /* of a try */
 	int tries;
 	double rate, best_rate;    /* of a try, times the method's */
@@ -35,6 +35,21 @@ static void copy_windows(struct model *k, const int64_t *windows)
 
 	for (int64_t j = 0; j < t->batch; j++)
 		memcpy(k->ids + j * t->rq->len, t->rq->ids + windows[j] * t->rq->len, (size_t)t->rq->len * sizeof *k->ids);
+}
+
+/* Each window has its own share of other tokens: from none to twice the mean. */
+static void add_noise(struct model *k, int32_t *ids)
+{
+	const int64_t len = k->t->rq->len;
+	const uint64_t share = (uint64_t)(k->t->how->noise * (double)tune_order_draw(&k->order, (2 << 20) + 1));
+
+	for (int64_t i = 0; i < len; i++) {
+		if (tune_order_draw(&k->order, 1 << 20) >= share)
+			continue;
+		const int64_t window = k->train[tune_order_draw(&k->order, (uint64_t)k->n_train)];
+
+		ids[i] = k->t->rq->ids[window * len + (int64_t)tune_order_draw(&k->order, (uint64_t)len)];
+	}
 }
 
 /* Windows to train on: as they come, or put together. */
@@ -53,12 +68,8 @@ static void draw_batch(struct model *k)
 			memcpy(k->ids + j * len + first, t->rq->ids + window * len + from, (size_t)size * sizeof *k->ids);
 		}
 	}
-	for (int64_t i = 0; t->how->noise > 0 && i < t->tokens; i++)
-		if ((double)tune_order_draw(&k->order, 1 << 20) < t->how->noise * (1 << 20)) {
-			const int64_t window = k->train[tune_order_draw(&k->order, (uint64_t)k->n_train)];
-
-			k->ids[i] = t->rq->ids[window * len + (int64_t)tune_order_draw(&k->order, (uint64_t)len)];
-		}
+	for (int64_t j = 0; t->how->noise > 0 && j < t->batch; j++)
+		add_noise(k, k->ids + j * len);
 }
 
 /* --- both models over a batch --- */
@@ -161,7 +172,7 @@ static enum bl_status judge(struct model *k, struct bl_err *err)
 		return k->t->step == k->steps ? keep(k, err) : BL_OK;
 	if (look(k, &k->last, err))
 		return err->status;
-	bl_log(BL_LOG_DEBUG, "step %lld of %lld: held out %.6f, batch %.6f", (long long)k->t->step, (long long)k->steps, k->last, k->batch_kl);
+	bl_log(BL_LOG_DEBUG, "step %lld of %lld: held out %.6f, trained on %.6f", (long long)k->t->step, (long long)k->steps, k->last, k->trained_kl);
 	if (!(k->last < k->best))
 		return BL_OK;
 	k->best = k->last;
@@ -179,7 +190,8 @@ static double rate_of(const struct model *k, int at)
 static enum bl_status one_try(struct model *k, int at, struct bl_err *err)
 {
 	struct tune *t = k->t;
-	int64_t looked = 0;
+	int64_t looked = 0, since = 0;
+	double sum = 0;
 
 	k->rate = rate_of(k, at);
 	for (int i = 0; at && i < t->m->n_units; i++)
@@ -197,8 +209,13 @@ static enum bl_status one_try(struct model *k, int at, struct bl_err *err)
 		k->batch_kl = 0;
 		if (one_step(k, &k->batch_kl, err))
 			return err->status;
+		sum += k->batch_kl;
+		since++;
 		if (t->step * t->how->looks / k->steps > looked) {
 			looked = t->step * t->how->looks / k->steps;
+			k->trained_kl = sum / (double)since;
+			sum = 0;
+			since = 0;
 			if (judge(k, err))
 				return err->status;
 		}
@@ -220,7 +237,7 @@ static enum bl_status train(struct model *k, struct bl_err *err)
 		if (one_try(k, at, err))
 			return err->status;
 	if (k->n_held)
-		snprintf(t->report, sizeof t->report, "KL of %lld windows held out %.6f, %.6f at first; step %lld of %lld, rates times %.3g", (long long)k->n_held, k->best, k->before,
+		snprintf(t->report, sizeof t->report, "KL of %lld windows held out %.6f, %.6f at first (%.6f of those trained on at last); step %lld of %lld, rates times %.3g", (long long)k->n_held, k->best, k->before, k->trained_kl,
 			 (long long)k->best_step, (long long)k->steps, k->best_rate);
 	else
 		snprintf(t->report, sizeof t->report, "KL of the last batch %.6f; step %lld", k->batch_kl, (long long)k->steps);
@@ -290,6 +307,8 @@ enum bl_status tune_model(struct tune *t, struct bl_err *err)
 	while (k.first < k.blocks * BL_UNIT_KIND_COUNT && !t->rq->units[k.first].tuned)
 		k.first++;
 	k.first /= BL_UNIT_KIND_COUNT;
+	for (int i = 0; i < t->m->n_units; i++)
+		t->together += t->rq->units[i].tuned;
 	if (!divide(&k, err) && !allocate(&k, err)) {
 		for (int i = 0; i < t->m->n_units && !err->status; i++)
 			tune_state_open(t, i, err);

@@ -39,6 +39,7 @@ struct tune {
 	int64_t step;                     /* from 1 */
 	float offset_rate, factor_rate;   /* now */
 	uint64_t start_ns;
+	int together;                     /* units that are trained since then */
 	char report[200];                 /* of all units */
 };
 

@@ -27,7 +27,7 @@ static const struct bl_param params[P_COUNT] = {
 		      .sentence = "Runs with rates times 1, 3, 1/3, 9 ...; the windows that were held out choose among them." },
 	[P_PIECES] = { .name = "pieces", .type = BL_PARAM_INT, .fallback = "1", .min = 1, .max = 1024,
 		       .sentence = "A window to train on is put together from 1 to so many pieces of windows: more text than there is; 1: as they are." },
-	[P_NOISE] = { .name = "noise", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1, .sentence = "Part of the tokens to train on that others take the place of." },
+	[P_NOISE] = { .name = "noise", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1, .sentence = "Part of the tokens to train on that others take the place of: the mean over windows, of which some have none." },
 	[P_FEATURES] = { .name = "features", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1e6,
 			 .sentence = "Weight of the relative square differences of the blocks' outputs, beside the divergence." },
 	[P_WINDOWS] = { .name = "windows", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 1e9,
