@@ -34,6 +34,7 @@ if [ -d "$shared" ]; then
 	cmp -s "$out/shared/models/tiny-exaone4/model.safetensors" "$top/tests/models/tiny-exaone4/model.safetensors" && rm -rf "$out/shared/models/tiny-exaone4"
 fi
 # one packed file: what travels is limited. run.sh unpacks it where it lies
-XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source --exclude=./pack.tar.xz -cJf "$out/pack.tar.xz" .
+XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source -cJf "$build/pack.tar.xz" .
+mv "$build/pack.tar.xz" "$out/"
 find "$out" -mindepth 1 -maxdepth 1 ! -name pack.tar.xz ! -name source -exec rm -rf {} +
 du -sh "$out" | cut -f1
