@@ -253,7 +253,7 @@ static enum bl_status divide(struct model *k, struct bl_err *err)
 	for (int64_t i = 0; i < t->windows * t->rq->len; i++)
 		if (t->rq->ids[i] < 0 || t->rq->ids[i] >= t->m->config.vocab)
 			return bl_fail(err, BL_INVALID, "token %lld: id %d is outside the vocabulary of %lld", (long long)i, t->rq->ids[i], (long long)t->m->config.vocab);
-	held = t->how->held_out > 0 ? (held + t->batch - 1) / t->batch * t->batch : 0;
+	held = t->how->held_out > 0 ? ((held > 0 ? held : 1) + t->batch - 1) / t->batch * t->batch : 0;
 	if (t->windows - held < t->batch)
 		return bl_fail(err, BL_INVALID, "%lld windows are too few to tune on in batches of %lld with %lld held out: calibrate with more, or set batch=1",
 			       (long long)t->windows, (long long)t->batch, (long long)held);

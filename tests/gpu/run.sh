@@ -119,7 +119,11 @@ stage_limits() {
 	calibration large-$large exaone-32b $n32 $len --memory-limit $large
 	calibration large-$large-ram-$ram exaone-32b $n32 $len --memory-limit $large --ram-limit $ram
 	calibration large-$large-ram-$least exaone-32b $n32 $len --memory-limit $large --ram-limit $least
-	rm -rf "$big/exaone-32b"
+	# a Hessian of 27392 x 27392 beside all else
+	"$here/bitlathe" quantize "$big/exaone-32b" --set "all=BF16" --set "down=W4A16:gptq" --data "$big/rows-exaone-32b.jsonl" --samples 64 --seqlen $len --memory-limit $large -v \
+		--cache "$big/cache" >"$log/down.log" 2>&1 || { echo "FAIL  down"; fails=$((fails + 1)); }
+	grep -E 'down_proj|of work|rror' "$log/down.log" | tail -n 3 | cut -c1-160
+	rm -rf "$big/exaone-32b" "$big/cache"
 }
 stage_tour() {
 	model
