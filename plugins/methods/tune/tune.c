@@ -7,7 +7,7 @@
  * 4 and 8 bits; README.md says how well. */
 #include <stdio.h>
 
-#include "core/plugin/plugin_api.h"
+#include "plugins/methods/trained.h"
 
 enum { P_EPOCHS, P_BATCH, P_LR, P_GROWTH, P_SCALE_LR, P_STEP, P_START, P_ITERS, P_HELD, P_LOOKS, P_TRIES, P_PIECES, P_NOISE, P_FEATURES, P_WINDOWS, P_SEED, P_COUNT };
 
@@ -37,17 +37,6 @@ static const struct bl_param params[P_COUNT] = {
 			.sentence = "How many windows of the calibration are used, from the first on; 0: all." },
 	[P_SEED] = { .name = "seed", .type = BL_PARAM_INT, .fallback = "42", .min = 0, .max = 2147483647, .sentence = "Of the order of the windows." },
 };
-
-static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
-{
-	if (rows < 1 || cols < 1)
-		return "the matrix is empty";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3)
-		return "only integers of 2 to 8 bits and E4M3 floats are known";
-	if (g->group < 0 || (g->group && cols % g->group))
-		return "the number of columns is not a multiple of the group size";
-	return NULL;
-}
 
 static const char *tuning(struct bl_tuning *out, bl_param_values v)
 {
@@ -83,7 +72,7 @@ static const struct bl_method tune = {
 	.sentence = "Trains offsets and scales of all units together, from AutoRound and GPTQ on, by divergence from the base model; needs a calibration.",
 	.params = params,
 	.n_params = P_COUNT,
-	.refuses = refuses,
+	.refuses = trained_refuses,
 	.tuning = tuning,
 };
 static const struct bl_method *const methods[] = { &tune, NULL };
