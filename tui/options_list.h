@@ -17,7 +17,7 @@ BL_OPTION(OUT,       "output",    'o', "FILE",     0, "plan export bench forward
 BL_OPTION(FORCE,     "force",     0,   NULL,       0, "plan export snapshot forward quantize search", "Replace what is there.")
 BL_OPTION(PRESET,    "preset",    0,   "SCHEME",   0, "plan check export diff evaluate forward generate quantize search", "The same scheme for every unit.")
 BL_OPTION(SET,       "set",       0,   "PATTERN=SCHEME[:METHOD[,key=value]]", 1, "plan check export diff evaluate forward generate quantize search", "Scheme and method for the units that match; later ones win.")
-BL_OPTION(RECOMMENDED,"recommended",0,NULL,      0, "plan check export diff evaluate forward generate quantize", "Methods that are recommended for the schemes: GPTQ tuned end to end, inputs smoothed where they are rounded too.")
+BL_OPTION(RECOMMENDED,"recommended",0,NULL,      0, "plan check export diff evaluate forward generate quantize", "Methods that are recommended for the schemes: tuned end to end, inputs smoothed where they are rounded too.")
 BL_OPTION(STAGE,     "stage",     0,   "TRANSFORM[:key=value]", 1, "plan check export diff evaluate forward generate quantize", "Exact change of weights before anything is solved, in order; none: no stage (bitlathe plugins lists them).")
 BL_OPTION(RECIPE,    "recipe",    0,   "FILE",     0, "plan check export diff evaluate forward generate quantize search", "Apply an llm-compressor recipe.yaml.")
 BL_OPTION(CONFIG,    "config",    0,   "KEY=VALUE",1, "plan check export quantize", "Edit a key of config.json as part of the plan; KEY= removes the key.")
