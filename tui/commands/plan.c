@@ -215,7 +215,7 @@ static enum bl_status errors_work(void *ctx, struct bl_err *err)
 			if (!w->sel[i] || choice->scheme.number == BL_NUM_FULL)
 				continue;
 			total += w->s->model->units[i].bytes;
-			if (bl_session_weight_error(w->s, i, choice, &rel, why) >= BL_KNOWN_YES)
+			if (bl_session_weight_error(w->s, i, choice, &rel, why) != BL_KNOWN_COMPUTING)
 				done += w->s->model->units[i].bytes;
 		}
 		atomic_store(&w->progress.done_bytes, done);
