@@ -41,6 +41,7 @@ BL_OPTION(KEEP_WINDOWS,"keep-windows",0,"N",       0, "calibrate compare search"
 BL_OPTION(MEMORY_LIMIT,"memory-limit",0,"SIZE",    0, "evaluate calibrate quantize compare search", "Device memory that may be used, as 10GiB.")
 BL_OPTION(RAM_LIMIT, "ram-limit", 0,   "SIZE",     0, "calibrate", "Host memory that may be used beside mapped files; what does not fit goes to a file in the cache.")
 BL_OPTION(IDS,       "ids",       0,   "FILE",     0, "forward generate", "Token numbers: a safetensors file with input_ids [B,T].")
+BL_OPTION(ARITHMETIC,"arithmetic",0,   "NAME",     0, "evaluate forward generate", "Products with rounded inputs as the server computes them (server), or as transformers with compressed-tensors does (transformers).")
 BL_OPTION(FP32,      "fp32",      0,   NULL,       0, "forward generate", "Compute in float32 instead of bfloat16.")
 BL_OPTION(LOGITS,    "logits",    0,   "last:N",   0, "forward", "Logits of the last N tokens of each sequence only.")
 BL_OPTION(PROMPT,    "prompt",    0,   "TEXT",     0, "generate", "Text that the model goes on from.")

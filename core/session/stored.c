@@ -19,11 +19,7 @@ struct rows { int8_t *codes, *zeros; float *scales; int32_t *order; };
 
 static enum bl_weights_act act_of(const struct bl_scheme *s)
 {
-	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
-						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC,
-						   [BL_ACT_FP4_GROUP] = BL_WEIGHTS_ACT_NONE};
-
-	return s->group ? BL_WEIGHTS_ACT_NONE : acts[s->act];
+	return bl_weights_act_of(s->act, s->symmetric, s->group);
 }
 
 static enum bl_status rows_alloc(struct rows *r, const struct bl_linear *l, struct bl_err *err)
@@ -57,7 +53,9 @@ static enum bl_status put_linear(struct bl_unit_weights *w, int64_t at, const st
 		for (int64_t row = 0, n; row < l->member->rows; row += n) {
 			n = l->member->rows - row < ROWS ? l->member->rows - row : ROWS;
 			if (w->kind == BL_WEIGHTS_CODES) {
-				bl_linear_rows(l, row, n, w->codes + (at + row) * cols, w->scales + at + row, r.zeros);
+				int8_t *to = w->codes + (at + row) * cols;
+				bl_linear_rows(l, row, n, to, w->scales + (at + row) * spr, r.zeros);
+				bl_codes_to_run(w, &l->scheme, to, (at + row) * cols, n * cols);
 				continue;
 			}
 			bl_linear_rows(l, row, n, r.codes, r.scales, r.zeros);
@@ -104,12 +102,13 @@ static enum bl_status make_unit(void *ctx, size_t item, struct bl_err *err)
 
 	for (int j = 0; j < u->n_members; j++) {
 		any |= first[j].format != NULL;
-		if (first[j].format && act_of(&first[j].scheme) != act)
+		if (first[j].format && (act_of(&first[j].scheme) != act || (act != BL_WEIGHTS_ACT_NONE && first[j].scheme.group != first->scheme.group)))
 			return bl_fail(err, BL_UNSUPPORTED, "%s: its parts round their inputs in different ways: this cannot be run", u->name);
 	}
 	if (!any)
 		return BL_OK;
-	struct bl_unit_weights *w = bl_unit_weights_new((int)item, act == BL_WEIGHTS_ACT_NONE ? BL_WEIGHTS_DENSE : BL_WEIGHTS_CODES, u->rows, u->cols);
+	struct bl_unit_weights *w = act == BL_WEIGHTS_ACT_NONE ? bl_unit_weights_new((int)item, BL_WEIGHTS_DENSE, u->rows, u->cols) :
+								 bl_unit_weights_grouped((int)item, u->rows, u->cols, first->scheme.group);
 	if (!w)
 		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the weights of %s", (double)(u->rows * u->cols) / (1 << 19), u->name);
 	w->act = act;
@@ -149,6 +148,15 @@ enum bl_status bl_session_stored(struct bl_session *s, const struct bl_weight_se
 	if (!err->status)
 		*out = &s->priv->stored;
 	pthread_mutex_unlock(&s->priv->stored_lock);
+	return err->status;
+}
+
+enum bl_status bl_session_own(struct bl_session *s, enum bl_arithmetic a, struct bl_weight_set *room, const struct bl_weight_set **out, struct bl_err *err)
+{
+	if (bl_session_stored(s, out, err) || !*out || a == BL_ARITHMETIC_SERVER)
+		return err->status;
+	if (bl_weights_transformers(room, *out, s->pool, err) == BL_OK)
+		*out = room;
 	return err->status;
 }
 
