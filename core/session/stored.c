@@ -2,6 +2,7 @@
  * Units of a quantized checkpoint as weights to run with. */
 #include "core/session/stored.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -160,8 +161,42 @@ enum bl_status bl_session_own(struct bl_session *s, enum bl_arithmetic a, struct
 	return err->status;
 }
 
+/* ---- what the file says of its units ---- */
+
+void bl_session_stored_look(struct bl_session *s)
+{
+	struct bl_err why = BL_ERR_INIT; /* of a method that is not read: said when the model is asked to run */
+	struct bl_source *source = NULL;
+
+	if (!s->model->config.quantized || bl_source_open(&source, s->model, false, &why))
+		return;
+	s->priv->stored_units = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->stored_units);
+	for (int i = 0; i < s->model->n_units; i++) {
+		struct bl_stored_unit *u = &s->priv->stored_units[i];
+		bool known = bl_source_scheme(source, i, &u->scheme);
+		for (int j = 0; j < s->model->units[i].n_members && !u->format[0]; j++)
+			if (bl_source_linear(source, i, j)->format)
+				snprintf(u->format, sizeof u->format, "%s", known ? bl_source_linear(source, i, j)->name : "?");
+		if (!known)
+			u->scheme = BL_SCHEME_FULL;
+	}
+	bl_source_close(source);
+}
+
+const struct bl_scheme *bl_session_scheme(const struct bl_session *s, int unit, const char **format)
+{
+	const struct bl_scheme *chosen = &bl_plan_choice(s->plan, unit)->scheme;
+	const struct bl_stored_unit *u = s->priv->stored_units ? &s->priv->stored_units[unit] : NULL;
+	bool stored = u && u->format[0] && chosen->number == BL_NUM_FULL;
+
+	if (format)
+		*format = stored ? u->format : NULL;
+	return stored ? &u->scheme : chosen;
+}
+
 void bl_session_stored_fini(struct bl_session *s)
 {
+	bl_free(s->priv->stored_units);
 	bl_measure_weights_free(&s->priv->stored);
 }
 
