@@ -59,6 +59,7 @@ BL_OPTION(TIME,      "time",      0,   "TIME",     0, "search", "Budget: a decod
 BL_OPTION(SCORE,     "score",     0,   "SCORE",    0, "search", "best, or a number: the least loss among plans that reach it.")
 BL_OPTION(OPTIONS,   "options",   0,   "A;B...",   0, "search", "What units may become: SCHEME[:METHOD[,key=value]] (W4A16, W8A16, W8A8, BF16).")
 BL_OPTION(TRIALS,    "trials",    0,   "N",        0, "search", "Whole plans that are measured to improve on the sums (12).")
+BL_OPTION(FINISH,    "finish",    0,   "METHOD[,key=value]",0,"search", "Solve what was found once more with this method, also one that trains all units together (recommended: as --recommended); kept when it measures better.")
 BL_OPTION(MODEL,     "model",     0,   "MODEL",    0, "bench", "Checkpoint to measure on.")
 BL_OPTION(RUNS,      "runs",      0,   "N",        0, "bench", "Repetitions of each measurement (3).")
 BL_OPTION(TEXT,      "text",      0,   "FILE",     1, "tokenize bench", "Text: a .jsonl with rows of text, anything else is one row.")

@@ -117,6 +117,9 @@ const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, b
 /* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); a plan without stages gets
  * one that evens out channels for its schemes. One undo step. */
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err);
+/* "METHOD[,key=value...]", or "recommended": every quantized unit that is not locked and whose scheme the method takes gets it, also one that trains all of them
+ * together. One undo step; *n (may be NULL): how many have it. BL_USAGE: no such method, or its parameters are wrong. */
+enum bl_status bl_session_set_methods(struct bl_session *s, const char *text, int *n, struct bl_err *err);
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
 bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choice *c); /* together with the others that have its method */
 /* Solves such units of the plan into the cache; selected [n_units] or NULL: all. data: what their moments are of, which are made while the data go through the
