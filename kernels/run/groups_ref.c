@@ -113,7 +113,8 @@ int bk_ref_round_inputs(struct bk_run *r, const struct bk_mat *y, const struct b
 			}
 			for (int64_t j = first; j < first + width; j++) {
 				const double q = (double)((float)get(x, i, j) / (float)s), t = how->kind == BK_TOKEN_E2M1 ? q : stored(q, x->dtype);
-				const double v = how->kind == BK_TOKEN_E2M1 ? e2m1(t) : how->kind == BK_TOKEN_E4M3 ? e4m3(t) : fmax(-128, fmin(127, nearbyint(t)));
+				const double v = how->kind == BK_TOKEN_E2M1   ? e2m1(t) :
+						 how->kind == BK_TOKEN_E4M3 ? e4m3(t) : fmax(-128, fmin(127, nearbyint(t)));
 
 				set(y, i, j, (double)((float)v * (float)s));
 			}
