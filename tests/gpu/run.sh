@@ -56,7 +56,7 @@ stage_sanitize() {
 	for t in test_kernels_cuda test_kernels_run_cuda test_kernels_grad_cuda; do
 		one "memcheck.$t" compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$here/tests/$t"
 		one "racecheck.$t" compute-sanitizer --tool racecheck --error-exitcode 9 "$here/tests/$t"
-		BL_TEST_ONLY="gemm rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
+		BL_TEST_ONLY="gemm groups rounding rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
 	done
 	unset BL_TEST_SMALL BL_TEST_ROUNDS
 }
