@@ -4,7 +4,7 @@
  *
  * Damping: when the factor fails it is doubled, up to 1 of its unit; when that fails too, the unit is rounded plainly. Both are reported. A channel that never
  * fired keeps its weights, rounded like the others. */
-#include "engine.h"
+#include "plugins/methods/gptq/engine.h"
 
 #include <math.h>
 #include <stdbool.h>

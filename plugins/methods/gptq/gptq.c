@@ -5,7 +5,7 @@
  * GPTAQ (arXiv 2504.02692) and Qronos (arXiv 2505.11695) weigh the inputs that the unit has in the quantized model against those it has in the base model. Both
  * are rounded like GPTQ's, over H of the quantized inputs: GPTAQ moves the columns to come by a part of what each column's inputs have lost; Qronos gives the
  * first column its best value beside all others as they are, then all others theirs (least squares), and goes on from there. */
-#include "engine.h"
+#include "plugins/methods/gptq/engine.h"
 
 #define NUMBER(key, kind, usual, least, most, text) { .name = key, .type = BL_PARAM_##kind, .fallback = usual, .min = least, .max = most, .sentence = text }
 #define CHOICE(key, usual, list, text) { .name = key, .type = BL_PARAM_CHOICE, .fallback = usual, .choices = list, .sentence = text }
