@@ -212,6 +212,10 @@ struct bl_tuning {
 	double try_factor;
 	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
 	uint64_t seed;             /* of the order of windows */
+	int64_t pieces;            /* MODEL: a window in a step is put together from 1 .. so many pieces of windows (drawn for each), since what is trained
+	                              towards is computed and need not be text that occurs; 0 and 1: windows as they are */
+	double noise;              /* MODEL: part of the tokens that is replaced by others from the windows */
+	double features;           /* MODEL: weight of the relative square differences of the blocks' outputs (their mean) beside the divergence */
 };
 
 /* ---- methods ---- */

@@ -20,7 +20,12 @@ mkdir -p "$big"
 source=$(cat "$here/source" 2>/dev/null)
 [ -n "$source" ] && [ ! -e "$source" ] && mkdir -p "$(dirname "$source")" 2>/dev/null && ln -s "$top" "$source" 2>/dev/null
 trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
-[ -f "$here/pack.tar.xz" ] && [ "$here/pack.tar.xz" -nt "$here/unpacked" ] && tar -C "$here" -xJf "$here/pack.tar.xz" && touch "$here/unpacked"
+if [ "$here/pack.tar.xz" -nt "$work/bundle/unpacked" ]; then
+	mkdir -p "$work/bundle"
+	tar -C "$work/bundle" -xJf "$here/pack.tar.xz" && touch "$work/bundle/unpacked"
+	[ -e "$work/bundle/shared/models/tiny-exaone4/config.json" ] || { rm -f "$work/bundle/shared/models/tiny-exaone4" && ln -s "$top/tests/models/tiny-exaone4" "$work/bundle/shared/models/"; }
+fi
+here=$work/bundle
 [ -d "$here/shared" ] && shared=$here/shared
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
@@ -114,7 +119,11 @@ stage_limits() {
 	calibration large-$large exaone-32b $n32 $len --memory-limit $large
 	calibration large-$large-ram-$ram exaone-32b $n32 $len --memory-limit $large --ram-limit $ram
 	calibration large-$large-ram-$least exaone-32b $n32 $len --memory-limit $large --ram-limit $least
-	rm -rf "$big/exaone-32b"
+	# a Hessian of 27392 x 27392 beside all else
+	"$here/bitlathe" quantize "$big/exaone-32b" --set "all=BF16" --set "down=W4A16:gptq" --data "$big/rows-exaone-32b.jsonl" --samples 64 --seqlen $len --memory-limit $large -v \
+		--cache "$big/cache" >"$log/down.log" 2>&1 || { echo "FAIL  down"; fails=$((fails + 1)); }
+	grep -E 'down_proj|of work|rror' "$log/down.log" | tail -n 3 | cut -c1-160
+	rm -rf "$big/exaone-32b" "$big/cache"
 }
 stage_tour() {
 	model
