@@ -221,8 +221,8 @@ static const char *first_column(struct work *w)
 	return why;
 }
 
-/* t = W + part W C (H + damp)^-1 becomes what the codes are to come near to; y is its second term, in R's order. */
-static const char *make_target(struct work *w, double part)
+/* t = W + alpha W C (H + damp)^-1 becomes what the codes are to come near to; y is its second term, in R's order. */
+static const char *make_target(struct work *w)
 {
 	const struct bl_method_unit *c = w->c;
 	const char *why = new_matrix(w, &w->t, c->rows, c->cols, BL_DM_F32);
@@ -230,9 +230,9 @@ static const char *make_target(struct work *w, double part)
 	if (!why)
 		why = new_matrix(w, &w->y, c->rows, c->cols, BL_DM_F32);
 	if (!why)
-		why = w->d->gemm(w->d, &w->t, &c->w, 0, &c->cross, 0, (float)part, 0);
+		why = w->d->gemm(w->d, &w->t, &c->w, 0, &c->cross, 0, (float)w->s->alpha, 0);
 	if (!why)
-		why = w->d->gemm(w->d, &w->t, &c->w, 0, &c->h, 0, (float)-part, 1);
+		why = w->d->gemm(w->d, &w->t, &c->w, 0, &c->h, 0, (float)-w->s->alpha, 1);
 	if (!why)
 		why = w->d->permute_cols(w->d, &w->y, &w->t, w->d_order, 0);
 	if (!why && w->s->aim == AIM_TARGET)
@@ -285,7 +285,7 @@ static const char *improve(struct work *w)
 {
 	const struct bl_method_unit *c = w->c;
 	const struct bl_dm *codes = c->group_of ? &w->cp : &c->codes, *aim = c->group_of ? &w->e : &w->aim, *rest = c->group_of ? &w->wp : &w->e;
-	const char *why = w->s->aim == AIM_FED ? make_target(w, w->s->alpha) : NULL;
+	const char *why = w->s->aim == AIM_FED ? make_target(w) : NULL;
 
 	if (!why)
 		why = new_matrix(w, &w->e, c->rows, c->cols, BL_DM_F32);
@@ -324,7 +324,7 @@ static const char *solve(struct work *w)
 	if (!why)
 		why = factor(w);
 	if (!why && w->s->aim == AIM_TARGET && !w->failed) {
-		why = make_target(w, 1);
+		why = make_target(w);
 		if (!why)
 			why = w->d->add_scaled(w->d, &w->wp, &w->y, 1);
 	}

@@ -18,7 +18,7 @@ struct gptq_settings {
 	enum gptq_order order;
 	enum gptq_observer observer;
 	double damping;  /* AIM_TARGET: of H's largest eigenvalue; else of its diagonal's mean */
-	double alpha;    /* AIM_FED */
+	double alpha;    /* AIM_FED, AIM_TARGET: how much is made up for */
 	double least, norm;
 	int grid, rounds, sweeps, full_range;
 };

@@ -26,8 +26,8 @@
 #define TOKEN \
 	CHOICE("token_weight", "same", "same|rms", "rms: where a norm follows the linear, tokens count by one over the mean square of its output.")
 
-/* rows that the methods share, in the places that settings_of looks at */
-enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_SHARED };
+/* rows that the methods share, in the places that settings_of looks at; P_ALPHA: of gptaq and qronos alone */
+enum { P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_ROUNDS, P_SWEEPS, P_FULL, P_ALPHA };
 
 static struct gptq_settings settings_of(const double *p, enum gptq_aim aim)
 {
@@ -64,7 +64,6 @@ static const struct bl_method gptq = {
 
 /* ---- gptaq ---- */
 
-enum { A_ALPHA = P_SHARED };
 static const struct bl_param gptaq_params[] = {
 	DAMPING("0.01"), ORDER, OBSERVER, LEAST, GRID, NORM, ROUNDS, SWEEPS, FULL,
 	NUMBER("alpha", REAL, "0.25", 0, 1, "How much of what a column's inputs have lost the columns to come make up for."),
@@ -75,7 +74,7 @@ static const char *gptaq_unit(const struct bl_method_unit *c)
 {
 	struct gptq_settings s = settings_of(c->params, AIM_FED);
 
-	s.alpha = c->params[A_ALPHA];
+	s.alpha = c->params[P_ALPHA];
 	return gptq_solve(c, &s);
 }
 
@@ -93,13 +92,16 @@ static const struct bl_method gptaq = {
 
 static const struct bl_param qronos_params[] = {
 	NUMBER("dampening_frac", REAL, "0.000001", 0, 1, "Part of the Hessian's largest eigenvalue that is added to its diagonal."),
-	ORDER, OBSERVER, LEAST, GRID, NORM, ROUNDS, SWEEPS, FULL, TOKEN,
+	ORDER, OBSERVER, LEAST, GRID, NORM, ROUNDS, SWEEPS, FULL,
+	NUMBER("alpha", REAL, "1", 0, 1, "How much of the way to the weights that do best on the quantized inputs is gone; less of it trusts few data less."),
+	TOKEN,
 };
 
 static const char *qronos_unit(const struct bl_method_unit *c)
 {
-	const struct gptq_settings s = settings_of(c->params, AIM_TARGET);
+	struct gptq_settings s = settings_of(c->params, AIM_TARGET);
 
+	s.alpha = c->params[P_ALPHA];
 	return gptq_solve(c, &s);
 }
 

@@ -174,6 +174,42 @@ static void without_a_difference_gptaq_is_gptq(void **state)
 	}
 }
 
+/* Nothing made up for, and the same damping, said in parts of the largest eigenvalue and of the mean of the diagonal: GPTQ, but for ties. */
+static void with_nothing_made_up_for_qronos_is_gptq(void **state)
+{
+	struct fixture *f = *state;
+	double x[K], y[K], mean = 0, size = 1;
+	char params[64];
+
+	for (int k = 0; k < K; k++) {
+		x[k] = 1 / 16.0;
+		mean += (double)f->h[k * K + k] / K;
+	}
+	for (int i = 0; i < 30; i++) {
+		size = 0;
+		for (int k = 0; k < K; k++) {
+			y[k] = 0;
+			for (int j = 0; j < K; j++)
+				y[k] += f->h[k * K + j] * x[j];
+			size += y[k] * y[k];
+		}
+		size = sqrt(size);
+		for (int k = 0; k < K; k++)
+			x[k] = y[k] / size;
+	}
+	snprintf(params, sizeof params, "alpha=0,dampening_frac=%.9g", 0.01 * mean / size);
+	for (int i = 0; i < SCHEMES; i++) {
+		struct bl_solved *a = solve(f, schemes[i], "gptq", "", f->h), *b = solve(f, schemes[i], "qronos", params, f->g);
+		int64_t other = 0;
+
+		for (int64_t k = 0; k < a->rows * a->cols; k++)
+			other += a->codes[k] != b->codes[k];
+		assert_true(other < a->rows * a->cols / 200);
+		bl_solved_free(a);
+		bl_solved_free(b);
+	}
+}
+
 /* Each step nearer to what the base model's unit gives; sweeps and refits go on in the same direction. */
 static void nearer_to_the_base(void **state)
 {
@@ -331,7 +367,8 @@ static void what_is_no_good(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(without_a_difference_gptaq_is_gptq),     cmocka_unit_test(nearer_to_the_base),     cmocka_unit_test(the_first_column_of_qronos),
+		cmocka_unit_test(without_a_difference_gptaq_is_gptq), cmocka_unit_test(with_nothing_made_up_for_qronos_is_gptq),
+		cmocka_unit_test(nearer_to_the_base),     cmocka_unit_test(the_first_column_of_qronos),
 		cmocka_unit_test(with_fine_steps_qronos_is_least_squares), cmocka_unit_test(threads_change_nothing), cmocka_unit_test(what_is_no_good),
 	};
 
