@@ -113,6 +113,13 @@ static const char *new_matrix(struct work *w, struct bl_dm *m, int64_t rows, int
 	return w->d->alloc(w->d, &m->p, (size_t)(rows * cols) * (type == BL_DM_F32 ? 4 : 1));
 }
 
+static void drop(struct work *w, struct bl_dm *m)
+{
+	if (m->p)
+		w->d->release(w->d, m->p);
+	m->p = NULL;
+}
+
 static void say(const struct work *w, const char *before, double part, const char *after)
 {
 	char text[200];
@@ -285,8 +292,13 @@ static const char *improve(struct work *w)
 {
 	const struct bl_method_unit *c = w->c;
 	const struct bl_dm *codes = c->group_of ? &w->cp : &c->codes, *aim = c->group_of ? &w->e : &w->aim, *rest = c->group_of ? &w->wp : &w->e;
-	const char *why = w->s->aim == AIM_FED ? make_target(w) : NULL;
+	const char *why = NULL;
 
+	drop(w, &w->feed);
+	drop(w, &w->v);
+	if (w->s->aim == AIM_FED)
+		why = make_target(w);
+	drop(w, &w->y);
 	if (!why)
 		why = new_matrix(w, &w->e, c->rows, c->cols, BL_DM_F32);
 	if (!why)
@@ -327,6 +339,7 @@ static const char *solve(struct work *w)
 		why = make_target(w);
 		if (!why)
 			why = w->d->add_scaled(w->d, &w->wp, &w->y, 1);
+		drop(w, &w->y);
 	}
 	if (!why)
 		why = w->d->scale_search_norm(w->d, c->scales, c->zeros, c->group_of ? &w->wp : &w->aim, w->d_weight, &c->grid, &how, w->s->norm);

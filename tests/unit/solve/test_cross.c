@@ -364,12 +364,40 @@ static void what_is_no_good(void **state)
 	bl_free(h);
 }
 
+/* What is said to be needed is enough, by the engine's own count. */
+static void what_it_takes(void **state)
+{
+	static const struct { const char *method, *params; } rows[] = { { "gptaq", "" }, { "gptaq", "rounds=1" }, { "qronos", "" }, { "qronos", "rounds=1" } };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct bl_solve_request rq = { .registry = &f->r, .model = f->m, .unit = 0, .method = rows[i].method, .params = rows[i].params, .h = f->h, .tokens = TOKENS };
+		struct bl_err err = BL_ERR_INIT;
+		struct bl_solved *s = NULL;
+		uint64_t waiting, working;
+		struct bl_engine e;
+
+		assert_int_equal(bl_scheme_parse(&rq.scheme, "W4A16", &err), BL_OK);
+		bl_solve_need(&f->m->units[0], &rq.scheme, *rows[i].params != 0, true, &waiting, &working);
+		working -= 15u << 20; /* nearly all that is added for small things, and what normal equations may take, which they do not here */
+		working -= *rows[i].params ? 256u << 20 : 0;
+		assert_int_equal(bl_engine_open(&e, &f->backend, "cpu", f->pool, working + K * K * 4, &err), BL_OK);
+		assert_int_equal(bl_engine_alloc(&e, &rq.cross_device, K * K * 4, "cross moments", &err), BL_OK);
+		assert_int_equal(e.ops->put(e.run, rq.cross_device, f->g, K * K * 4), 0);
+		if (bl_solve_unit(&s, &e, &rq, &err))
+			fail_msg("%s %s: %s", rows[i].method, rows[i].params, err.text);
+		bl_solved_free(s);
+		bl_engine_release(&e, rq.cross_device);
+		bl_engine_close(&e);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_difference_gptaq_is_gptq), cmocka_unit_test(with_nothing_made_up_for_qronos_is_gptq),
 		cmocka_unit_test(nearer_to_the_base),     cmocka_unit_test(the_first_column_of_qronos),
-		cmocka_unit_test(with_fine_steps_qronos_is_least_squares), cmocka_unit_test(threads_change_nothing), cmocka_unit_test(what_is_no_good),
+		cmocka_unit_test(with_fine_steps_qronos_is_least_squares), cmocka_unit_test(threads_change_nothing), cmocka_unit_test(what_is_no_good), cmocka_unit_test(what_it_takes),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
