@@ -56,15 +56,16 @@ static void make_moments(struct fixture *f)
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
+	const char *device = getenv("BL_TEST_DEVICE"), *beside = getenv("BL_BUILD_DIR"); /* where the module and the plugins are */
 	struct bl_err err = BL_ERR_INIT;
 
 	if (bl_model_open(&f->m, BL_SOURCE_DIR "/tests/models/tiny-exaone4", &err))
 		fail_msg("%s", err.text);
-	bl_backend_open(&f->backend, NULL);
+	bl_backend_open(&f->backend, beside ? beside : BL_BUILD_DIR);
 	f->pool = bl_pool_new(2);
-	if (bl_engine_open(&f->e, &f->backend, "cpu", f->pool, 0, &err))
+	if (bl_engine_open(&f->e, &f->backend, device ? device : "cpu", f->pool, 0, &err))
 		fail_msg("%s", err.text);
-	bl_registry_open(&f->r, BL_BUILD_DIR);
+	bl_registry_open(&f->r, beside ? beside : BL_BUILD_DIR);
 	f->h = bl_xalloc(K * K, sizeof *f->h);
 	f->g = bl_xalloc(K * K, sizeof *f->g);
 	f->xx = bl_xalloc(K * K, sizeof *f->xx);
