@@ -79,6 +79,8 @@ static double step(const struct group *g, const struct point *at, double beta, s
 		qsum += q;
 	}
 	*next = *at;
+	if (!isfinite(error) || !isfinite(mean)) /* steps too small for float32 */
+		return INFINITY;
 	if (g->zeros) {
 		zero = rintf((float)(mean / (double)g->n));
 		next->zero = (int)(zero < g->lo ? g->lo : zero > g->hi ? g->hi : zero);
