@@ -133,7 +133,7 @@ static const char *largest(struct work *w, double *value)
 {
 	const size_t n = (size_t)w->c->cols;
 	float *x = malloc(n * sizeof *x);
-	struct bl_dm from, to;
+	struct bl_dm from = { 0 }, to = { 0 };
 	const char *why = x ? new_matrix(w, &from, 1, w->c->cols, BL_DM_F32) : "out of memory";
 	double size = 0;
 
@@ -157,6 +157,8 @@ static const char *largest(struct work *w, double *value)
 			break;
 	}
 	*value = size;
+	drop(w, &from);
+	drop(w, &to);
 	free(x);
 	return why;
 }

@@ -93,7 +93,7 @@ static const struct bl_method gptaq = {
 static const struct bl_param qronos_params[] = {
 	NUMBER("dampening_frac", REAL, "0.000001", 0, 1, "Part of the Hessian's largest eigenvalue that is added to its diagonal."),
 	ORDER, OBSERVER, LEAST, GRID, NORM, ROUNDS, SWEEPS, FULL,
-	NUMBER("alpha", REAL, "1", 0, 1, "How much of the way to the weights that do best on the quantized inputs is gone; less of it trusts few data less."),
+	NUMBER("alpha", REAL, "1", 0, 1, "How much of the way to the weights that do best on the quantized inputs is gone; 0.5 where data are few."),
 	TOKEN,
 };
 
