@@ -209,7 +209,7 @@ static bool drop_oldest(struct bl_forward *f, int unit)
 
 static enum bl_status new_copy(struct bl_forward *f, const struct bl_unit_weights *w, struct bl_err *err)
 {
-	uint64_t values = (uint64_t)(w->rows * w->cols) * (w->kind == BL_WEIGHTS_CODES ? 1 : f->elem), scales = w->kind == BL_WEIGHTS_CODES ? (uint64_t)w->rows * 4 : 0;
+	uint64_t values = (uint64_t)(w->rows * w->cols) * (w->kind == BL_WEIGHTS_CODES ? 1 : f->elem), scales = w->kind == BL_WEIGHTS_CODES ? (uint64_t)(w->rows * bl_unit_weights_spr(w)) * 4 : 0;
 	struct fw_copy c = { .id = w->id, .unit = w->unit, .bytes = padded(values) + scales, .used_at = f->tick };
 
 	drop_oldest(f, w->unit);
@@ -291,15 +291,16 @@ static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_un
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
 	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
+	if (w) {
+		out->act = w->act;
+		out->input_scale = w->input_scale;
+		out->group = w->group;
+	}
 	if (w && !c && !replacement_in_place(f, w))
 		return bl_fail(err, BL_FAILED, "%s: its weights are not there", u->name);
 	if (w && w->kind == BL_WEIGHTS_CODES) {
-		bool fp8 = w->act == BL_WEIGHTS_ACT_FP8_TOKEN || w->act == BL_WEIGHTS_ACT_FP8_STATIC;
-
-		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->codes, w->rows, w->cols, fp8 ? BK_F8 : BK_I8);
+		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->codes, w->rows, w->cols, bl_act_is_e4m3(w->act) ? BK_F8 : BK_I8);
 		out->scales = c ? (const float *)(const void *)c->scales : w->scales;
-		out->act = w->act;
-		out->input_scale = w->input_scale;
 	} else if (w) {
 		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->dense, w->rows, w->cols, f->dtype);
 	} else if (unit_in_place(f, u)) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public interface of bitlathe's plugins, version 3 (plugins made for versions 1 and 2 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
+ * The public interface of bitlathe's plugins, version 4 (plugins made for versions 1 to 3 are still taken). Self-contained: a plugin includes this header and nothing else of bitlathe,
  * is built as a shared object, and exports one symbol:
  *
  *     const struct bl_plugin_v1 *bl_plugin_v1(void);
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BL_PLUGIN_API_VERSION 3
+#define BL_PLUGIN_API_VERSION 4
 
 /* ---- parameters: rows that make forms, flags, recipe keys and help ---- */
 enum bl_param_type { BL_PARAM_INT = 1, BL_PARAM_REAL, BL_PARAM_BOOL, BL_PARAM_CHOICE };
@@ -138,6 +138,23 @@ struct bl_device {
 	/* scale_search by sum weight * |w - Q(w)|^norm (since 0.2: look at `size`) */
 	const char *(*scale_search_norm)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
 					 const struct bl_scale_search *how, double norm);
+	/* since version 4 (kernels/solve/solve.h has the mathematics) */
+	/* y := y (R R^T)^-1, r as factor made it */
+	const char *(*solve_rows)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *r);
+	/* y += a x */
+	const char *(*add_scaled)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *x, float a);
+	/* e = w - what codes, scales and zeros stand for; columns stand in the order of groups */
+	const char *(*remainder)(const struct bl_device *d, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *codes, const float *scales,
+				 const int8_t *zeros, const struct bl_grid *g);
+	/* to = g - h with rows and columns in `order` (NULL: as they are); both triangles of all of them */
+	const char *(*difference)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *g, const struct bl_dm *h, const int32_t *order);
+	/* s, a square matrix C on entry, becomes a (C R^-T) above the diagonal and 0 elsewhere */
+	const char *(*feed)(const struct bl_device *d, const struct bl_dm *s, const struct bl_dm *r, float a);
+	/* round, where s and the values that were rounded, v (out, [rows, cols]), have a part in what each column goes to; first [rows] is rounded in the place of
+	 * column 0. s with v, or first, may be NULL */
+	const char *(*round_fed)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *s, const struct bl_dm *v,
+				 const float *first);
 };
 
 struct bl_method_unit { /* one call: all rows of what shares an input */
@@ -158,6 +175,9 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	void *ctx;
 	/* since version 3: out, [cols], host memory, when columns belong to groups by an index and not by their place; else NULL */
 	int32_t *group_of;
+	/* since version 4: of methods with BL_METHOD_CROSS sum x y^T, x the inputs of the base model and y those that h is of, whose both triangles then count; it
+	 * stays as it is. p is NULL for others. */
+	struct bl_dm cross;
 };
 
 /* ---- methods that train (version 3): the host runs the loop, the method says how. A weight is scale * (rne(w / (scale * f) + v) - zero): codes follow from
@@ -199,6 +219,11 @@ struct bl_tuning {
 };
 
 /* ---- methods ---- */
+enum bl_method_flag {
+	/* of methods that see whole units: they weigh the inputs of the base model against those of the model as quantized up to the block, and get
+	 * bl_method_unit.cross; h is of the latter, and the host solves the blocks in order */
+	BL_METHOD_CROSS = 1,
+};
 struct bl_method_rows { /* one call: a range of rows of one linear */
 	const struct bl_host *host;
 	const char *module;          /* name, for messages */
@@ -225,6 +250,7 @@ struct bl_method {
 	const char *(*solve_unit)(const struct bl_method_unit *call);
 	/* version 3; the same for all units. Fields not set are 0. */
 	const char *(*tuning)(struct bl_tuning *out, bl_param_values params);
+	uint32_t flags; /* version 4: enum bl_method_flag */
 };
 
 /* ---- exporters ---- */

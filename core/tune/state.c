@@ -77,13 +77,13 @@ static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bk_ma
 static enum bl_status put_fixed(struct tune *t, struct tune_state *s, const struct bl_unit_weights *x, struct bl_err *err)
 {
 	const size_t n = (size_t)(s->rows * s->cols);
-	const bool codes = x->kind == BL_WEIGHTS_CODES, fp8 = x->act == BL_WEIGHTS_ACT_FP8_TOKEN || x->act == BL_WEIGHTS_ACT_FP8_STATIC;
-	struct bl_grid g = { .number = fp8 ? BL_GRID_E4M3 : BL_GRID_INT, .bits = 8, .symmetric = 1 };
+	const bool codes = x->kind == BL_WEIGHTS_CODES;
+	struct bl_grid g = { .number = bl_act_is_e4m3(x->act) ? BL_GRID_E4M3 : BL_GRID_INT, .bits = 8, .symmetric = 1 };
 	float *decoded = NULL;
 
 	if (x->rows != s->rows || x->cols != s->cols)
 		return bl_fail(err, BL_FAILED, "%s: what it computes with is of another shape", t->m->units[s->unit].name);
-	s->act = codes ? x->act : BL_WEIGHTS_ACT_NONE;
+	s->act = codes && !x->group ? x->act : BL_WEIGHTS_ACT_NONE; /* a tape rounds no groups: beside what is tuned those inputs stay */
 	s->input_scale = x->input_scale;
 	s->w = tune_mat(NULL, s->rows, s->cols, codes ? BK_F32 : BK_BF16);
 	if (bl_engine_alloc(t->e, &s->w.p, n * (codes ? 4 : 2), "weights", err))
@@ -92,7 +92,7 @@ static enum bl_status put_fixed(struct tune *t, struct tune_state *s, const stru
 		return TUNE_OP(t, err, "weights", put(t->e->run, s->w.p, x->dense, n * 2));
 	if (bl_try_alloc(&decoded, n, sizeof *decoded, "decoded weights", err))
 		return err->status;
-	const struct bk_grid k = { .number = (int)g.number, .bits = 8, .symmetric = 1 };
+	const struct bk_grid k = { .number = (int)g.number, .bits = 8, .symmetric = 1, .group = x->group };
 	bl_cpu_ops()->decode(decoded, x->codes, x->scales, NULL, s->rows, s->cols, &k);
 	TUNE_OP(t, err, "weights", put(t->e->run, s->w.p, decoded, n * 4));
 	bl_free(decoded);
@@ -155,8 +155,6 @@ done:
 
 enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 {
-	static const enum bl_weights_act acts[] = { [BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
-						    [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC };
 	const struct bl_tune_unit *in = &t->rq->units[unit];
 	const struct bl_unit *u = &t->m->units[unit];
 	struct tune_state *s = &t->states[unit];
@@ -171,8 +169,8 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 				    .group = in->scheme.strategy == BL_STRATEGY_GROUP ? in->scheme.group : 0 };
 	s->offsets = s->grid.number == BK_INT;
 	s->growth = s->grid.bits > 4 ? (float)exp2(t->how->offset_growth * (s->grid.bits - 4)) : 1;
-	if (in->scheme.act != BL_ACT_NONE && in->scheme.symmetric && in->scheme.strategy != BL_STRATEGY_GROUP) /* as a server multiplies codes */
-		s->act = acts[in->scheme.act];
+	if (in->scheme.act <= BL_ACT_FP8_TENSOR) /* as a server multiplies codes */
+		s->act = bl_weights_act_of(in->scheme.act, in->scheme.symmetric, in->scheme.group);
 	s->input_scale = in->input_scale;
 	if (put_own(t, s, &s->w, err))
 		return err->status;

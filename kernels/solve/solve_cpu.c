@@ -252,7 +252,8 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 /* ---- rounding with feedback ---- */
 
 struct round_args {
-	const struct bk_mat *codes, *d, *w, *r, *h;
+	const struct bk_mat *codes, *d, *w, *r, *h, *s, *v; /* s, v: bk_feed's */
+	const float *first;
 	float *scales;
 	const int8_t *zeros;
 	const int32_t *group_of; /* NULL: column / width */
@@ -270,31 +271,40 @@ static void round_tile(void *arg, size_t tile)
 	struct round_args *a = arg;
 	const int64_t row0 = (int64_t)tile * TILE, n = a->w->rows - row0 < TILE ? a->w->rows - row0 : TILE, cols = a->w->cols;
 	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
-	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE];
+	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE], v[TILE];
 
 	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 		const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 
 		product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
+		if (a->s)
+			product(t, BLOCK, row_f(a->v, row0), a->v->ld, row_f(a->s, 0) + c0, a->s->ld, n, m, c0, 1, 1);
 		for (int64_t j = 0; j < m; j++)
 			for (int64_t i = 0; i < TILE; i++)
 				tt[j][i] = i < n ? t[i * BLOCK + j] : 0;
 		for (int64_t j = 0; j < m; j++) {
 			const int64_t k = c0 + j, group = a->group_of[k];
-			const float *r = row_f(a->r, k) + c0;
+			const float *r = row_f(a->r, k) + c0, *s = a->s ? row_f(a->s, k) + c0 : NULL;
 
 			for (int64_t i = 0; i < n; i++) {
 				const float w = row_f(a->w, row0 + i)[k], scale = a->scales[(row0 + i) * a->spr + group];
-				const struct bk_code q = bk_grid_round(w + tt[j][i] * a->inv[k], scale, zero_of(a, row0 + i, group), a->g.number, lo, hi);
+
+				v[i] = k == 0 && a->first ? a->first[row0 + i] : w + tt[j][i] * a->inv[k];
+				const struct bk_code q = bk_grid_round(v[i], scale, zero_of(a, row0 + i, group), a->g.number, lo, hi);
 
 				row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
 				row_f(a->d, row0 + i)[k] = e[i] = w - q.value;
 			}
 			for (int64_t i = n; i < TILE; i++)
-				e[i] = 0;
+				e[i] = v[i] = 0;
 			for (int64_t l = j + 1; l < m; l++)
 				for (int64_t i = 0; i < TILE; i++)
 					tt[l][i] += e[i] * r[l];
+			for (int64_t i = 0; s && i < n; i++)
+				row_f(a->v, row0 + i)[k] = v[i];
+			for (int64_t l = j + 1; s && l < m; l++)
+				for (int64_t i = 0; i < TILE; i++)
+					tt[l][i] += v[i] * s[l];
 		}
 	}
 }
@@ -308,14 +318,16 @@ static float *inverse_diagonal(const struct bk_mat *m)
 	return inv;
 }
 
-static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
 {
 	const int64_t width = g->group ? g->group : w->cols;
-	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .scales = (float *)scales, .zeros = zeros, .group_of = group_of, .g = *g,
-				.spr = w->cols / width, .width = width };
+	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .s = f->s, .v = f->v, .first = f->first, .scales = (float *)scales, .zeros = zeros,
+				.group_of = group_of, .g = *g, .spr = w->cols / width, .width = width };
 
-	if (w->cols % width || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of)
+	if (w->cols % width || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of || !f->s != !f->v)
+		return BK_RUN_REFUSED;
+	if (f->s && (f->s->rows != w->cols || f->s->cols != w->cols || f->v->rows != w->rows || f->v->cols != w->cols))
 		return BK_RUN_REFUSED;
 	a.inv = inverse_diagonal(r);
 	if (!a.inv)
@@ -323,6 +335,14 @@ static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const
 	run(s, tiles_of(w->rows), round_tile, &a);
 	free(a.inv);
 	return 0;
+}
+
+static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	const struct bk_feed none = { NULL, NULL, NULL };
+
+	return round_fed(s, codes, d, w, r, scales, zeros, group_of, g, &none);
 }
 
 /* gr = d h, kept current: after a block of columns moved by delta, gr -= delta h[block, :]. */
@@ -572,6 +592,9 @@ static const struct bk_solve_ops ops = {
 	.solve_rows = bk_cpu_solve_solve_rows,
 	.over_rms = bk_cpu_solve_over_rms,
 	.add_scaled = bk_cpu_solve_add_scaled,
+	.difference = bk_cpu_solve_difference,
+	.feed = bk_cpu_solve_feed,
+	.round_fed = round_fed,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

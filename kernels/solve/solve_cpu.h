@@ -31,5 +31,7 @@ int bk_cpu_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_
 int bk_cpu_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
 int bk_cpu_solve_over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 int bk_cpu_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale);
+int bk_cpu_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
+int bk_cpu_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float scale);
 
 #endif

@@ -34,5 +34,7 @@ int bk_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat 
 int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
 int bk_solve_over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a);
+int bk_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
+int bk_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a);
 
 #endif

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs on a GPU machine (or any machine) from the repository's root what bundle.sh gathered: kernel checks, goldens on the device, statistics, the
 # bench of the 1.2B shape, edits and forward as a person waits for them (live), calibrations under limits (limits), the workbench itself in tmux (tour).
-# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [gptq] [autoround]; default: check golden cuda. Prints the device first.
+# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [methods] [gptq] [autoround]; default: check golden cuda. Prints the device first.
 # Logs go to $OUT (default: a folder in TMPDIR). live, limits and tour take any machine with BL_GPU_SHAPE=tiny: a small model, short windows.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -46,7 +46,7 @@ stage_check() {
 	"$here/bitlathe" doctor
 }
 stage_golden() {
-	for t in "$here"/tests/test_forward_* "$here"/tests/test_tune_* "$here"/tests/test_evaluate_* "$here"/tests/test_session_*; do
+	for t in "$here"/tests/test_forward_* "$here"/tests/test_tune_* "$here"/tests/test_evaluate_* "$here"/tests/test_session_* "$here"/tests/test_solve_cross; do
 		[ -x "$t" ] && BL_TEST_DEVICE=cuda one "$(basename "$t").cuda" "$t"
 	done
 }
@@ -56,7 +56,7 @@ stage_sanitize() {
 	for t in test_kernels_cuda test_kernels_run_cuda test_kernels_grad_cuda; do
 		one "memcheck.$t" compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$here/tests/$t"
 		one "racecheck.$t" compute-sanitizer --tool racecheck --error-exitcode 9 "$here/tests/$t"
-		BL_TEST_ONLY="gemm rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
+		BL_TEST_ONLY="gemm groups rounding rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
 	done
 	unset BL_TEST_SMALL BL_TEST_ROUNDS
 }
