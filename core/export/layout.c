@@ -129,15 +129,21 @@ static enum bl_status make_solver(struct bl_layout *l, struct bl_out_module *m, 
 	const char *why = NULL;
 
 	if (method && bl_method_whole(rq->registry, method)) {
-		if (bl_scheme_is_shared(&c->scheme))
-			return bl_fail(err, BL_RULE, "%s: method %s: scales over more than a row go with rtn alone", m->member->name, method->name);
+		struct bl_grid g = m->x.grid;
+
+		if (bl_scheme_is_shared(&c->scheme) && bl_method_trains(rq->registry, method))
+			return bl_fail(err, BL_RULE, "%s: method %s: scales over more than a row are not trained", m->member->name, method->name);
+		g.group = g.group > 0 ? g.group : 0;
 		find_solved(l, rq, m, unit, j);
+		why = method->refuses ? method->refuses(&g, m->x.rows, m->x.cols) : NULL;
 	} else {
 		if ((m->solver = solver_for(l, rq, c, err)) < 0)
 			return err->status;
 		method = l->solvers[m->solver].method;
 	}
-	if (!bl_scheme_is_shared(&c->scheme) && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
+	if (m->solver >= 0 && !bl_scheme_is_shared(&c->scheme) && method->refuses)
+		why = method->refuses(&m->x.grid, m->x.rows, m->x.cols);
+	if (why)
 		return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
 	return BL_OK;
 }

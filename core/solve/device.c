@@ -24,6 +24,17 @@ static struct bk_mat mat(const struct bl_dm *m)
 	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : BK_I8 };
 }
 
+/* With what the plugin need not know: the number that scales are in units of, and that there is nothing to seek. */
+static struct bk_grid grid_of(const struct bl_solve_device *d, const struct bl_grid *g)
+{
+	struct bk_grid k = bl_grid_of_plugin(g);
+
+	k.unit = d->global;
+	if (d->given)
+		k.scale = BK_SCALE_GIVEN;
+	return k;
+}
+
 static const char *dev_alloc(const struct bl_device *dev, void **out, size_t bytes)
 {
 	struct bl_solve_device *d = of(dev);
@@ -114,10 +125,12 @@ static const char *dev_scale_search_norm(const struct bl_device *dev, float *sca
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat a = mat(w);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 	const struct bk_search s = { how->least, how->steps, norm, how->full_range };
 
-	return d->error ? d->why : told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
+	if (d->error || d->given)
+		return d->error ? d->why : told(d, d->engine->ops->copy(d->engine->run, scales, d->given, d->given_bytes));
+	return told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
 }
 
 static const char *dev_scale_search(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
@@ -131,7 +144,7 @@ static const char *dev_round(const struct bl_device *dev, const struct bl_dm *co
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
 }
@@ -141,7 +154,7 @@ static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mh = mat(h);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->descend(&d->solve, &mc, &me, &mh, scales, zeros, &k, sweeps));
 }
@@ -151,9 +164,12 @@ static const char *dev_refit(const struct bl_device *dev, float *scales, const s
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat me = mat(e), mc = mat(codes), mw = mat(w), mh = mat(h);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
+	d->refit_asked |= d->given != NULL;
+	if (d->error || d->given)
+		return d->error ? d->why : NULL;
+	return told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
 }
 
 static const char *dev_loss(const struct bl_device *dev, double *out, const struct bl_dm *e, const struct bl_dm *h)

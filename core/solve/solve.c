@@ -10,6 +10,7 @@
 #include "core/base/str.h"
 #include "core/plugin/host.h"
 #include "core/solve/device.h"
+#include "core/solve/shared.h"
 
 void bl_solved_free(struct bl_solved *s)
 {
@@ -68,12 +69,11 @@ static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 
 	if (rq->scheme.number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, &rq->scheme));
-	if (bl_scheme_is_shared(&rq->scheme))
-		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn alone", bl_scheme_name(name, &rq->scheme));
 	k->method = bl_registry_method(rq->registry, rq->method);
 	if (!k->method || !bl_method_whole(rq->registry, k->method) || bl_method_trains(rq->registry, k->method))
 		return bl_fail(err, BL_NOT_FOUND, "method \"%s\" does not solve whole units, or is not among the plugins", rq->method);
 	k->grid = bl_grid_of(&rq->scheme);
+	k->grid.group = k->grid.group > 0 ? k->grid.group : 0; /* one scale for a linear: every row has it */
 	if (k->grid.group && n % k->grid.group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->u->name, (long long)n, (long long)k->grid.group);
 	k->spr = bl_scheme_scales_per_row(&rq->scheme, n);
@@ -139,7 +139,7 @@ void bl_solve_drop(struct bl_solve_job *k)
 {
 	if (!k)
 		return;
-	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss, k->d_group };
+	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss, k->d_group, k->dev.given };
 
 	(void)k->e->ops->upload_join(k->e->run);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -287,6 +287,13 @@ static enum bl_status correct(struct bl_solve_job *k, struct bl_err *err)
 	return err->status;
 }
 
+static enum bl_status share(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat w = weights(k);
+
+	return bl_shared_find(&k->dev, &k->rq.scheme, k->u, &w, err);
+}
+
 enum bl_status bl_solve_ready(struct bl_solve_job *k, struct bl_err *err)
 {
 	const uint64_t start = bl_now_ns();
@@ -296,6 +303,8 @@ enum bl_status bl_solve_ready(struct bl_solve_job *k, struct bl_err *err)
 		return err->status;
 	if (k->rq.cross_device && k->rq.correct > 0)
 		correct(k, err);
+	if (!err->status)
+		share(k, err);
 	k->spent += bl_now_ns() - start;
 	return err->status;
 }
@@ -385,6 +394,8 @@ static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *h
 	const char *why = k->method->solve_unit(&call);
 
 	bl_solve_device_fini(&k->dev);
+	if (k->dev.refit_asked)
+		note(k, "scales that rows share are those of the whole range: they are not refitted");
 	if (k->rq.cancel && atomic_load(k->rq.cancel))
 		return bl_fail(err, BL_CANCELLED, "cancelled");
 	if (k->dev.error)
@@ -404,6 +415,7 @@ enum bl_status bl_solve_run(struct bl_solved **out, struct bl_solve_job *k, void
 	s->rows = k->u->rows;
 	s->cols = k->u->cols;
 	s->spr = k->spr;
+	s->global = k->dev.global;
 	s->seconds = (double)(bl_now_ns() - start + k->spent) * 1e-9;
 	s->report = k->report.len ? bl_str_take(&k->report) : bl_xstrdup("");
 	bl_solve_drop(k);
@@ -440,7 +452,7 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 	/* weights, codes, scales; beside them either a copy in R's order, its codes and a block of products, or a product of the size of the weights; with refits
 	 * differences, their gradient, and the normal equations */
 	refit = 4 * nk + 4 * nk + 8 * nk + (256u << 20);
-	*working = 4 * nk + nk + 5 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
+	*working = 4 * nk + nk + 9 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
 	if (*working < *waiting + 4 * nk)
 		*working = *waiting + 4 * nk;
 }

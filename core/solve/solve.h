@@ -18,6 +18,7 @@ struct bl_solved { /* of a unit, members' rows one after the other */
 	float *scales;   /* [rows, spr] */
 	int8_t *zeros;   /* [rows, spr]; NULL when symmetric */
 	int32_t *group_of; /* [cols], with scheme.order; else NULL */
+	float global;    /* number that the scales are in units of (NVFP4), of the unit; else 0 */
 	double rel;      /* tr(D H D^T) / tr(W H W^T), weights alone */
 	double seconds;
 	char *report;    /* sentences, one a line; "" */

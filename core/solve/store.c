@@ -15,7 +15,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 
-#define PRODUCER   3 /* counts up when solvers give other numbers: part of the key */
+#define PRODUCER   4 /* counts up when solvers give other numbers: part of the key */
 #define REPORT_MAX 8192
 
 struct head {
@@ -24,6 +24,8 @@ struct head {
 	int64_t rows, cols, spr;
 	int32_t has_zeros, has_order;
 	double rel, seconds;
+	float global;
+	uint32_t unused;
 	char key[64];
 	struct bl_sum body, sum; /* sum: of everything above */
 };
@@ -50,7 +52,7 @@ static char *path_of(const char *cache_dir, const char *key)
 
 static struct head head_of(const struct bl_solved *s, const char *key)
 {
-	struct head h = { .magic = "BLSOLVE", .producer = PRODUCER, .rows = s->rows, .cols = s->cols, .spr = s->spr, .has_zeros = s->zeros != NULL, .has_order = s->group_of != NULL, .rel = s->rel,
+	struct head h = { .magic = "BLSOLVE", .producer = PRODUCER, .rows = s->rows, .cols = s->cols, .spr = s->spr, .has_zeros = s->zeros != NULL, .has_order = s->group_of != NULL, .rel = s->rel, .global = s->global,
 			  .seconds = s->seconds, .report_bytes = (uint32_t)strlen(s->report) };
 
 	memcpy(h.key, key, sizeof h.key);
@@ -166,12 +168,14 @@ enum bl_status bl_solved_load(struct bl_solved **out, const struct bl_solve_requ
 	const struct bl_sum zero = { 0 }, sum = bl_sum_add(zero, &h, offsetof(struct head, sum));
 	if (memcmp(h.magic, "BLSOLVE", 8) || h.producer != PRODUCER || memcmp(&sum, &h.sum, sizeof sum) || memcmp(h.key, key, sizeof h.key) || h.rows != s->rows ||
 	    h.cols != s->cols || h.spr != s->spr || h.has_zeros != !g.symmetric || h.has_order != (rq->scheme.order != 0) || h.report_bytes > REPORT_MAX || !(h.rel >= 0) || !isfinite(h.rel) ||
+	    !isfinite(h.global) || h.global < 0 ||
 	    map->bytes != sizeof h + (uint64_t)(s->rows * s->cols) + (uint64_t)(s->rows * s->spr) * (4 + (h.has_zeros ? 1 : 0)) + (h.has_order ? 4 * (uint64_t)s->cols : 0) + h.report_bytes) {
 		bl_fail(err, BL_MISMATCH, "%s: its head does not belong to this unit and choice", path);
 		goto done;
 	}
 	s->rel = h.rel;
 	s->seconds = h.seconds;
+	s->global = h.global;
 	struct loading k = { s, &h, trust };
 	bl_guard_run(check_body, &k, err);
 done:

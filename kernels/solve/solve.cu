@@ -275,8 +275,7 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 		return;
 	const float *w = a.w.p + row * a.w.ld + group * a.width, *weight = a.weight + group * a.width;
 	const float qmin = bk_grid_lo(&a.g), qmax = bk_grid_hi(&a.g), levels = (float)(1 << a.g.bits) - 1;
-	const float full = a.g.number == BK_INT ? levels / 2 : 448.0f;
-	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
+	float lo = 0, hi = 0, best = FLT_MAX, best_scale = a.g.scale == BK_SCALE_BF16 ? 0x1p-7f : bk_scale_of(0, &a.g), best_zero = 0;
 
 	for (int64_t k = lane; k < a.width; k += LANES) {
 		lo = fminf(lo, w[k]);
@@ -286,7 +285,7 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 	hi = edge_over<LANES, true>(hi, shared);
 	for (int i = 0; i <= a.steps && (lo < 0 || hi > 0); i++) {
 		const float p = (float)(1 - (1 - (double)a.least) * i / a.steps), top = fmaxf(-lo, hi) * p;
-		float scale = bk_round_bf16(a.g.symmetric ? top / full : (hi - lo) * p / levels), zero = 0, e;
+		float scale = a.g.symmetric ? bk_scale_of(top, &a.g) : bk_round_bf16((hi - lo) * p / levels), zero = 0, e;
 
 		if (!(scale > 0) || !(scale < FLT_MAX))
 			continue;
@@ -298,11 +297,11 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 			best_scale = scale;
 			best_zero = zero;
 		}
-		if (!a.full_range || !a.g.symmetric || a.g.number != BK_INT)
+		if (!a.full_range || !a.g.symmetric || a.g.number == BK_E4M3)
 			continue;
-		scale = bk_round_bf16(top / -qmin);
-		if (hi >= -lo)
-			scale = -scale;
+		scale = a.g.number == BK_E2M1 ? bk_scale_of(1.5f * top, &a.g) : bk_round_bf16(top / -qmin) * (hi >= -lo ? -1.0f : 1.0f);
+		if (!(fabsf(scale) > 0) || !(fabsf(scale) < FLT_MAX))
+			continue;
 		e = group_loss<LANES>(a, w, weight, lane, scale, 0, shared);
 		if (e < best) {
 			best = e;
@@ -324,7 +323,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 	cudaStream_t stream = bk_run_stream(s->run);
 	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->norm > 0 ? (float)how->norm : 2.0f, how->steps, how->full_range, w->rows, 0, width };
 
-	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
+	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	a.spr = w->cols / width;
 	if (width <= 512)
@@ -527,6 +526,7 @@ struct refit_args {
 	const float *unit;
 	int64_t rows, cols, n, width;
 	int *taken;          /* [rows] */
+	struct bk_grid g;
 };
 
 #define AT(p, i, j) p[((i) * a.n + (j)) * a.rows + row]
@@ -587,7 +587,7 @@ static __global__ void refit_kernel(struct refit_args a)
 		ROW(a.x, i) = z / AT(a.f, i, i);
 	}
 	for (int64_t i = 0; i < a.n; i++) {
-		const float old = a.scales[row * a.n + i], now = bk_round_bf16((float)ROW(a.x, i));
+		const float old = a.scales[row * a.n + i], now = bk_scale_near((float)ROW(a.x, i), &a.g);
 
 		ROW(a.x, i) = fabsf(now) > 0 && fabsf(now) < FLT_MAX && (now > 0) == (old > 0) ? now : old;
 	}
@@ -615,7 +615,7 @@ static int refit_chunk(const struct bk_solve *s, float *scales, const struct bk_
 	cudaStream_t stream = bk_run_stream(s->run);
 	const struct bk_mat unit = { work[0], rows, cols, cols, BK_F32 }, c = { work[1], rows, cols, cols, BK_F32 };
 	struct refit_args a = { (const double *)work[2], (const double *)work[3], (double *)work[4], (double *)work[5], scales, view_of(d), view_of(w),
-				(const float *)work[0], rows, cols, spr, width, (int *)work[6] };
+				(const float *)work[0], rows, cols, spr, width, (int *)work[6], *g };
 	int error;
 
 	unit_kernel<<<(unsigned)rows, THREADS, 0, stream>>>((float *)work[0], (const int8_t *)codes->p, codes->ld, zeros, cols, spr, width, g->number);
@@ -648,7 +648,7 @@ static int refit(const struct bk_solve *s, float *scales, const struct bk_mat *d
 	void *work[7] = { NULL };
 	int error = 0;
 
-	if (!spr || cols % width || h->rows != cols || h->cols != cols || chunk < 1)
+	if (!spr || cols % width || h->rows != cols || h->cols != cols || chunk < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	chunk = chunk > w->rows ? w->rows : chunk;
 	const size_t bytes[7] = { (size_t)(chunk * cols) * 4, (size_t)(chunk * cols) * 4, (size_t)(chunk * spr * spr) * 8, (size_t)(chunk * spr) * 8,
@@ -711,6 +711,7 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 
 static const struct bk_solve_ops ops = {
 	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, bk_solve_diff, bk_solve_nonfinite, bk_solve_diagonal, bk_solve_solve_rows, bk_solve_over_rms, bk_solve_add_scaled,
+	bk_solve_absmax,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rounding a linear against its inputs' second moments. For W [N, K] and H = sum x xᵀ [K, K] all of these make tr(D H Dᵀ), D = W - Ŵ, small; rows of W are
- * independent. Everything is float32 in the run's memory unless said; codes int8 (or e4m3 bytes); scales are representable in bfloat16; zeros are grid values.
+ * independent. Everything is float32 in the run's memory unless said; codes int8 (or e4m3 bytes, e2m1 patterns); scales are what bk_grid.scale can hold; zeros are grid values.
  *
  *   With P H Pᵀ + damp I = R Rᵀ, R upper triangular, rounding column k of the permuted matrix to the grid point next to
  *       w_k + sum_{j<k} d_j R[j,k] / R[k,k]
@@ -25,7 +25,7 @@ struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 -
 	double least;
 	int steps;
 	double norm;    /* 0: 2 */
-	int full_range; /* symmetric: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative) */
+	int full_range; /* symmetric integers: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative); E2M1: also absmax / 4 */
 };
 
 struct bk_solve_ops {
@@ -38,7 +38,7 @@ struct bk_solve_ops {
 	int (*factor)(const struct bk_solve *s, const struct bk_mat *h, int *failed);
 	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32 or codes */
 	int (*permute_cols)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
-	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. */
+	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. Refused, like refit, where scales are given. */
 	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
 			    const struct bk_search *how);
 	/* codes, d <- w, all [N, K] in the order of R's columns (d may be w); group_of [K]: the scale's index of each column. */
@@ -47,7 +47,7 @@ struct bk_solve_ops {
 	/* Coordinate descent from codes and d (= W - Ŵ): each code in turn goes where the loss is smallest, others fixed. h: both triangles. */
 	int (*descend)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
 		       const int8_t *zeros, const struct bk_grid *g, int sweeps);
-	/* The best scales for the codes (normal equations per row), rounded to bfloat16; a row keeps its old ones unless the loss falls. d follows. */
+	/* The best scales for the codes (normal equations per row), rounded to what can be stored; a row keeps its old ones unless the loss falls. d follows. */
 	int (*refit)(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
 		     const int8_t *zeros, const struct bk_grid *g);
 	/* loss[n] = row n of d · h · dᵀ, both triangles of h; base likewise for w: what a relative error divides by. float64 sums. */
@@ -64,6 +64,7 @@ struct bk_solve_ops {
 	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
 	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
+	int (*absmax)(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width); /* out [N, K / width]: largest |w| of `width` columns; w finite */
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);

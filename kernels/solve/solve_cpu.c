@@ -188,9 +188,9 @@ static float group_loss(const float *w, const float *weight, int64_t n, float sc
 static void search_group(const struct search_args *a, int64_t row, int64_t group)
 {
 	const float *w = row_f(a->w, row) + group * a->width, *weight = a->weight + group * a->width;
-	const float full = a->g.number == BK_INT ? ((float)(1 << a->g.bits) - 1) / 2 : 448.0f, qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
+	const float qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
 	const float levels = (float)(1 << a->g.bits) - 1, norm = a->how.norm > 0 ? (float)a->how.norm : 2;
-	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
+	float lo = 0, hi = 0, best = FLT_MAX, best_scale = a->g.scale == BK_SCALE_BF16 ? 0x1p-7f : bk_scale_of(0, &a->g), best_zero = 0;
 
 	for (int64_t k = 0; k < a->width; k++) {
 		lo = w[k] < lo ? w[k] : lo;
@@ -199,7 +199,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 	for (int i = 0; i <= a->how.steps && (lo < 0 || hi > 0); i++) {
 		const float p = (float)(1 - (1 - a->how.least) * i / a->how.steps);
 		const float top = (-lo > hi ? -lo : hi) * p;
-		float scale = bk_round_bf16(a->g.symmetric ? top / full : (hi - lo) * p / levels), zero = 0, e;
+		float scale = a->g.symmetric ? bk_scale_of(top, &a->g) : bk_round_bf16((hi - lo) * p / levels), zero = 0, e;
 
 		if (!(scale > 0) || !isfinite(scale))
 			continue;
@@ -211,11 +211,17 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 			best_scale = scale;
 			best_zero = zero;
 		}
-		if (!a->how.full_range || !a->g.symmetric || a->g.number != BK_INT)
+		if (!a->how.full_range || !a->g.symmetric || a->g.number == BK_E4M3)
 			continue;
-		scale = bk_round_bf16(top / -qmin);
-		if (hi >= -lo)
-			scale = -scale; /* the largest element lands on the most negative code */
+		if (a->g.number == BK_E2M1) {
+			scale = bk_scale_of(1.5f * top, &a->g); /* the largest element at 4, where neighbours are nearer */
+		} else {
+			scale = bk_round_bf16(top / -qmin);
+			if (hi >= -lo)
+				scale = -scale; /* the largest element lands on the most negative code */
+		}
+		if (!(fabsf(scale) > 0) || !isfinite(scale))
+			continue;
 		e = group_loss(w, weight, a->width, scale, 0, &a->g, norm);
 		if (e < best) {
 			best = e;
@@ -243,7 +249,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 	const int64_t width = g->group ? g->group : w->cols;
 	struct search_args a = { scales, zeros, w, weight, *g, *how, w->cols / (width ? width : 1), width };
 
-	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
+	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	run(s, tiles_of(w->rows), search_tile, &a);
 	return 0;
@@ -453,7 +459,7 @@ static void refit_row(struct round_args *a, int64_t row, const float *unit, cons
 	if (!solve_small(f, x, n))
 		return;
 	for (int64_t i = 0; i < n; i++) {
-		x[i] = bk_round_bf16((float)x[i]);
+		x[i] = bk_scale_near((float)x[i], &a->g);
 		if (!(fabs(x[i]) > 0) || !isfinite(x[i]) || (x[i] > 0) != (old[i] > 0))
 			x[i] = old[i];
 	}
@@ -515,7 +521,7 @@ static int refit(const struct bk_solve *s, float *scales, const struct bk_mat *d
 	const int64_t width = g->group ? g->group : w->cols;
 	struct round_args a = { .codes = codes, .d = d, .w = w, .h = h, .scales = scales, .zeros = zeros, .g = *g, .spr = w->cols / width, .width = width };
 
-	if (w->cols % width || h->rows != w->cols || h->cols != w->cols)
+	if (w->cols % width || h->rows != w->cols || h->cols != w->cols || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	run(s, tiles_of(w->rows), refit_tile, &a);
 	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
@@ -572,6 +578,7 @@ static const struct bk_solve_ops ops = {
 	.solve_rows = bk_cpu_solve_solve_rows,
 	.over_rms = bk_cpu_solve_over_rms,
 	.add_scaled = bk_cpu_solve_add_scaled,
+	.absmax = bk_cpu_solve_absmax,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

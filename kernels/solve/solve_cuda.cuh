@@ -33,6 +33,7 @@ int bk_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct b
 int bk_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h);
 int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
 int bk_solve_over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
+int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width);
 int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a);
 
 #endif

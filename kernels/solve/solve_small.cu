@@ -195,3 +195,31 @@ int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const 
 	add_scaled_kernel<<<(unsigned)y->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(y), view_of(x), y->cols, a);
 	return bk_launched();
 }
+
+/* a group per warp */
+static __global__ void absmax_kernel(float *out, struct view w, int64_t groups, int64_t spr, int64_t width)
+{
+	const int64_t id = (int64_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
+	float top = 0;
+
+	if (id >= groups)
+		return;
+	const float *x = w.p + id / spr * w.ld + id % spr * width;
+
+	for (int64_t k = threadIdx.x % 32; k < width; k += 32)
+		top = fmaxf(top, fabsf(x[k]));
+	for (int o = 16; o > 0; o /= 2)
+		top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, o));
+	if (threadIdx.x % 32 == 0)
+		out[id] = top;
+}
+
+int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width)
+{
+	if (width < 1 || w->cols % width)
+		return BK_RUN_REFUSED;
+	const int64_t spr = w->cols / width, groups = w->rows * spr;
+
+	absmax_kernel<<<blocks_of(groups, THREADS / 32), THREADS, 0, bk_run_stream(s->run)>>>(out, view_of(w), groups, spr, width);
+	return bk_launched();
+}

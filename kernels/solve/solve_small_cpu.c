@@ -167,3 +167,31 @@ int bk_cpu_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, co
 	run(s, tiles_of(y->rows), add_tile, &a);
 	return 0;
 }
+
+struct absmax_args { float *out; const struct bk_mat *w; int64_t width; };
+
+static void absmax_tile(void *arg, size_t tile)
+{
+	const struct absmax_args *a = arg;
+	const int64_t spr = a->w->cols / a->width;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t g = 0; g < spr; g++) {
+			const float *w = row_f(a->w, i) + g * a->width;
+			float top = 0;
+
+			for (int64_t k = 0; k < a->width; k++)
+				top = fabsf(w[k]) > top ? fabsf(w[k]) : top;
+			a->out[i * spr + g] = top;
+		}
+}
+
+int bk_cpu_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width)
+{
+	struct absmax_args a = { out, w, width };
+
+	if (width < 1 || w->cols % width)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(w->rows), absmax_tile, &a);
+	return 0;
+}

@@ -20,7 +20,7 @@ static const struct bl_param params[P_COUNT] = {
 	[P_ORDER] = { .name = "actorder", .type = BL_PARAM_CHOICE, .fallback = "static", .choices = "static|none|groups",
 		      .sentence = "static: columns that see the most input are rounded first; groups: the same within groups, which come by their strongest; groups stay as they are." },
 	[P_OBSERVER] = { .name = "observer", .type = BL_PARAM_CHOICE, .fallback = "hessian", .choices = "hessian|mse|minmax",
-			 .sentence = "How scales are found: least error weighted by the input's energy, least error, or the whole range." },
+			 .sentence = "How scales are found: least error weighted by the input's energy, least error, or the whole range (always, where rows share a scale)." },
 	[P_LEAST] = { .name = "least", .type = BL_PARAM_REAL, .fallback = "0.3", .min = 0.05, .max = 0.99,
 		      .sentence = "hessian, mse: the smallest part of the range that is tried." },
 	[P_GRID] = { .name = "grid", .type = BL_PARAM_INT, .fallback = "70", .min = 2, .max = 1000,
@@ -28,11 +28,11 @@ static const struct bl_param params[P_COUNT] = {
 	[P_NORM] = { .name = "norm", .type = BL_PARAM_REAL, .fallback = "2", .min = 1, .max = 8,
 		     .sentence = "hessian, mse: errors count with this power." },
 	[P_ROUNDS] = { .name = "rounds", .type = BL_PARAM_INT, .fallback = "0", .min = 0, .max = 20,
-		       .sentence = "How often scales are refitted to the codes, each time followed by descent." },
+		       .sentence = "How often scales are refitted to the codes (not where rows share them), each time followed by descent." },
 	[P_SWEEPS] = { .name = "sweeps", .type = BL_PARAM_INT, .fallback = "2", .min = 0, .max = 20,
 		       .sentence = "Sweeps of coordinate descent in each round." },
 	[P_FULL] = { .name = "full_range", .type = BL_PARAM_BOOL, .fallback = "false",
-		     .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative)." },
+		     .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative); 4-bit floats always try the largest at 4." },
 	[P_INPUTS] = { .name = "inputs", .type = BL_PARAM_CHOICE, .fallback = "base", .choices = "base|quantized",
 		       .sentence = "Whose inputs count: the base model's, or those of the model as quantized up to the block." },
 	[P_QEP] = { .name = "qep_alpha", .type = BL_PARAM_REAL, .fallback = "0", .min = 0, .max = 1,
@@ -47,8 +47,8 @@ static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
 	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
 		return "the matrix is empty or too wide";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3)
-		return "only integers of 2 to 8 bits and E4M3 floats are known";
+	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3 && g->number != BL_GRID_E2M1)
+		return "only integers of 2 to 8 bits, E4M3 and E2M1 floats are known";
 	if (g->group < 0 || (g->group && cols % g->group))
 		return "the number of columns is not a multiple of the group size";
 	return NULL;
@@ -240,6 +240,8 @@ static const char *solve(struct work *w)
 	const char *why = put_order(w);
 	double damp = 0;
 
+	if (c->grid.number == BL_GRID_E2M1) /* a largest weight at 4 has nearer neighbours than one at 6 */
+		how.full_range = 1;
 	if (c->params[P_OBSERVER] == OBSERVER_MINMAX)
 		how = (struct bl_scale_search){ .least = 1, .steps = 1 };
 	if (!why)
@@ -292,7 +294,7 @@ static const struct bl_method *const methods[] = { &gptq, NULL };
 static const struct bl_plugin_v1 plugin = {
 	.api_version = BL_PLUGIN_API_VERSION,
 	.name = "gptq",
-	.version = "1",
+	.version = "2",
 	.sentence = "GPTQ, with scales by the Hessian, descent and refit.",
 	.methods = methods,
 };

@@ -210,7 +210,8 @@ static int against_inverse(const struct bk_grid *g)
 }
 
 static const struct bk_grid grids[] = {
-	{ BK_INT, 4, 1, 128 }, { BK_INT, 4, 1, 0 }, { BK_INT, 3, 1, 64 }, { BK_INT, 4, 0, 32 }, { BK_INT, 8, 1, 0 }, { BK_E4M3, 8, 1, 0 },
+	{ BK_INT, 4, 1, 128, BK_SCALE_BF16, 0 }, { BK_INT, 4, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 64, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 32, BK_SCALE_BF16, 0 },
+	{ BK_INT, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E4M3, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 }, { BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 20000 },
 };
 #define N_GRIDS (sizeof grids / sizeof grids[0])
 
@@ -273,9 +274,29 @@ static void each_step_lowers_the_loss(void **state)
 			const float v = bk_grid_value(L->codes[k], L->scales[at], g->symmetric ? 0 : (float)L->zeros[at], g->number);
 
 			assert_true(fabsf(L->w[k] - v - L->d[k]) < 1e-6f);
-			assert_true(L->scales[at] == bk_round_bf16(L->scales[at]));
+			assert_true(L->scales[at] == bk_scale_near(L->scales[at], g));
 		}
 	}
+}
+
+/* Scales of 4-bit floats against what each is by definition; what is next to one is itself. */
+static void scales_of_small_floats(void **state)
+{
+	const struct bk_grid mx = { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 }, nv = { BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 448 };
+	static const float value[16] = { 0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -.5f, -1, -1.5f, -2, -3, -4, -6 };
+
+	(void)state;
+	assert_true(bk_scale_of(6, &mx) == 1 && bk_scale_of(7, &mx) == 2 && bk_scale_of(1, &mx) == 0.25f && bk_scale_of(0, &mx) == 0x1p-127f);
+	assert_true(bk_scale_of(6, &nv) == 1 && bk_scale_of(0, &nv) == 0.125f / 448 && bk_scale_of(3, &nv) == 0.5f);
+	assert_true(bk_scale_near(0.9f, &mx) == 1 && bk_scale_near(1.4f, &mx) == 1 && bk_scale_near(1.6f, &mx) == 2 && bk_scale_near(-1, &mx) == 0);
+	for (int c = 0; c < 16; c++) {
+		assert_true(bk_grid_value(c, 2, 0, BK_E2M1) == 2 * value[c]);
+		assert_int_equal(bk_grid_round(2 * value[c], 2, 0, BK_E2M1, -8, 7).code, c == 8 ? 0 : c);
+	}
+	static const struct { float x; int code; } ties[] = { { .25f, 0 }, { .75f, 2 }, { 1.25f, 2 }, { 1.75f, 4 }, { 2.5f, 4 }, { 3.5f, 6 }, { 5, 6 }, { 5.1f, 7 }, { 99, 7 }, { -3.5f, 14 } };
+
+	for (size_t i = 0; i < sizeof ties / sizeof ties[0]; i++)
+		assert_int_equal(bk_grid_round(ties[i].x, 1, 0, BK_E2M1, -8, 7).code, ties[i].code);
 }
 
 static void weighted_scales_are_better_where_it_counts(void **state)
@@ -447,6 +468,7 @@ int main(void)
 		cmocka_unit_test(the_same_as_with_an_inverse),
 		cmocka_unit_test(the_loss_is_the_length_of_d_times_r),
 		cmocka_unit_test(each_step_lowers_the_loss),
+		cmocka_unit_test(scales_of_small_floats),
 		cmocka_unit_test(weighted_scales_are_better_where_it_counts),
 		cmocka_unit_test(what_is_not_positive_definite_is_told),
 		cmocka_unit_test(groups_of_zeros_stay_zero),

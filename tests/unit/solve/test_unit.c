@@ -13,9 +13,11 @@
 
 #include <cmocka.h>
 
+#include "core/backend/backend.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/plugin/method_run.h"
+#include "core/scheme/codec.h"
 #include "core/solve/store.h"
 
 struct fixture {
@@ -423,6 +425,125 @@ static void an_outlier_channel(void **state)
 	bl_free(h);
 }
 
+/* ---- 8- and 4-bit floats of every kind ---- */
+
+static const char *const floats[] = { "FP8_DYNAMIC", "FP8_channel", "FP8", "FP8_BLOCK", "NVFP4", "NVFP4A16", "MXFP4A16" };
+#define N_FLOATS (sizeof floats / sizeof floats[0])
+
+/* A unit rounded to nearest, by the code that exports use. */
+struct nearest { int8_t *codes; float *scales; };
+
+static struct nearest round_to_nearest(const struct fixture *f, int unit, const struct bl_scheme *s)
+{
+	const struct bl_unit *u = &f->m->units[unit];
+	const int64_t spr = bl_scheme_scales_per_row(s, u->cols);
+	struct nearest n = { bl_xalloc((size_t)(u->rows * u->cols), 1), bl_xalloc((size_t)(u->rows * spr), sizeof(float)) };
+	struct bl_solver solver;
+	struct bl_rows_buf b = { 0 };
+	struct bl_err err = BL_ERR_INIT;
+	int64_t at = 0;
+
+	assert_int_equal(bl_solver_init(&solver, &f->r, s, "rtn", "", false, &err), BL_OK);
+	for (int m = 0; m < u->n_members; at += u->members[m++].rows) {
+		assert_int_equal(bl_solve_rows(&solver, &u->members[m], 0, u->members[m].rows, &b, &err), BL_OK);
+		memcpy(n.codes + at * u->cols, b.codes, (size_t)(u->members[m].rows * u->cols));
+		memcpy(n.scales + at * spr, b.scales, (size_t)(u->members[m].rows * spr) * sizeof(float));
+	}
+	bl_rows_buf_free(&b);
+	bl_solver_fini(&solver);
+	return n;
+}
+
+/* tr(D H D^T) / tr(W H W^T) in double, from what a client decodes */
+static double relative_loss(const struct fixture *f, int unit, const struct bl_scheme *s, const int8_t *codes, const float *scales)
+{
+	const struct bl_unit *u = &f->m->units[unit];
+	const struct bl_coded coded = { codes, scales, NULL, NULL };
+	float *q = bl_xalloc((size_t)(u->rows * u->cols), sizeof *q), w[256];
+	double base = 0, loss = 0, v[2][256];
+	int64_t at = 0;
+
+	bl_scheme_decode(q, s, &coded, u->rows, u->cols);
+	for (int m = 0; m < u->n_members; at += u->members[m++].rows)
+		for (int64_t row = 0; row < u->members[m].rows; row++) {
+			bl_cpu_ops()->load_rows(w, (const uint16_t *)u->members[m].weight->data + row * 256, BK_BF16, 256);
+			for (int k = 0; k < 256; k++) {
+				v[0][k] = w[k];
+				v[1][k] = (double)w[k] - q[(at + row) * 256 + k];
+			}
+			for (int which = 0; which < 2; which++) {
+				double sum = 0;
+
+				for (int i = 0; i < 256; i++) {
+					double line = 0.5 * f->h[i * 256 + i] * v[which][i];
+
+					for (int j = 0; j < i; j++)
+						line += f->h[i * 256 + j] * v[which][j];
+					sum += 2 * line * v[which][i];
+				}
+				*(which ? &loss : &base) += sum;
+			}
+		}
+	bl_free(q);
+	return loss / base;
+}
+
+/* Whatever the grid: the error told is that of the codes, below that of rounding to nearest, and lower still with scales that are sought. */
+static void floats_of_every_kind(void **state)
+{
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < N_FLOATS; i++) {
+		struct bl_solve_request rq = request(f, 0, floats[i], "");
+		struct bl_solved *minmax = solve(f, 0, floats[i], "observer=minmax"), *sought = solve(f, 0, floats[i], ""), *refit = solve(f, 0, floats[i], "rounds=2");
+		struct nearest n = round_to_nearest(f, 0, &rq.scheme);
+		const double plain = relative_loss(f, 0, &rq.scheme, n.codes, n.scales);
+
+		assert_true(fabs(relative_loss(f, 0, &rq.scheme, sought->codes, sought->scales) - sought->rel) < 1e-3 * sought->rel);
+		assert_true(minmax->rel < 0.95 * plain && sought->rel < 1.02 * minmax->rel && refit->rel <= sought->rel * 1.0001);
+		assert_memory_equal(minmax->scales, n.scales, (size_t)(minmax->rows * minmax->spr) * sizeof(float));
+		if (bl_scheme_is_shared(&rq.scheme) && rq.scheme.strategy != BL_STRATEGY_TENSOR_GROUP) { /* not sought, not refitted, and that is told */
+			assert_memory_equal(refit->scales, n.scales, (size_t)(refit->rows * refit->spr) * sizeof(float));
+			assert_non_null(strstr(refit->report, "not refitted"));
+		} else {
+			assert_string_equal(refit->report, "");
+			assert_true(sought->rel < minmax->rel || rq.scheme.number == BL_NUM_FLOAT);
+		}
+		assert_true((sought->global > 0) == (rq.scheme.strategy == BL_STRATEGY_TENSOR_GROUP));
+		bl_free(n.codes);
+		bl_free(n.scales);
+		bl_solved_free(minmax);
+		bl_solved_free(sought);
+		bl_solved_free(refit);
+	}
+}
+
+/* Inputs that have nothing to do with each other: nothing can be made up for, and the codes are those of rounding to nearest, bit for bit. */
+static void nothing_to_make_up_for(void **state)
+{
+	static const char *const schemes[] = { "NVFP4A16", "NVFP4" };
+	struct fixture *f = *state;
+	float *h = bl_xalloc(256 * 256, sizeof *h);
+
+	for (int k = 0; k < 256; k++)
+		h[k * 256 + k] = (float)(1 + k % 5);
+	for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+		struct bl_solve_request rq = request(f, 0, schemes[i], "observer=minmax");
+		struct nearest n = round_to_nearest(f, 0, &rq.scheme);
+		struct bl_err err = BL_ERR_INIT;
+		struct bl_solved *s = NULL;
+
+		rq.h = h;
+		assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+		assert_memory_equal(s->codes, n.codes, (size_t)(s->rows * s->cols));
+		assert_memory_equal(s->scales, n.scales, (size_t)(s->rows * s->spr) * sizeof(float));
+		bl_free(n.codes);
+		bl_free(n.scales);
+		bl_solved_free(s);
+	}
+	bl_free(h);
+}
+
 static void refusals(void **state)
 {
 	struct fixture *f = *state;
@@ -479,7 +600,7 @@ int main(void)
 		cmocka_unit_test(every_step_pays),          cmocka_unit_test(the_error_is_that_of_the_codes), cmocka_unit_test(threads_change_nothing),
 		cmocka_unit_test(stored_and_read_back),     cmocka_unit_test(hessians_that_are_no_good),      cmocka_unit_test(refusals),
 		cmocka_unit_test(weights_that_are_not_finite), cmocka_unit_test(extremes),                   cmocka_unit_test(an_outlier_channel),
-		cmocka_unit_test(groups_by_an_index), cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
+		cmocka_unit_test(floats_of_every_kind), cmocka_unit_test(nothing_to_make_up_for), cmocka_unit_test(groups_by_an_index), cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
