@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 enum bk_dtype { BK_BF16 = 1, BK_F16, BK_F32 };
-enum bk_number { BK_INT = 1, BK_E4M3 = 2, BK_E2M1 = 3 /* solvers only; codes are the stored patterns */ };
+enum bk_number { BK_INT = 1, BK_E4M3 = 2, BK_E2M1 = 3, BK_FULL = 4 }; /* E2M1: solvers only, codes are the stored patterns; FULL: the same, values in bfloat16 */
 /* What a scale can be (solvers): bfloat16; a power of two; an E4M3 value over bk_grid.unit; shared by rows, so that none is sought or refitted. */
 enum bk_scale { BK_SCALE_BF16, BK_SCALE_POW2, BK_SCALE_E4M3, BK_SCALE_GIVEN };
 enum bk_quotient { BK_QUOTIENT_BF16 = 0, BK_QUOTIENT_F32 = 1 };

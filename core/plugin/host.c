@@ -12,9 +12,9 @@
 
 struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 {
-	const bool e4m3 = g->number == BL_GRID_E4M3, e2m1 = g->number == BL_GRID_E2M1;
+	const bool e4m3 = g->number == BL_GRID_E4M3, e2m1 = g->number == BL_GRID_E2M1, full = g->number == BL_GRID_FULL;
 
-	return (struct bk_grid){ .number = e4m3 ? BK_E4M3 : e2m1 ? BK_E2M1 : BK_INT,
+	return (struct bk_grid){ .number = e4m3 ? BK_E4M3 : e2m1 ? BK_E2M1 : full ? BK_FULL : BK_INT,
 				 .bits = (int)g->bits,
 				 .symmetric = g->symmetric || e4m3 || e2m1,
 				 .group = g->group > 0 ? g->group : 0,

@@ -21,7 +21,7 @@ static const char *told(struct bl_solve_device *d, int error)
 
 static struct bk_mat mat(const struct bl_dm *m)
 {
-	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : BK_I8 };
+	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : m->type == BL_DM_BF16 ? BK_BF16 : BK_I8 };
 }
 
 /* With what the plugin need not know: the number that scales are in units of, and that there is nothing to seek. */
@@ -149,6 +149,43 @@ static const char *dev_round(const struct bl_device *dev, const struct bl_dm *co
 	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
 }
 
+static const char *dev_round_masked(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *mask)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), mm = mat(mask);
+	const struct bk_grid k = grid_of(d, g);
+
+	return d->error ? d->why : told(d, d->ops->round_masked(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &mm));
+}
+
+static const char *dev_prune(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+			     const struct bl_prune *how)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mm = mat(mask), me = mat(e), mw = mat(w), mr = mat(r);
+	const struct bk_prune k = { how->ratio, how->n, how->m };
+
+	return d->error ? d->why : told(d, d->ops->prune(&d->solve, &mm, &me, &mw, &mr, &k));
+}
+
+static const char *dev_select(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *w, const float *weight, const struct bl_prune *how)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mm = mat(mask), mw = mat(w);
+	const struct bk_prune k = { how->ratio, how->n, how->m };
+
+	return d->error ? d->why : told(d, d->ops->select(&d->solve, &mm, &mw, weight, &k));
+}
+
+static const char *dev_add_scaled(const struct bl_device *dev, const struct bl_dm *y, const struct bl_dm *x, float a)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat my = mat(y), mx = mat(x);
+
+	return d->error ? d->why : told(d, d->ops->add_scaled(&d->solve, &my, &mx, a));
+}
+
 static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *h, const float *scales,
 			       const int8_t *zeros, const struct bl_grid *g, int sweeps)
 {
@@ -198,6 +235,7 @@ void bl_solve_device_init(struct bl_solve_device *d, struct bl_engine *e, const 
 		.size = sizeof(struct bl_device), .host = d, .alloc = dev_alloc, .release = dev_release, .put = dev_put, .get = dev_get, .copy = dev_copy,
 		.gemm = dev_gemm, .permute_sym = dev_permute_sym, .factor = dev_factor, .permute_cols = dev_permute_cols, .scale_search = dev_scale_search,
 		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled, .scale_search_norm = dev_scale_search_norm,
+		.prune = dev_prune, .select = dev_select, .round_masked = dev_round_masked, .add_scaled = dev_add_scaled,
 	};
 }
 

@@ -199,6 +199,8 @@ static int permute_cols(const struct bk_solve *s, const struct bk_mat *dst, cons
 		return BK_RUN_REFUSED;
 	if (dst->dtype == BK_F32)
 		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((float *)dst->p, dst->ld, (const float *)src->p, src->ld, order, dst->cols, back);
+	else if (dst->dtype == BK_BF16)
+		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((uint16_t *)dst->p, dst->ld, (const uint16_t *)src->p, src->ld, order, dst->cols, back);
 	else
 		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((int8_t *)dst->p, dst->ld, (const int8_t *)src->p, src->ld, order, dst->cols, back);
 	return bk_launched();
@@ -350,6 +352,8 @@ struct walk_args {
 	struct bk_grid g;
 	int64_t n_rows, spr, width, c0;
 	int n;               /* columns of this block */
+	const int8_t *mask;  /* ROUND: where it is not 0 the weight becomes 0; NULL: nowhere */
+	int64_t ldm;
 };
 
 template <int MODE> static __global__ void __launch_bounds__(ROWS) walk_kernel(struct walk_args a)
@@ -387,13 +391,18 @@ template <int MODE> static __global__ void __launch_bounds__(ROWS) walk_kernel(s
 			e[j] = 0;
 			if (live && j0 + j < a.n) {
 				const int64_t group = MODE == ROUND ? a.group_of[k] : k / a.width;
-				const float scale = a.scales[row * a.spr + group], zero = a.zeros ? (float)a.zeros[row * a.spr + group] : 0;
+				const bool full = MODE == ROUND && a.g.number == BK_FULL;
+				const float scale = full ? 1 : a.scales[row * a.spr + group], zero = a.zeros ? (float)a.zeros[row * a.spr + group] : 0;
 
 				if (MODE == ROUND) {
 					const float w = a.w.p[row * a.w.ld + k];
-					const struct bk_code q = bk_grid_round(w + x[j] / diagonal, scale, zero, a.g.number, lo, hi);
+					const struct bk_code q = a.mask && a.mask[row * a.ldm + k] ? bk_grid_zero(zero, a.g.number)
+												   : bk_grid_round(w + x[j] / diagonal, scale, zero, a.g.number, lo, hi);
 
-					a.codes[row * a.ldc + k] = (int8_t)q.code;
+					if (full)
+						((uint16_t *)(void *)a.codes)[row * a.ldc + k] = (uint16_t)q.code;
+					else
+						a.codes[row * a.ldc + k] = (int8_t)q.code;
 					a.d.p[row * a.d.ld + k] = e[j] = w - q.value;
 				} else {
 					const int code = a.codes[row * a.ldc + k];
@@ -426,21 +435,22 @@ template <int MODE> static __global__ void __launch_bounds__(ROWS) walk_kernel(s
 	}
 }
 
-static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
 {
 	const int64_t width = g->group ? g->group : w->cols, rows = w->rows, cols = w->cols;
 	void *work = NULL;
 	int error;
 
-	if (cols % width || r->rows != cols || r->cols != cols || d->rows != rows || d->cols != cols || !group_of)
+	if (cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != cols || r->cols != cols || d->rows != rows || d->cols != cols || !group_of)
 		return BK_RUN_REFUSED;
 	error = s->ops->alloc(s->run, &work, (size_t)(rows * BLOCK) * sizeof(float));
 	for (int64_t c0 = 0; c0 < cols && !error; c0 += BLOCK) {
 		const int64_t n = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 		const struct bk_mat t = { work, rows, n, BLOCK, BK_F32 };
-		struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(w), view_of(r), (const float *)work, BLOCK, NULL, scales, zeros, group_of, *g,
-				       rows, cols / width, width, c0, (int)n };
+		struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(w), view_of(r), (const float *)work, BLOCK, NULL, scales,
+				       g->number == BK_FULL ? NULL : zeros, group_of, *g, rows, cols / width, width, c0, (int)n,
+				       mask ? (const int8_t *)mask->p : NULL, mask ? mask->ld : 0 };
 
 		if (c0) {
 			const struct bk_mat before = part(d, 0, 0, rows, c0), above = part(r, 0, c0, c0, n);
@@ -456,6 +466,12 @@ static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const
 	}
 	s->ops->release(s->run, work);
 	return error;
+}
+
+static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	return round_masked(s, codes, d, w, r, scales, zeros, group_of, g, NULL);
 }
 
 static int descend(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
@@ -479,7 +495,7 @@ static int descend(const struct bk_solve *s, const struct bk_mat *codes, const s
 			const int64_t n = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 			const struct bk_mat moved = { delta, rows, n, BLOCK, BK_F32 }, strip = part(h, c0, 0, n, cols);
 			struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(d), view_of(h), (const float *)work + c0, cols, (float *)delta, scales,
-					       zeros, NULL, *g, rows, cols / width, width, c0, (int)n };
+					       zeros, NULL, *g, rows, cols / width, width, c0, (int)n, NULL, 0 };
 
 			walk_kernel<DESCEND><<<blocks_of(rows, ROWS), ROWS, 0, bk_run_stream(s->run)>>>(a);
 			error = bk_launched();
@@ -711,7 +727,7 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 
 static const struct bk_solve_ops ops = {
 	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, bk_solve_diff, bk_solve_nonfinite, bk_solve_diagonal, bk_solve_solve_rows, bk_solve_over_rms, bk_solve_add_scaled,
-	bk_solve_absmax,
+	round_masked, bk_solve_prune, bk_solve_select, bk_solve_absmax,
 };
 
 const struct bk_solve_ops *bk_solve_cuda(void) { return &ops; }

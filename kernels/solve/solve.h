@@ -28,6 +28,11 @@ struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 -
 	int full_range; /* symmetric integers: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative); E2M1: also absmax / 4 */
 };
 
+struct bk_prune { /* how many become 0: `ratio` of all, or (m > 0; 2, 4, 8 or 16) n of every m columns */
+	double ratio;
+	int n, m;
+};
+
 struct bk_solve_ops {
 	size_t size;
 	/* dst [K, K] (may be h): row and column i are those of order[i] of h (NULL: as they are), mirrored to both triangles, damp added to the diagonal; a
@@ -36,7 +41,7 @@ struct bk_solve_ops {
 	/* h (both triangles) becomes R: upper triangle with h = R Rᵀ, zeros below. *failed: 1 when h is not positive definite (h is then garbage). In CUDA, and
 	 * beyond 16384 columns on the CPU, no second matrix is needed. */
 	int (*factor)(const struct bk_solve *s, const struct bk_mat *h, int *failed);
-	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32 or codes */
+	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32, bfloat16 or codes */
 	int (*permute_cols)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
 	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. Refused, like refit, where scales are given. */
 	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
@@ -64,6 +69,16 @@ struct bk_solve_ops {
 	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
 	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
+	/* As round, but where mask [N, K] (int8, NULL: nowhere) is not 0 the weight becomes 0 (with a zero point: the code that stands for it). g FULL: codes are
+	 * bfloat16, scales and zeros are not looked at. */
+	int (*round_masked)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask);
+	/* SparseGPT (arXiv 2301.00774): mask [N, K] int8, 1 where a weight becomes 0; d = w - what is left, which makes up for it. Of each block of BK_SOLVE_BLOCK
+	 * columns (in R's order) those with the smallest (weight as updated so far * R[k,k])^2 go, over all rows; n of m columns (in R's order): row by row.
+	 * d may be w. */
+	int (*prune)(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r, const struct bk_prune *how);
+	/* mask: row by row the smallest |w| * weight[k] (the lower column of equals), (int)(ratio * K) of them or n of m */
+	int (*select)(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
 	int (*absmax)(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width); /* out [N, K / width]: largest |w| of `width` columns; w finite */
 };
 

@@ -11,21 +11,10 @@
 
 #include "kernels/solve/solve_grid.h"
 
-#define BLOCK  BK_SOLVE_BLOCK
 #define DOUBLE_MAX_COLS 16384
 
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
-
-/* c[m, n] += alpha a[m, k] b[k, n], one thread */
-static void product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
-{
-	if (m > 0 && n > 0 && k > 0)
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
-	else if (beta == 0)
-		for (int64_t i = 0; i < m; i++)
-			memset(c + i * ldc, 0, (size_t)n * sizeof *c);
-}
 
 /* ---- the matrix ---- */
 
@@ -145,6 +134,8 @@ static void move_cols(void *arg, size_t tile)
 
 			if (f32)
 				row_f(a->dst, i)[to] = row_f(a->src, i)[from];
+			else if (a->dst->dtype == BK_BF16)
+				row_h(a->dst, i)[to] = row_h(a->src, i)[from];
 			else
 				row_c(a->dst, i)[to] = row_c(a->src, i)[from];
 		}
@@ -258,7 +249,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 /* ---- rounding with feedback ---- */
 
 struct round_args {
-	const struct bk_mat *codes, *d, *w, *r, *h;
+	const struct bk_mat *codes, *d, *w, *r, *h, *mask;
 	float *scales;
 	const int8_t *zeros;
 	const int32_t *group_of; /* NULL: column / width */
@@ -276,12 +267,13 @@ static void round_tile(void *arg, size_t tile)
 	struct round_args *a = arg;
 	const int64_t row0 = (int64_t)tile * TILE, n = a->w->rows - row0 < TILE ? a->w->rows - row0 : TILE, cols = a->w->cols;
 	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
+	const bool full = a->g.number == BK_FULL;
 	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE];
 
 	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 		const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 
-		product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
+		bk_cpu_product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
 		for (int64_t j = 0; j < m; j++)
 			for (int64_t i = 0; i < TILE; i++)
 				tt[j][i] = i < n ? t[i * BLOCK + j] : 0;
@@ -290,10 +282,14 @@ static void round_tile(void *arg, size_t tile)
 			const float *r = row_f(a->r, k) + c0;
 
 			for (int64_t i = 0; i < n; i++) {
-				const float w = row_f(a->w, row0 + i)[k], scale = a->scales[(row0 + i) * a->spr + group];
-				const struct bk_code q = bk_grid_round(w + tt[j][i] * a->inv[k], scale, zero_of(a, row0 + i, group), a->g.number, lo, hi);
+				const float w = row_f(a->w, row0 + i)[k], scale = full ? 1 : a->scales[(row0 + i) * a->spr + group], zero = zero_of(a, row0 + i, group);
+				const struct bk_code q = a->mask && row_c(a->mask, row0 + i)[k] ? bk_grid_zero(zero, a->g.number)
+												: bk_grid_round(w + tt[j][i] * a->inv[k], scale, zero, a->g.number, lo, hi);
 
-				row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
+				if (full)
+					row_h(a->codes, row0 + i)[k] = (uint16_t)q.code;
+				else
+					row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
 				row_f(a->d, row0 + i)[k] = e[i] = w - q.value;
 			}
 			for (int64_t i = n; i < TILE; i++)
@@ -305,30 +301,27 @@ static void round_tile(void *arg, size_t tile)
 	}
 }
 
-static float *inverse_diagonal(const struct bk_mat *m)
-{
-	float *inv = malloc((size_t)m->cols * sizeof *inv);
-
-	for (int64_t k = 0; inv && k < m->cols; k++)
-		inv[k] = 1 / row_f(m, k)[k];
-	return inv;
-}
-
-static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
 {
 	const int64_t width = g->group ? g->group : w->cols;
-	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .scales = (float *)scales, .zeros = zeros, .group_of = group_of, .g = *g,
-				.spr = w->cols / width, .width = width };
+	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .scales = (float *)scales, .zeros = g->number == BK_FULL ? NULL : zeros, .group_of = group_of, .g = *g,
+				.spr = w->cols / width, .width = width, .mask = mask };
 
-	if (w->cols % width || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of)
+	if (w->cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of)
 		return BK_RUN_REFUSED;
-	a.inv = inverse_diagonal(r);
+	a.inv = bk_cpu_inverse_diagonal(r);
 	if (!a.inv)
 		return BK_RUN_NO_MEMORY;
 	run(s, tiles_of(w->rows), round_tile, &a);
 	free(a.inv);
 	return 0;
+}
+
+static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+{
+	return round_masked(s, codes, d, w, r, scales, zeros, group_of, g, NULL);
 }
 
 /* gr = d h, kept current: after a block of columns moved by delta, gr -= delta h[block, :]. */
@@ -343,7 +336,7 @@ static void descend_tile(void *arg, size_t tile)
 		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	product(gr, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	bk_cpu_product(gr, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 	for (int sweep = 0; sweep < a->sweeps; sweep++)
 		for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 			const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
@@ -374,8 +367,8 @@ static void descend_tile(void *arg, size_t tile)
 			}
 			if (!moved)
 				continue;
-			product(gr, cols, delta, BLOCK, row_f(a->h, c0), a->h->ld, n, c0, m, -1, 1);
-			product(gr + c0 + m, cols, delta, BLOCK, row_f(a->h, c0) + c0 + m, a->h->ld, n, cols - c0 - m, m, -1, 1);
+			bk_cpu_product(gr, cols, delta, BLOCK, row_f(a->h, c0), a->h->ld, n, c0, m, -1, 1);
+			bk_cpu_product(gr + c0 + m, cols, delta, BLOCK, row_f(a->h, c0) + c0 + m, a->h->ld, n, cols - c0 - m, m, -1, 1);
 		}
 	free(gr);
 }
@@ -389,7 +382,7 @@ static int descend(const struct bk_solve *s, const struct bk_mat *codes, const s
 
 	if (d->cols % width || h->rows != d->cols || h->cols != d->cols)
 		return BK_RUN_REFUSED;
-	a.inv = inverse_diagonal(h);
+	a.inv = bk_cpu_inverse_diagonal(h);
 	if (!a.inv)
 		return BK_RUN_NO_MEMORY;
 	run(s, tiles_of(d->rows), descend_tile, &a);
@@ -483,7 +476,7 @@ static void refit_tile(void *arg, size_t tile)
 		for (int64_t i = 0; i < n; i++)
 			for (int64_t k = 0; k < cols; k++)
 				unit[i * cols + k] = bk_grid_value(row_c(a->codes, row0 + i)[k], 1, zero_of(a, row0 + i, k / width), a->g.number);
-		product(c, cols, row_f(a->w, row0), a->w->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+		bk_cpu_product(c, cols, row_f(a->w, row0), a->w->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 		for (int64_t i = 0; i < n; i++)
 			for (int64_t g = 0; g < spr; g++) {
 				double sum = 0;
@@ -493,7 +486,7 @@ static void refit_tile(void *arg, size_t tile)
 				b[i * spr + g] = sum;
 			}
 		for (int64_t e = 0; e < spr; e++) {
-			product(c, cols, unit + e * width, cols, row_f(a->h, e * width), a->h->ld, n, cols, width, 1, 0);
+			bk_cpu_product(c, cols, unit + e * width, cols, row_f(a->h, e * width), a->h->ld, n, cols, width, 1, 0);
 			for (int64_t i = 0; i < n; i++)
 				for (int64_t g = 0; g < spr; g++) {
 					double sum = 0;
@@ -541,7 +534,7 @@ static void loss_tile(void *arg, size_t tile)
 		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	product(c, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	bk_cpu_product(c, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 	for (int64_t i = 0; i < n; i++) {
 		double sum = 0;
 
@@ -578,6 +571,9 @@ static const struct bk_solve_ops ops = {
 	.solve_rows = bk_cpu_solve_solve_rows,
 	.over_rms = bk_cpu_solve_over_rms,
 	.add_scaled = bk_cpu_solve_add_scaled,
+	.round_masked = round_masked,
+	.prune = bk_cpu_solve_prune,
+	.select = bk_cpu_solve_select,
 	.absmax = bk_cpu_solve_absmax,
 };
 

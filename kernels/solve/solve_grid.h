@@ -24,7 +24,10 @@ BK_FN struct bk_code bk_grid_round(float x, float scale, float zero, int number,
 {
 	struct bk_code c;
 
-	if (number == BK_INT) {
+	if (number == BK_FULL) { /* the code: the pattern of the value */
+		c.value = bk_round_bf16(x);
+		c.code = (int)(bk_f32_bits(c.value) >> 16);
+	} else if (number == BK_INT) {
 		const float q = bk_round_int(bk_clampf(x / scale + zero, lo, hi));
 
 		c.code = (int)q;
@@ -41,6 +44,15 @@ BK_FN struct bk_code bk_grid_round(float x, float scale, float zero, int number,
 		c.code = (int)(int8_t)(e == 0x80u ? 0u : e);
 		c.value = bk_e4m3_f32((uint8_t)e) * scale;
 	}
+	return c;
+}
+/* 0 on any grid */
+BK_FN struct bk_code bk_grid_zero(float zero, int number)
+{
+	struct bk_code c;
+
+	c.code = number == BK_INT ? (int)zero : 0;
+	c.value = 0;
 	return c;
 }
 BK_FN float bk_grid_value(int code, float scale, float zero, int number)

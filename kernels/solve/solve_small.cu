@@ -12,6 +12,10 @@ static __global__ void diff_kernel(struct view d, struct view w, const int8_t *_
 	const int64_t row = blockIdx.x;
 
 	for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
+		if (number == BK_FULL) {
+			d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_bf16_f32(((const uint16_t *)(const void *)codes)[row * ldc + k]);
+			continue;
+		}
 		const int64_t at = row * spr + (group_of ? group_of[k] : k / width);
 
 		d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_grid_value(codes[row * ldc + k], scales[at], zeros ? (float)zeros[at] : 0, number);
