@@ -282,7 +282,7 @@ enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_choice *c = bl_plan_choice(s->plan, i);
 
-		if (c->scheme.number == BL_NUM_FULL || c->scheme.strategy == BL_STRATEGY_TENSOR)
+		if (bl_scheme_is_full(&c->scheme) || c->scheme.strategy == BL_STRATEGY_TENSOR)
 			continue;
 		bl_plan_set_method(s->plan, i, RECOMMENDED, "");
 	}

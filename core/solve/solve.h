@@ -14,7 +14,8 @@
 struct bl_solved { /* of a unit, members' rows one after the other */
 	int unit;
 	int64_t rows, cols, spr;
-	int8_t *codes;   /* [rows, cols] */
+	int8_t *codes;   /* [rows, cols]; scheme BF16_SPARSE: bfloat16 patterns, two bytes each */
+	int code_bytes;
 	float *scales;   /* [rows, spr] */
 	int8_t *zeros;   /* [rows, spr]; NULL when symmetric */
 	int32_t *group_of; /* [cols], with scheme.order; else NULL */
@@ -59,6 +60,9 @@ size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s);
 /* Device bytes that a unit takes: when it waits, and at most while a method like GPTQ works on it (rounds: with refits). */
 void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, uint64_t *waiting, uint64_t *working);
 
+/* How many weights a method's parameters say become 0; false: none. */
+struct bl_sparsity { double ratio; int n, m; }; /* m > 0: n of every m neighbours in a row */
+bool bl_method_sparsity(const struct bl_registry *r, const char *method, const char *params, struct bl_sparsity *out);
 /* Whose inputs a method's parameters ask for (plugin_api.h, "Names that the host knows"). */
 struct bl_solve_inputs { bool quantized, by_rms; double correct; };
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params);
