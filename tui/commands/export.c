@@ -30,6 +30,7 @@ static void proof_json(cJSON *j, const struct bl_verify_result *r)
 	if (r->pruned_elems) {
 		bl_json_add_int(p, "pruned_weights", r->pruned_elems);
 		bl_json_add_int(p, "zeros", r->zeros);
+		cJSON_AddNumberToObject(p, "zero_share", (double)r->zeros / (double)r->pruned_elems);
 	}
 	cJSON_AddBoolToObject(p, "compared", r->compared);
 	bl_json_add_int(j, "linears", r->linears);
