@@ -299,6 +299,42 @@ static void scales_of_small_floats(void **state)
 		assert_int_equal(bk_grid_round(ties[i].x, 1, 0, BK_E2M1, -8, 7).code, ties[i].code);
 }
 
+/* The search's own arithmetic for 4-bit floats is that of the grid: the scale it takes is the first of the least, by plain sums in its order. */
+static void the_search_rounds_as_the_grid(void **state)
+{
+	const struct bk_grid *g = &grids[7];
+	static float scales[N * K / 16], top[N * K / 16];
+	const struct bk_search how = { .least = 0.3, .steps = 70, .full_range = 1 };
+	struct bk_mat w = M_W;
+
+	(void)state;
+	for (int k = 0; k < K; k++)
+		L->weight[k] = (float)(1 + k % 7);
+	assert_int_equal(ops->scale_search(&cpu, scales, NULL, &w, L->weight, g, &how), 0);
+	assert_int_equal(ops->absmax(&cpu, top, &w, 16), 0);
+	for (int i = 0; i < N * K / 16; i++) {
+		const float *x = L->w + i * 16, *weight = L->weight + i * 16 % K;
+		float best = 3e38f, want = 0;
+
+		for (int c = 0; c < 2 * 71; c++) {
+			const float p = (float)(1 - (1 - how.least) * (c / 2) / 70), s = bk_scale_of(c % 2 ? 1.5f * (top[i] * p) : top[i] * p, g);
+			float sum[8] = { 0 }, all;
+
+			for (int k = 0; k < 16; k++) {
+				const float e = x[k] - bk_grid_round(x[k], s, 0, BK_E2M1, -8, 7).value;
+
+				sum[k & 7] += weight[k] * (e * e);
+			}
+			all = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+			if (all < best) {
+				best = all;
+				want = s;
+			}
+		}
+		assert_true(scales[i] == want);
+	}
+}
+
 static void weighted_scales_are_better_where_it_counts(void **state)
 {
 	double plain, weighted;
@@ -608,6 +644,7 @@ int main(void)
 		cmocka_unit_test(the_loss_is_the_length_of_d_times_r),
 		cmocka_unit_test(each_step_lowers_the_loss),
 		cmocka_unit_test(scales_of_small_floats),
+		cmocka_unit_test(the_search_rounds_as_the_grid),
 		cmocka_unit_test(weighted_scales_are_better_where_it_counts),
 		cmocka_unit_test(what_is_not_positive_definite_is_told),
 		cmocka_unit_test(groups_of_zeros_stay_zero),
