@@ -13,6 +13,7 @@ struct bk_bench_data { /* of one thread; Gaussian weights in bf16 */
 	float *w, *w_hat, *lo, *hi, *scales, *err;
 	int8_t *codes, *zeros;
 	uint32_t *counts;
+	uint16_t *list;
 	uint16_t *row_max, *col_max;
 	struct bk_grid grid; /* of the row that was prepared */
 };

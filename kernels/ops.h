@@ -22,19 +22,29 @@ struct bk_grid { /* where codes live */
 	float unit;    /* BK_SCALE_E4M3: what the stored scales are over */
 };
 
-struct bk_pass32 { /* first pass over float32 rows: finite elements only */
+struct bk_moments { /* finite elements only */
 	uint64_t n_nonfinite;
 	double sum, sum2;
 	float min, max; /* +inf, -inf when there is no finite element */
 };
-struct bk_pass32_central { /* second pass, around a given mean */
-	double m2, m4;
-	uint64_t n_outliers; /* |w| > limit */
+struct bk_central { /* around a given mean */
+	double m1, m2, m4;
 };
+
+/* Bit patterns of finite elements, from which the smallest and the largest follow whatever their signs. Start: BK_NO_EXTREMES. */
+struct bk_extremes {
+	int32_t hi;     /* the largest as a signed number: the largest element, if one is not negative */
+	uint32_t lo;    /* the largest as an unsigned number: the smallest element, if one is negative */
+	uint32_t least; /* the smallest without sign */
+};
+#define BK_NO_EXTREMES { INT32_MIN, 0, UINT32_MAX }
+
+#define BK_LIST_ROOM 32 /* entries of a list that are written and mean nothing */
 
 struct bk_ops {
 	size_t size;      /* sizeof(struct bk_ops) */
-	const char *name; /* "ref", "base", "avx2", "avx512" */
+	const char *name; /* "ref", "base", "avx2", "avx512", "avx512vbmi2" */
+	int lists;        /* look16 is faster than tally16 of everything */
 	/* load_rows */
 	int (*load_rows)(float *dst, const void *src, enum bk_dtype dtype, int64_t n);
 	/* quant_rows */
@@ -48,11 +58,17 @@ struct bk_ops {
 		      const struct bk_grid *g, enum bk_quotient quotient, double norm);
 	void (*sum_squares)(double *w2, double *e2, const float *w, const float *w_hat, int64_t n);
 	/* weight_stats */
-	uint64_t (*count16)(uint32_t *counts, uint16_t *span, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols,
-			    uint16_t inf);
-	void (*pass32)(struct bk_pass32 *acc, float *row_max, float *col_max, const void *w, int64_t n_rows, int64_t cols);
-	void (*pass32_central)(struct bk_pass32_central *acc, uint64_t *bins, int n_bins, const void *w, int64_t n, double mean, double limit,
-			       float absmax);
+	uint64_t (*tops16)(uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, uint16_t inf);
+	void (*ends16)(struct bk_extremes *acc, const void *w, int64_t n, uint16_t inf);
+	uint64_t (*extremes32)(struct bk_extremes *acc, float *row_max, float *col_max, const void *w, int64_t n_rows, int64_t cols);
+	void (*powers)(double *sums, const void *w, enum bk_dtype dtype, int64_t n, int top, int odd);
+	int64_t (*look16)(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top, uint16_t limit,
+			  int odd);
+	void (*tally16)(uint32_t *counts, const void *list, int64_t n, int64_t ahead);
+	int64_t (*list32)(uint32_t *list, uint64_t *below, const void *w, int64_t n, uint32_t limit);
+	void (*bins32)(uint64_t *bins, const uint32_t *list, int64_t n, float absmax, int n_bins);
+	uint64_t (*above)(const void *w, enum bk_dtype dtype, int64_t n, uint32_t limit);
+	void (*central)(struct bk_central *acc, const void *w, int64_t n, double mean);
 };
 
 const struct bk_ops *bk_ops_ref(void);
@@ -60,7 +76,7 @@ const struct bk_ops *bk_ops_ref(void);
 const struct bk_ops *bk_ops_level(int i);
 const struct bk_ops *bk_ops_cpu(void);
 
-/* The bin of a finite x; shared by all who fill such a histogram. */
+/* The bin of a finite x; shared by all who fill such a histogram. n_bins is even. */
 static inline int bk_bin(double x, double absmax, int n_bins)
 {
 	int b;
@@ -68,6 +84,7 @@ static inline int bk_bin(double x, double absmax, int n_bins)
 	if (!(absmax > 0))
 		return n_bins / 2;
 	b = (int)((x + absmax) / (2 * absmax) * n_bins);
+	b -= x < 0 && b == n_bins / 2; /* absmax swallowed it */
 	return b < 0 ? 0 : b >= n_bins ? n_bins - 1 : b;
 }
 

@@ -40,6 +40,7 @@ BL_ACTION(SCHEME_FP8,    "fp8",            "",     "Choose", "layers unit", "8-b
 BL_ACTION(SCHEME,        "scheme",         "SCHEME", "Choose", "layers unit", "Any scheme by name.")
 BL_ACTION(SET,           "set",            "PATTERN=SCHEME[:METHOD[,key=value]]", "Choose", "*", "Set scheme and method for every unit that matches.")
 BL_ACTION(PRESET,        "preset",         "SCHEME", "Choose", "*", "The same scheme for every unit.")
+BL_ACTION(RECOMMENDED,   "recommended",    "",     "Choose", "*", "The methods that are recommended for the schemes chosen: tuned end to end, inputs smoothed where they are rounded too.")
 BL_ACTION(STAGES,        "stages",         "[TRANSFORM[:key=value][;...]]", "Choose", "*", "Exact changes of weights before anything is solved, in order (none: no stage).")
 BL_ACTION(METHOD,        "method",         "[METHOD[,key=value]]", "Choose", "layers unit", "Method and parameters of the unit or the tagged units; empty: methods side by side.")
 BL_ACTION(SOLVE,         "solve",          "",     "Work", "layers unit methods", "Solve the unit or the tagged units now, with what is chosen for them.")

@@ -29,6 +29,23 @@ static void device_text(struct bl_app *app, char *dst, size_t cap)
 		snprintf(dst + used, cap - used, " +%d other%s", d.other_processes, d.other_processes == 1 ? "" : "s");
 }
 
+/* The plan in a word; of a checkpoint that is quantized and stays so, what the file stores. */
+static const char *plan_text(char dst[BL_SCHEME_NAME_MAX], const struct bl_session *s)
+{
+	const char *format = NULL;
+
+	bl_plan_summary(dst, s->plan);
+	if (s->model->n_units && !strcmp(dst, "BF16") && bl_session_scheme(s, 0, &format) && format) {
+		bl_scheme_name(dst, bl_session_scheme(s, 0, NULL));
+		for (int i = 1; i < s->model->n_units; i++)
+			if (!bl_scheme_equal(bl_session_scheme(s, 0, NULL), bl_session_scheme(s, i, NULL)))
+				return "mixed in the file";
+		if (strlen(dst) + 8 < BL_SCHEME_NAME_MAX)
+			strcat(dst, " in file");
+	}
+	return dst;
+}
+
 void bl_app_draw_title(struct bl_app *app, int row)
 {
 	struct bl_grid_s *g = &app->grid;
@@ -43,7 +60,7 @@ void bl_app_draw_title(struct bl_app *app, int row)
 	}
 	snprintf(left, sizeof left, "%s · %d blocks, %d units", s->model->title, (int)s->model->config.layers,
 		 s->model->n_units);
-	snprintf(plan, sizeof plan, " │ %s%s", bl_plan_summary(summary, s->plan), bl_plan_dirty(s->plan) ? "*" : "");
+	snprintf(plan, sizeof plan, " │ %s%s", plan_text(summary, s), bl_plan_dirty(s->plan) ? "*" : "");
 	for (const char *at = bl_plan_stages(s->plan); *at; at += strcspn(at, ";"), at += *at == ';')
 		snprintf(plan + strlen(plan), sizeof plan - strlen(plan), " +%.*s", (int)strcspn(at, ":;") < 16 ? (int)strcspn(at, ":;") : 16, at);
 	if (bl_plan_n_snapshots(s->plan) > 0)

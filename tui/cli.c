@@ -322,6 +322,16 @@ enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, ui
 	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
 }
 
+enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err)
+{
+	const char *v = c->o.value[BL_OPT_ARITHMETIC];
+
+	*transformers = v && !strcmp(v, "transformers");
+	if (v && !*transformers && strcmp(v, "server"))
+		return bl_fail(err, BL_USAGE, "--arithmetic: must be server or transformers, is %s", v);
+	return BL_OK;
+}
+
 char *bl_cli_cache(const struct bl_cli *c)
 {
 	return bl_given(&c->o, BL_OPT_CACHE) ? bl_xstrdup(c->o.value[BL_OPT_CACHE]) : bl_xdg_dir("CACHE");

@@ -53,6 +53,9 @@ char *bl_cli_cache(const struct bl_cli *c);
 /* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
 enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err);
 
+/* --arithmetic: false the server's, true that of transformers. */
+enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err);
+
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
 struct bl_eval_result;

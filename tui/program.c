@@ -81,6 +81,29 @@ static unsigned do_preset(struct bl_app *app, const char *arg)
 	return do_set(app, text);
 }
 
+static unsigned do_recommended(struct bl_app *app, const char *arg)
+{
+	const struct bl_session *s = app->session;
+	struct bl_err err = BL_ERR_INIT;
+	int n = 0;
+
+	(void)arg;
+	if (bl_session_recommend(app->session, &err)) {
+		bl_app_message_err(app, &err);
+		return BL_REACT_REDRAW;
+	}
+	for (int i = 0; i < s->model->n_units; i++)
+		n += bl_session_choice_whole(s, bl_plan_choice(s->plan, i)) && bl_plan_choice(s->plan, i)->scheme.number != BL_NUM_FULL;
+	if (!n) {
+		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet that a method could serve: choose schemes first (8, 4, a or :preset W4A16)");
+		return BL_REACT_REDRAW;
+	}
+	edited(app);
+	bl_app_message(app, bl_session_calib(s) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
+		       bl_session_calib(s) ? "r solves, x exports" : "they are solved from a calibration: c");
+	return BL_REACT_EDITED | BL_REACT_REDRAW;
+}
+
 static unsigned do_undo(struct bl_app *app, const char *arg)
 {
 	const char *label = bl_plan_undo_label(app->session->plan);
@@ -485,6 +508,7 @@ static const struct {
 	{ BL_ACT_SET, true, do_set },
 	{ BL_ACT_STAGES, true, do_stages },
 	{ BL_ACT_PRESET, true, do_preset },
+	{ BL_ACT_RECOMMENDED, true, do_recommended },
 	{ BL_ACT_UNDO, true, do_undo },
 	{ BL_ACT_REDO, true, do_redo },
 	{ BL_ACT_SAVE, true, do_save },

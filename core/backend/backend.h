@@ -8,6 +8,8 @@
 #include "kernels/ops.h"
 
 const struct bk_ops *bl_cpu_ops(void);
+/* For tests, while nothing runs: other kernels from now on; NULL: the best again. */
+void bl_cpu_ops_use(const struct bk_ops *ops);
 
 struct bl_backend {
 	const struct bk_ops *cpu;

@@ -13,27 +13,31 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 
-/* The process id in ".NAME.bl-PID-N.tmp", 0 when the name is not one of ours. */
+/* The process id in ".NAME.bl-PID-N.tmp", 0 when the name is not one of ours. target NULL: any NAME. */
 static long process_of(const char *name, const char *target)
 {
-	size_t len = strlen(target);
+	const char *tag = target ? name + 1 + strlen(target) : NULL;
 	char *end;
 
-	if (name[0] != '.' || strncmp(name + 1, target, len) || !bl_starts_with(name + 1 + len, ".bl-") || !bl_ends_with(name, ".tmp"))
+	if (name[0] != '.' || !bl_ends_with(name, ".tmp") || (target && strncmp(name + 1, target, strlen(target)) != 0))
 		return 0;
-	long pid = strtol(name + 1 + len + 4, &end, 10);
+	for (const char *p = target ? NULL : strstr(name, ".bl-"); p; p = strstr(p + 1, ".bl-"))
+		tag = p;
+	if (!tag || !bl_starts_with(tag, ".bl-"))
+		return 0;
+	long pid = strtol(tag + 4, &end, 10);
 	return *end == '-' && pid > 0 ? pid : 0;
 }
 
-void bl_leftovers_remove(const char *out)
+static void remove_those(const char *dir, const char *target)
 {
-	char *dir = bl_path_dir(out), **names = NULL;
+	char **names = NULL;
 	size_t n = 0;
 	struct bl_err err = BL_ERR_INIT;
 
 	if (bl_list_dir(&names, &n, dir, &err) == BL_OK)
 		for (size_t i = 0; i < n; i++) {
-			long pid = process_of(names[i], bl_path_base(out));
+			long pid = process_of(names[i], target);
 			if (!pid || pid == (long)getpid() || kill((pid_t)pid, 0) == 0 || errno != ESRCH)
 				continue;
 			char *path = bl_path_join(dir, names[i]);
@@ -42,8 +46,17 @@ void bl_leftovers_remove(const char *out)
 			bl_free(path);
 		}
 	bl_list_free(names);
+}
+
+void bl_leftovers_remove(const char *out)
+{
+	char *dir = bl_path_dir(out);
+
+	remove_those(dir, bl_path_base(out));
 	bl_free(dir);
 }
+
+void bl_leftovers_remove_in(const char *dir) { remove_those(dir, NULL); }
 
 bool bl_is_checkpoint_dir(const char *path)
 {

@@ -7,6 +7,8 @@
 
 /* Removes ".NAME.bl-PID-N.tmp" beside `out` whose process is gone (same host: the file names a process id; a living one is left alone). */
 void bl_leftovers_remove(const char *out);
+/* Those of any name, in a folder that is ours alone. */
+void bl_leftovers_remove_in(const char *dir);
 /* A folder that only a checkpoint would be: empty, or with a config.json and no folders inside. */
 bool bl_is_checkpoint_dir(const char *path);
 

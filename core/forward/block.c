@@ -9,13 +9,17 @@
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-struct sizes { int64_t wide, behind, codes; }; /* elements of a row */
+#define LEAST_GROUP 16
+
+struct sizes { int64_t wide, behind, codes, scales; }; /* elements of a row */
 
 static struct sizes sizes_of(const struct bl_config *c)
 {
 	int64_t q = c->heads * c->head_dim, qkv = q + 2 * c->kv_heads * c->head_dim;
 
-	return (struct sizes){ most(qkv, 2 * c->ffn), most(q, c->ffn), most(most(c->hidden, q), c->ffn) };
+	int64_t widest = most(most(c->hidden, q), c->ffn);
+
+	return (struct sizes){ most(qkv, 2 * c->ffn), widest, widest, widest / LEAST_GROUP + 1 };
 }
 
 static uint64_t piece(int64_t rows, int64_t cols, size_t elem) { return ((uint64_t)(rows * cols) * elem + 255) & ~(uint64_t)255; }
@@ -25,7 +29,7 @@ uint64_t fw_work_bytes(const struct bl_model *m, size_t elem, int64_t tokens)
 	struct sizes s = sizes_of(&m->config);
 
 	return 2 * piece(tokens, m->config.hidden, elem) + piece(tokens, s.wide, elem) + piece(tokens, s.behind, elem) + piece(tokens, s.codes, 1) +
-	       piece(tokens, 1, 4);
+	       piece(tokens, s.scales, 4);
 }
 
 enum bl_status fw_work_need(struct bl_forward *f, int64_t tokens, struct bl_err *err)
@@ -62,21 +66,51 @@ struct run { /* a block on its way */
 	struct bl_err *err;
 };
 
+enum bl_status bl_forward_codes_product(struct bl_engine *e, const struct bl_codes_product *p, const struct bk_mat *y, const struct bk_mat *x, void *codes, float *scales,
+				       struct bl_err *err)
+{
+	enum bk_token_codes kind = !bl_act_is_e4m3(p->act) ? BK_TOKEN_INT8 : p->act == BL_WEIGHTS_ACT_FP4_GROUP ? BK_TOKEN_E2M1 : BK_TOKEN_E4M3;
+	struct bk_mat c = fw_mat(codes, x->rows, x->cols, kind == BK_TOKEN_INT8 ? BK_I8 : BK_F8);
+	int error;
+
+	if (p->group) {
+		const struct bk_rounding how = { kind, p->group, kind == BK_TOKEN_E2M1 ? p->input_scale : 0 };
+
+		error = p->group < LEAST_GROUP ? BK_RUN_REFUSED : e->ops->quant_groups(e->run, &c, scales, x, &how);
+		if (!error)
+			error = e->ops->gemm_groups(e->run, y, &c, scales, p->w, p->scales, p->group, p->bias);
+		return bl_engine_check(e, error, "a product of codes", err);
+	}
+	if (p->act == BL_WEIGHTS_ACT_INT8_STATIC || p->act == BL_WEIGHTS_ACT_FP8_STATIC)
+		error = e->ops->quant_static(e->run, &c, scales, x, kind, p->input_scale);
+	else
+		error = e->ops->quant_tokens(e->run, &c, scales, x, kind);
+	if (!error)
+		error = e->ops->gemm_codes(e->run, y, &c, scales, p->w, p->scales, p->bias);
+	return bl_engine_check(e, error, "a product of codes", err);
+}
+
+int64_t bl_forward_scales_most(int64_t cols) { return cols / LEAST_GROUP + 1; }
+
 static enum bl_status codes_product(struct run *r, const struct fw_operand *o, const struct bk_mat *y, const struct bk_mat *x)
 {
 	struct bl_forward *f = r->f;
-	bool fp8 = o->act == BL_WEIGHTS_ACT_FP8_TOKEN || o->act == BL_WEIGHTS_ACT_FP8_STATIC;
-	enum bk_token_codes kind = fp8 ? BK_TOKEN_E4M3 : BK_TOKEN_INT8;
-	struct bk_mat c = fw_mat(f->work.codes, x->rows, x->cols, fp8 ? BK_F8 : BK_I8);
-	int error;
+	const struct bl_codes_product p = { &o->w[0], o->scales, o->act, o->input_scale, o->group, o->bias };
 
-	if (o->act == BL_WEIGHTS_ACT_INT8_STATIC || o->act == BL_WEIGHTS_ACT_FP8_STATIC)
-		error = f->e->ops->quant_static(FW_RUN(f), &c, f->work.scales, x, kind, o->input_scale);
-	else
-		error = f->e->ops->quant_tokens(FW_RUN(f), &c, f->work.scales, x, kind);
-	if (!error)
-		error = f->e->ops->gemm_codes(FW_RUN(f), y, &c, f->work.scales, &o->w[0], o->scales, o->bias);
-	return bl_engine_check(f->e, error, "a product of codes", r->err);
+	return bl_forward_codes_product(f->e, &p, y, x, f->work.codes, f->work.scales, r->err);
+}
+
+/* What transformers multiplies with: x rounded, over what the block needs no more. */
+static enum bl_status rounded_input(struct run *r, const struct fw_operand *o, struct bk_mat *x)
+{
+	struct bl_forward *f = r->f;
+	bool fixed = o->act == BL_WEIGHTS_ACT_INT8_STATIC || o->act == BL_WEIGHTS_ACT_FP8_STATIC || o->act == BL_WEIGHTS_ACT_FP4_GROUP;
+	const struct bk_rounding how = { !bl_act_is_e4m3(o->act) ? BK_TOKEN_INT8 : o->act == BL_WEIGHTS_ACT_FP4_GROUP ? BK_TOKEN_E2M1 : BK_TOKEN_E4M3, o->group,
+					 fixed ? o->input_scale : 0 };
+	const struct bk_mat from = *x;
+
+	*x = fw_mat(f->work.out, from.rows, from.cols, f->dtype);
+	return FW_OP(f, r->err, "rounding inputs", round_inputs(FW_RUN(f), x, &from, &how));
 }
 
 /* y = x Wᵀ + bias of a unit, seen by the tap */
@@ -84,6 +118,7 @@ static enum bl_status linear(struct run *r, enum bl_unit_kind kind, const struct
 {
 	struct bl_forward *f = r->f;
 	int unit = r->block * BL_UNIT_KIND_COUNT + (int)kind;
+	struct bk_mat in = *x;
 	struct fw_operand o;
 	int64_t row = 0;
 
@@ -95,11 +130,13 @@ static enum bl_status linear(struct run *r, enum bl_unit_kind kind, const struct
 		if (codes_product(r, &o, y, x))
 			return r->err->status;
 	} else {
+		if (o.act != BL_WEIGHTS_ACT_NONE && rounded_input(r, &o, &in))
+			return r->err->status;
 		for (int i = 0; i < o.n; row += o.w[i++].rows) {
 			struct bk_mat part = fw_cols(y, row, o.w[i].rows);
 			const char *bias = o.bias ? (const char *)o.bias + (size_t)row * f->elem : NULL;
 
-			if (FW_OP(f, r->err, "a product", gemm(FW_RUN(f), &part, x, 0, &o.w[i], 1, 1, 0, bias)))
+			if (FW_OP(f, r->err, "a product", gemm(FW_RUN(f), &part, &in, 0, &o.w[i], 1, 1, 0, bias)))
 				return r->err->status;
 		}
 	}

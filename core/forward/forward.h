@@ -36,6 +36,12 @@ void bl_forward_need(const struct bl_model *m, bool fp32, int64_t tokens, int64_
 struct bl_operand { int n; struct bk_mat w[BL_MEMBERS_MAX]; const float *scales; };
 enum bl_status bl_forward_operand(struct bl_forward *f, int unit, const struct bl_unit_weights *w, struct bl_operand *out, struct bl_err *err);
 
+/* y = x wᵀ over codes, x rounded as the server does it; codes [tokens, cols] bytes, scales [tokens, bl_forward_scales_most(cols)], in the run's memory. */
+struct bl_codes_product { const struct bk_mat *w; const float *scales; enum bl_weights_act act; float input_scale; int64_t group; const void *bias; };
+enum bl_status bl_forward_codes_product(struct bl_engine *e, const struct bl_codes_product *p, const struct bk_mat *y, const struct bk_mat *x, void *codes, float *scales,
+					struct bl_err *err);
+int64_t bl_forward_scales_most(int64_t cols);
+
 struct bl_sequences { const int32_t *ids; const int64_t *start; int64_t n; }; /* sequence s: ids[start[s]] .. ids[start[s+1]-1]; start[0] = 0; borrowed for the pass */
 struct bl_pass;
 enum bl_status bl_pass_new(struct bl_pass **out, struct bl_forward *f, const struct bl_sequences *s, struct bl_err *err); /* ids checked against the vocabulary */

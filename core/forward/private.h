@@ -20,6 +20,7 @@ struct fw_operand { /* what a unit multiplies with: members side by side, or one
 	const float *scales; /* not NULL: codes */
 	enum bl_weights_act act;
 	float input_scale;
+	int64_t group;
 };
 
 struct fw_place { /* device copies of one block's weights */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#define STAGING_BYTES ((uint64_t)64 << 20)
 #define KEEP_PER_UNIT 2 /* copies of replacements: the plan's and a candidate's */
 
 int fw_dtype_of(enum bl_dtype d) { return d == BL_BF16 ? BK_BF16 : d == BL_F16 ? BK_F16 : d == BL_F32 ? BK_F32 : 0; }
@@ -75,37 +76,66 @@ enum bl_status fw_join(struct bl_forward *f, struct bl_err *err)
 	return FW_OP(f, err, "weights", upload_join(FW_RUN(f)));
 }
 
-static enum bl_status need_staging(struct bl_forward *f, uint64_t bytes, struct bl_err *err)
+/* One buffer for values on their way to another type, taken before weights share out what memory there is; larger matrices pass through it in pieces. */
+static enum bl_status open_staging(struct bl_forward *f, uint64_t budget, struct bl_err *err)
 {
-	if (bytes <= f->staging_bytes)
+	uint64_t least = (uint64_t)f->c->hidden * 4 > 256 << 10 ? (uint64_t)f->c->hidden * 4 : 256 << 10, most = 0;
+	const struct bl_tensor *two[2] = { f->m->embed, f->m->head };
+
+	if (f->e->ops->unified)
 		return BL_OK;
-	bl_engine_release(f->e, f->staging);
-	f->staging = NULL;
-	f->staging_bytes = 0;
-	if (bl_engine_alloc(f->e, (void **)&f->staging, (size_t)bytes, "weights on their way to another type", err))
-		return err->status;
-	f->staging_bytes = bytes;
-	return BL_OK;
+	for (int i = 0; i < f->m->n_units; i++)
+		for (int j = 0; j < f->m->units[i].n_members; j++) {
+			const struct bl_tensor *t = f->m->units[i].members[j].weight;
+
+			least = (uint64_t)f->m->units[i].cols * 4 > least ? (uint64_t)f->m->units[i].cols * 4 : least;
+			if (t && fw_dtype_of(t->dtype) != f->dtype && t->bytes > most)
+				most = t->bytes;
+		}
+	for (int i = 0; i < 2; i++)
+		if (two[i] && fw_dtype_of(two[i]->dtype) != f->dtype && two[i]->bytes > most)
+			most = two[i]->bytes;
+	if (f->dtype != BK_BF16 && !most) /* replacements are BF16 */
+		most = STAGING_BYTES;
+	if (!most)
+		return BL_OK;
+	most = most < STAGING_BYTES ? most : STAGING_BYTES;
+	most = most < budget / 8 ? most : budget / 8;
+	f->staging_bytes = most > least ? most : least;
+	return bl_engine_alloc(f->e, (void **)&f->staging, (size_t)f->staging_bytes, "weights on their way to another type", err);
+}
+
+/* rows of at most a staging buffer */
+static enum bl_status bring_piece(struct bl_forward *f, void *dst, const void *src, int src_dtype, int64_t rows, int64_t cols, struct bl_err *err)
+{
+	struct bk_mat to = fw_mat(dst, rows, cols, f->dtype), from = fw_mat((void *)src, rows, cols, src_dtype);
+
+	if (!f->e->ops->unified) {
+		from.p = f->staging;
+		f->joined = false;
+		if (FW_OP(f, err, "weights", upload(FW_RUN(f), f->staging, src, (size_t)(rows * cols) * (src_dtype == BK_F32 ? 4 : 2))) || fw_join(f, err))
+			return err->status;
+	}
+	return FW_OP(f, err, "weights", convert(FW_RUN(f), &to, &from));
 }
 
 enum bl_status fw_bring(struct bl_forward *f, void *dst, const void *src, int src_dtype, int64_t rows, int64_t cols, struct bl_err *err)
 {
-	uint64_t bytes = (uint64_t)(rows * cols) * (src_dtype == BK_F32 ? 4 : 2);
-	struct bk_mat to = fw_mat(dst, rows, cols, f->dtype), from = fw_mat((void *)src, rows, cols, src_dtype);
+	size_t row = (size_t)cols * (src_dtype == BK_F32 ? 4 : 2);
+	int64_t most = rows;
 
 	if (src_dtype == f->dtype) {
 		f->joined = false;
-		return FW_OP(f, err, "weights", upload(FW_RUN(f), dst, src, (size_t)bytes));
+		return FW_OP(f, err, "weights", upload(FW_RUN(f), dst, src, (size_t)rows * row));
 	}
-	if (!f->e->ops->unified) {
-		if (need_staging(f, bytes, err))
+	if (!f->e->ops->unified)
+		most = (int64_t)(f->staging_bytes / row);
+	if (most < 1)
+		return bl_fail(err, BL_NO_MEMORY, "GPU memory: %zu bytes of one row of weights do not fit the %llu there for another type", row, (unsigned long long)f->staging_bytes);
+	for (int64_t i = 0; i < rows; i += most)
+		if (bring_piece(f, (char *)dst + (size_t)(i * cols) * f->elem, (const char *)src + (size_t)i * row, src_dtype, rows - i < most ? rows - i : most, cols, err))
 			return err->status;
-		from.p = f->staging;
-		f->joined = false;
-		if (FW_OP(f, err, "weights", upload(FW_RUN(f), f->staging, src, (size_t)bytes)) || fw_join(f, err))
-			return err->status;
-	}
-	return FW_OP(f, err, "weights", convert(FW_RUN(f), &to, &from));
+	return BL_OK;
 }
 
 static enum bl_status fill_place(struct bl_forward *f, struct fw_place *at, int block, const struct bl_weight_set *set, struct bl_err *err)
@@ -179,7 +209,7 @@ static bool drop_oldest(struct bl_forward *f, int unit)
 
 static enum bl_status new_copy(struct bl_forward *f, const struct bl_unit_weights *w, struct bl_err *err)
 {
-	uint64_t values = (uint64_t)(w->rows * w->cols) * (w->kind == BL_WEIGHTS_CODES ? 1 : f->elem), scales = w->kind == BL_WEIGHTS_CODES ? (uint64_t)w->rows * 4 : 0;
+	uint64_t values = (uint64_t)(w->rows * w->cols) * (w->kind == BL_WEIGHTS_CODES ? 1 : f->elem), scales = w->kind == BL_WEIGHTS_CODES ? (uint64_t)(w->rows * bl_unit_weights_spr(w)) * 4 : 0;
 	struct fw_copy c = { .id = w->id, .unit = w->unit, .bytes = padded(values) + scales, .used_at = f->tick };
 
 	drop_oldest(f, w->unit);
@@ -261,15 +291,16 @@ static enum bl_status operand(struct bl_forward *f, int unit, const struct bl_un
 	const struct fw_copy *c = w ? find_copy(f, w->id) : NULL;
 
 	*out = (struct fw_operand){ .n = 1, .bias = fw_block_of(f, set, u->block)->bias[u->kind] };
+	if (w) {
+		out->act = w->act;
+		out->input_scale = w->input_scale;
+		out->group = w->group;
+	}
 	if (w && !c && !replacement_in_place(f, w))
 		return bl_fail(err, BL_FAILED, "%s: its weights are not there", u->name);
 	if (w && w->kind == BL_WEIGHTS_CODES) {
-		bool fp8 = w->act == BL_WEIGHTS_ACT_FP8_TOKEN || w->act == BL_WEIGHTS_ACT_FP8_STATIC;
-
-		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->codes, w->rows, w->cols, fp8 ? BK_F8 : BK_I8);
+		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->codes, w->rows, w->cols, bl_act_is_e4m3(w->act) ? BK_F8 : BK_I8);
 		out->scales = c ? (const float *)(const void *)c->scales : w->scales;
-		out->act = w->act;
-		out->input_scale = w->input_scale;
 	} else if (w) {
 		out->w[0] = fw_mat(c ? (void *)c->p : (void *)w->dense, w->rows, w->cols, f->dtype);
 	} else if (unit_in_place(f, u)) {
@@ -366,7 +397,10 @@ enum bl_status fw_weights_open(struct bl_forward *f, struct bl_err *err)
 		total += bytes;
 		f->block_bytes = bytes > f->block_bytes ? bytes : f->block_bytes;
 	}
-	if (open_tables(f, &left, total + tables <= budget, err) || !f->block_bytes)
+	if (open_staging(f, budget, err))
+		return err->status;
+	left -= f->staging_bytes < left ? f->staging_bytes : left;
+	if (open_tables(f, &left, total + tables <= left, err) || !f->block_bytes)
 		return err->status;
 	n_resident = total <= left ? layers : left / f->block_bytes > 2 ? (int)(left / f->block_bytes) - 2 : 0;
 	for (int b = 0; b < n_resident && b < layers; b++) {

@@ -149,7 +149,23 @@ struct bl_device {
 	/* round, with weights that stay 0 */
 	const char *(*round_masked)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
 				    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *mask);
-	const char *(*add_scaled)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *x, float a); /* y += a x, float32 */
+	/* since version 4 (kernels/solve/solve.h has the mathematics) */
+	/* y := y (R R^T)^-1, r as factor made it */
+	const char *(*solve_rows)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *r);
+	/* y += a x */
+	const char *(*add_scaled)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *x, float a);
+	/* e = w - what codes, scales and zeros stand for; columns stand in the order of groups */
+	const char *(*remainder)(const struct bl_device *d, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *codes, const float *scales,
+				 const int8_t *zeros, const struct bl_grid *g);
+	/* to = g - h with rows and columns in `order` (NULL: as they are); both triangles of all of them */
+	const char *(*difference)(const struct bl_device *d, const struct bl_dm *to, const struct bl_dm *g, const struct bl_dm *h, const int32_t *order);
+	/* s, a square matrix C on entry, becomes a (C R^-T) above the diagonal and 0 elsewhere */
+	const char *(*feed)(const struct bl_device *d, const struct bl_dm *s, const struct bl_dm *r, float a);
+	/* round, where s and the values that were rounded, v (out, [rows, cols]), have a part in what each column goes to; first [rows] is rounded in the place of
+	 * column 0. s with v, or first, may be NULL */
+	const char *(*round_fed)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *s, const struct bl_dm *v,
+				 const float *first);
 };
 
 struct bl_method_unit { /* one call: all rows of what shares an input */
@@ -173,6 +189,9 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	/* since version 4: the linears whose rows these are, one after the other */
 	const int64_t *part_rows;
 	int n_parts;
+	/* since version 4: of methods with BL_METHOD_CROSS sum x y^T, x the inputs of the base model and y those that h is of, whose both triangles then count; it
+	 * stays as it is. p is NULL for others. */
+	struct bl_dm cross;
 };
 
 /* ---- methods that train (version 3): the host runs the loop, the method says how. A weight is scale * (rne(w / (scale * f) + v) - zero): codes follow from
@@ -207,9 +226,18 @@ struct bl_tuning {
 	double try_factor;
 	uint32_t quantized_inputs; /* BLOCK: a block's input is what the quantized blocks before it give; else what those in full precision give */
 	uint64_t seed;             /* of the order of windows */
+	int64_t pieces;            /* MODEL: a window in a step is put together from 1 .. so many pieces of windows (drawn for each), since what is trained
+	                              towards is computed and need not be text that occurs; 0 and 1: windows as they are */
+	double noise;              /* MODEL: part of the tokens that is replaced by others from the windows */
+	double features;           /* MODEL: weight of the relative square differences of the blocks' outputs (their mean) beside the divergence */
 };
 
 /* ---- methods ---- */
+enum bl_method_flag {
+	/* of methods that see whole units: they weigh the inputs of the base model against those of the model as quantized up to the block, and get
+	 * bl_method_unit.cross; h is of the latter, and the host solves the blocks in order */
+	BL_METHOD_CROSS = 1,
+};
 struct bl_method_rows { /* one call: a range of rows of one linear */
 	const struct bl_host *host;
 	const char *module;          /* name, for messages */
@@ -236,6 +264,7 @@ struct bl_method {
 	const char *(*solve_unit)(const struct bl_method_unit *call);
 	/* version 3; the same for all units. Fields not set are 0. */
 	const char *(*tuning)(struct bl_tuning *out, bl_param_values params);
+	uint32_t flags; /* version 4: enum bl_method_flag */
 };
 
 /* ---- exporters ---- */

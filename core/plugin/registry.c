@@ -313,6 +313,13 @@ bool bl_method_trains(const struct bl_registry *r, const struct bl_method *m)
 	return p && p->api_version >= 3 && m->tuning;
 }
 
+bool bl_method_crosses(const struct bl_registry *r, const struct bl_method *m)
+{
+	const struct bl_plugin_v1 *p = plugin_of(r, m, NULL);
+
+	return p && p->api_version >= 4 && (m->flags & BL_METHOD_CROSS);
+}
+
 uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x)
 {
 	const struct bl_plugin_v1 *p = plugin_of(r, NULL, x);

@@ -22,6 +22,7 @@ const struct bl_exporter *bl_registry_exporter(const struct bl_registry *r, cons
 /* Solves whole units (needs a calibration), not rows: one by one, or all of a plan at once by training. */
 bool bl_method_whole(const struct bl_registry *r, const struct bl_method *m);
 bool bl_method_trains(const struct bl_registry *r, const struct bl_method *m);
+bool bl_method_crosses(const struct bl_registry *r, const struct bl_method *m); /* needs the base's inputs beside those of the model as quantized so far */
 const char *bl_registry_method_version(const struct bl_registry *r, const char *name); /* of its plugin; "" when there is none */
 uint32_t bl_registry_exporter_version(const struct bl_registry *r, const struct bl_exporter *x); /* of the interface its plugin was made for; 0: unknown */
 int bl_registry_n_methods(const struct bl_registry *r);

@@ -36,6 +36,9 @@ struct bl_scheme {
 
 static inline bool bl_act_is_int8(int act) { return act == BL_ACT_INT8_TOKEN || act == BL_ACT_INT8_TENSOR; }
 static inline bool bl_act_is_fp8(int act) { return act == BL_ACT_FP8_TOKEN || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP8_GROUP; }
+/* A client rounds its inputs in a way that the forward does not (it picks outlying ones out): errors and KL are of the weights alone. */
+static inline bool bl_scheme_weights_alone(const struct bl_scheme *s) { return s->number == BL_NUM_SCB; }
+static inline bool bl_scheme_rounds_inputs(const struct bl_scheme *s) { return s->act != BL_ACT_NONE || bl_scheme_weights_alone(s); }
 /* Needs the range of its inputs from a calibration (FP4: for the number that the groups' scales are in units of). */
 static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP4_GROUP; }
 /* Whether it is stored in full precision, by whatever values. */

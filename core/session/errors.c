@@ -160,7 +160,7 @@ enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const stru
 	bool zero = bl_plan_zero_nonfinite(s->plan);
 	struct bl_error_request *r = find(p, unit, c, zero);
 
-	if (c->scheme.number == BL_NUM_FULL)
+	if (c->scheme.number == BL_NUM_FULL || bl_session_choice_whole(s, c)) /* what data decide about is not to be had from weights alone */
 		return BL_KNOWN_NO;
 	if (!r) {
 		uint64_t bucket = key_of(unit, c, zero) % BL_ERROR_BUCKETS;

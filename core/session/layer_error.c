@@ -85,16 +85,11 @@ static float float_at(const void *p, enum bl_dtype dtype, int64_t i)
 /* out: float32 of W (w NULL) or of the decoded W^ - W. */
 struct rows { const struct bl_unit *u; const struct bl_unit_weights *w; float *out; int64_t row0; };
 
-static bool is_fp8(const struct bl_unit_weights *w)
-{
-	return w->act == BL_WEIGHTS_ACT_FP8_TOKEN || w->act == BL_WEIGHTS_ACT_FP8_STATIC;
-}
-
 static float decoded(const struct bl_unit_weights *w, int64_t row, int64_t at)
 {
 	if (w->kind == BL_WEIGHTS_DENSE)
 		return bl_bf16_f32(w->dense[at]);
-	return (is_fp8(w) ? bl_e4m3_f32((uint8_t)w->codes[at]) : (float)w->codes[at]) * w->scales[row];
+	return (bl_act_is_e4m3(w->act) ? bl_e4m3_f32((uint8_t)w->codes[at]) : (float)w->codes[at]) * w->scales[w->group ? at / w->group : row];
 }
 
 static enum bl_status fill_row(void *ctx, size_t item, struct bl_err *err)
@@ -408,11 +403,6 @@ static void measure_free(struct bl_engine *e, struct measure *m)
 	bl_unit_weights_unref(m->own);
 }
 
-static bool is_static(const struct bl_unit_weights *w)
-{
-	return w->act == BL_WEIGHTS_ACT_INT8_STATIC || w->act == BL_WEIGHTS_ACT_FP8_STATIC;
-}
-
 static enum bl_status measure_begin(struct bl_live *l, struct measure *m, const struct bl_unit *u, struct bl_err *err)
 {
 	struct bl_engine *e = &l->engine;
@@ -423,7 +413,7 @@ static enum bl_status measure_begin(struct bl_live *l, struct measure *m, const 
 	m->chunk = m->chunk < 16 ? 16 : m->chunk;
 	size_t c = (size_t)m->chunk;
 	const char what[] = "an error with quantized activations";
-	if (bl_engine_alloc(e, &m->xq, c * k, what, err) || bl_engine_alloc(e, &m->sx, c * 4, what, err) || bl_engine_alloc(e, &m->y, c * n * 4, what, err) ||
+	if (bl_engine_alloc(e, &m->xq, c * k, what, err) || bl_engine_alloc(e, &m->sx, c * (size_t)bl_forward_scales_most(u->cols) * 4, what, err) || bl_engine_alloc(e, &m->y, c * n * 4, what, err) ||
 	    bl_engine_alloc(e, &m->yq, c * n * 4, what, err) || bl_engine_alloc(e, &sums, 16, what, err))
 		return err->status;
 	m->sums = sums;
@@ -449,22 +439,19 @@ static enum bl_status measure_rows(struct bl_live *l, struct measure *m, const s
 	struct bl_engine *e = &l->engine;
 	const struct bk_run_ops *o = e->ops;
 	const struct bl_unit_weights *w = m->w;
-	enum bk_token_codes kind = is_fp8(w) ? BK_TOKEN_E4M3 : BK_TOKEN_INT8;
-	int codes = is_fp8(w) ? BK_F8 : BK_I8;
 	struct bl_operand own, other;
 
 	if (bl_forward_operand(l->forward, m->r->unit, m->own, &own, err) || bl_forward_operand(l->forward, m->r->unit, w, &other, err))
 		return err->status;
 	for (int64_t at = 0; at < x->rows && !err->status; at += m->chunk) {
 		int64_t n = x->rows - at < m->chunk ? x->rows - at : m->chunk;
-		struct bk_mat xs = *x, xq = mat(m->xq, n, w->cols, codes), y = mat(m->y, n, w->rows, BK_F32), yq = mat(m->yq, n, w->rows, BK_F32);
+		struct bk_mat xs = *x, y = mat(m->y, n, w->rows, BK_F32), yq = mat(m->yq, n, w->rows, BK_F32);
+		const struct bl_codes_product p = {&other.w[0], other.scales, w->act, w->input_scale, w->group, NULL};
 		xs.p = (char *)x->p + at * x->ld * 2;
 		xs.rows = n;
-		int error = is_static(w) ? o->quant_static(e->run, &xq, m->sx, &xs, kind, w->input_scale) : o->quant_tokens(e->run, &xq, m->sx, &xs, kind);
-		if (!error)
-			error = plain_product(e, &own, &y, &xs);
-		if (!error)
-			error = o->gemm_codes(e->run, &yq, &xq, m->sx, &other.w[0], other.scales, NULL);
+		if (bl_forward_codes_product(e, &p, &yq, &xs, m->xq, m->sx, err))
+			break;
+		int error = plain_product(e, &own, &y, &xs);
 		if (!error)
 			error = o->diff_sums(e->run, m->sums, &yq, &y);
 		bl_engine_check(e, error, "an error with quantized activations", err);

@@ -53,6 +53,31 @@ void bl_measure_weights_free(struct bl_weight_set *w)
 	*w = (struct bl_weight_set){.of = NULL};
 }
 
+struct turning { struct bl_weight_set *to; const struct bl_weight_set *from; };
+
+static enum bl_status turn_unit(void *ctx, size_t item, struct bl_err *err)
+{
+	struct turning *t = ctx;
+	struct bl_unit_weights *w = t->from->of[item];
+
+	if (w && !(t->to->of[item] = bl_unit_weights_transformers(w)))
+		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for decoded weights", (double)(w->rows * w->cols) / (1 << 19));
+	return BL_OK;
+}
+
+enum bl_status bl_weights_transformers(struct bl_weight_set *out, const struct bl_weight_set *w, struct bl_pool *pool, struct bl_err *err)
+{
+	struct bl_weight_set made = {.n = w->n, .small = w->small, .keep = bl_fold_ref(w->keep)};
+	struct turning t = {&made, w};
+
+	made.of = bl_xalloc((size_t)w->n + 1, sizeof *made.of);
+	if (bl_pool_run(pool, (size_t)w->n, turn_unit, &t, NULL, err))
+		bl_measure_weights_free(&made);
+	else
+		*out = made;
+	return err->status;
+}
+
 static bool changes_nothing(const struct bl_weight_set *w)
 {
 	for (int i = 0; i < w->n; i++)
@@ -160,7 +185,7 @@ static enum bl_status load(struct texts *x, const struct bl_model *m, const stru
 
 /* ---- the run ---- */
 
-static void say_protocol(struct bl_eval_result *out, const struct texts *x)
+static void say_protocol(struct bl_eval_result *out, const struct texts *x, enum bl_arithmetic a)
 {
 	const struct bl_eval_windows *w = out->has_ppl ? &x->ppl : &x->kl;
 	size_t n = 0, cap = sizeof out->protocol;
@@ -170,8 +195,10 @@ static void say_protocol(struct bl_eval_result *out, const struct texts *x)
 		n = (size_t)snprintf(out->protocol, cap, "%lld windows of %lld, tokens 2 to %lld predicted, bf16 logits", (long long)w->n, (long long)w->len,
 				     (long long)w->len);
 	if (out->has_mcq && n < cap)
-		snprintf(out->protocol + n, cap - n, "%schoices by the sum of log p of their tokens and id %d, %s", n ? "; " : "", x->end,
+		n += (size_t)snprintf(out->protocol + n, cap - n, "%schoices by the sum of log p of their tokens and id %d, %s", n ? "; " : "", x->end,
 			 x->chat ? "question through the chat template" : "question as it is (no chat template)");
+	if (a == BL_ARITHMETIC_TRANSFORMERS && n < cap)
+		snprintf(out->protocol + n, cap - n, "; rounded inputs as transformers with compressed-tensors computes them");
 }
 
 struct bl_measure {
@@ -248,6 +275,8 @@ void bl_measure_digest(const struct bl_measure *m, char hex[65])
 	add_windows(&h, "ppl", &x->ppl, m->rq.ppl != NULL);
 	add_windows(&h, "kl", &x->kl, m->rq.kl != NULL);
 	bl_sha256_add(&h, &x->end, sizeof x->end);
+	if (m->rq.arithmetic != BL_ARITHMETIC_SERVER)
+		bl_sha256_add(&h, "transformers", 12);
 	for (size_t i = 0; m->rq.mcq && i < x->n_used; i++) {
 		const struct bl_mcq_item *it = &x->items[i];
 		bl_sha256_add(&h, it->question, strlen(it->question) + 1);
@@ -263,15 +292,21 @@ static enum bl_status one_with(struct bl_eval_result *out, struct bl_measure *m,
 			       bl_eval_report *report, void *ctx, struct bl_err *err)
 {
 	struct bl_eval_result made = {.seconds = 0};
-	struct bl_weight_set set = {.of = NULL};
+	struct bl_weight_set set = {.of = NULL}, turned = {.of = NULL};
 	uint64_t start = bl_now_ns();
 
 	if (!plan || bl_measure_weights(&set, m->s, plan, NULL, err) == BL_OK) {
+		const struct bl_weight_set *use = with ? with : changes_nothing(&set) ? NULL : &set;
+		if (use && m->rq.arithmetic == BL_ARITHMETIC_TRANSFORMERS && bl_weights_transformers(&turned, use, m->s->pool, err) == BL_OK)
+			use = &turned;
 		made.weights_seconds = plan ? (double)(bl_now_ns() - start) / 1e9 : 0;
-		measure(&made, m, f, with ? with : changes_nothing(&set) ? NULL : &set, report, ctx, err);
+		for (int i = 0; plan && i < bl_plan_n_units(plan); i++)
+			made.weights_alone += bl_scheme_weights_alone(&bl_plan_choice(plan, i)->scheme);
+		if (!err->status)
+			measure(&made, m, f, use, report, ctx, err);
 	}
 	if (!err->status) {
-		say_protocol(&made, &m->x);
+		say_protocol(&made, &m->x, m->rq.arithmetic);
 		made.seconds = (double)(bl_now_ns() - start) / 1e9;
 		made.wall_s = bl_wall_s();
 		snprintf(made.device, sizeof made.device, "%s", bl_forward_engine(f)->name);
@@ -280,6 +315,7 @@ static enum bl_status one_with(struct bl_eval_result *out, struct bl_measure *m,
 		*out = made;
 	}
 	bl_measure_weights_free(&set);
+	bl_measure_weights_free(&turned);
 	return err->status;
 }
 
@@ -372,11 +408,11 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 	struct bl_backend b;
 	struct bl_engine e = {.run = NULL};
 	struct bl_forward *f = NULL;
-	struct bl_weight_set other = {.of = NULL};
+	struct bl_weight_set other = {.of = NULL}, own = {.of = NULL};
 
 	bl_backend_open(&b, rq->program_dir);
 	if ((rq->quantized && weights_of_other(&other, s, rq->quantized, cancel, err)) || bl_engine_open(&e, &b, rq->device, s->pool, rq->eval.memory_limit, err) ||
-	    bl_session_stored(s, &o.own, err) || bl_forward_new(&f, s->model, &e, &o, err))
+	    bl_session_own(s, rq->eval.arithmetic, &own, &o.own, err) || bl_forward_new(&f, s->model, &e, &o, err))
 		goto done;
 	if (rq->quantized) {
 		run_with(out, s, f, NULL, &other, &rq->eval, report, ctx, err);
@@ -394,6 +430,7 @@ enum bl_status bl_measure_alone(struct bl_eval_result *out, struct bl_session *s
 done:
 	bl_forward_free(f);
 	bl_measure_weights_free(&other);
+	bl_measure_weights_free(&own);
 	bl_engine_close(&e);
 	bl_backend_close(&b);
 	return err->status;

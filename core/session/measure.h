@@ -9,6 +9,8 @@
 /* The plan's choices as weights to run with: solved by all threads. Entries of units that stay as they are are NULL. */
 enum bl_status bl_measure_weights(struct bl_weight_set *out, struct bl_session *s, const struct bl_plan *plan, const atomic_int *cancel, struct bl_err *err);
 void bl_measure_weights_free(struct bl_weight_set *w);
+/* Every unit of it in transformers' arithmetic: out, freed like w, which may go first. */
+enum bl_status bl_weights_transformers(struct bl_weight_set *out, const struct bl_weight_set *w, struct bl_pool *pool, struct bl_err *err);
 
 /* plan NULL, or one that changes nothing: the base alone (has_plan false). KL is then left out. */
 enum bl_status bl_measure_run(struct bl_eval_result *out, struct bl_session *s, struct bl_forward *f, const struct bl_plan *plan, const struct bl_eval_request *rq,

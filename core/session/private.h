@@ -58,6 +58,7 @@ struct bl_session_private {
 
 	pthread_mutex_t stored_lock;
 	struct bl_weight_set stored;             /* of a quantized checkpoint: what it computes with (stored.h) */
+	struct bl_stored_unit { struct bl_scheme scheme; char format[40]; } *stored_units; /* what its file says of units, from the headers; NULL: it is not one */
 
 	/* export */
 	pthread_mutex_t result_lock;
@@ -65,6 +66,7 @@ struct bl_session_private {
 	uint64_t result_job;                     /* that made `result` */
 };
 
+void bl_session_stored_look(struct bl_session *s);    /* fills stored_units */
 bool bl_session_job_over(const struct bl_session *s, uint64_t id); /* ended, or 0 */
 void bl_session_notice(struct bl_session *s, char *sentence);     /* taken over; an earlier one goes to the log */
 void bl_session_errors_fini(struct bl_session *s);

@@ -13,6 +13,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/export/leftovers.h"
 #include "core/session/live.h"
 
 #define ENTRIES_MAX  50000
@@ -29,6 +30,7 @@ struct bl_results {
 	char *path, calib[65], title[160];
 	struct entry *bucket[BUCKETS];
 	size_t n;
+	bool swept; /* what killed runs left there is gone */
 	bool dirty;
 };
 
@@ -282,6 +284,15 @@ void bl_results_save(struct bl_results *r)
 			    (long long)all[i].wall_s);
 	bl_str_add(&text, "\n]}\n");
 	char *dir = bl_path_dir(r->path);
+	if (!r->swept) {
+		char *cache = bl_path_dir(dir), *solved = bl_path_join(cache, "solved");
+
+		r->swept = true;
+		bl_leftovers_remove_in(dir);
+		bl_leftovers_remove_in(solved);
+		bl_free(solved);
+		bl_free(cache);
+	}
 	if (bl_mkdirs(dir, 0700, &err) || bl_write_file(r->path, bl_str_c(&text), text.len, 0600, &err))
 		bl_log(BL_LOG_WARN, "numbers for the next run could not be kept: %s", err.text);
 	bl_free(dir);

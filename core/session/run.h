@@ -94,7 +94,12 @@ void bl_session_quality_known(struct bl_session *s, struct bl_plan_estimate *e, 
 enum bl_status bl_session_snapshot(struct bl_session *s, const char *name, const char *note, struct bl_err *err);
 
 /* --- evaluation --- */
-struct bl_eval_request { char *ppl, *kl, *mcq; int64_t windows, seqlen, items; uint64_t memory_limit; }; /* files, NULL: not asked; windows 0: all */
+struct bl_eval_request { /* files, NULL: not asked; windows 0: all */
+	char *ppl, *kl, *mcq;
+	int64_t windows, seqlen, items;
+	uint64_t memory_limit;
+	enum bl_arithmetic arithmetic; /* of units whose inputs are rounded; what is solved or shown beside it is the server's */
+};
 struct bl_eval_result {
 	bool has_ppl, has_kl, has_mcq, has_plan; /* has_plan false: the base alone */
 	struct bl_eval_ppl base_ppl, plan_ppl;
@@ -102,7 +107,8 @@ struct bl_eval_result {
 	struct bl_eval_mcq base_mcq, plan_mcq;
 	double seconds, weights_seconds; /* all of it; making the plan's weights alone */
 	int64_t wall_s;
-	char plan_digest[65], device[64], protocol[200];
+	char plan_digest[65], device[64], protocol[320]; /* protocol: with the arithmetic, when it is not the server's */
+	int weights_alone;               /* units whose inputs a client rounds and the forward does not */
 };
 uint64_t bl_session_evaluate(struct bl_session *s, const struct bl_eval_request *r);
 const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, bool *stale); /* newest; NULL: none */
@@ -111,6 +117,9 @@ const struct bl_eval_result *bl_session_evaluation(const struct bl_session *s, b
 /* Every quantized unit that is not locked gets the method that is recommended (tuned end to end from GPTQ on); a plan without stages gets
  * one that evens out channels for its schemes. One undo step. */
 enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err);
+/* "METHOD[,key=value...]", or "recommended": every quantized unit that is not locked and whose scheme the method takes gets it, also one that trains all of them
+ * together. One undo step; *n (may be NULL): how many have it. BL_USAGE: no such method, or its parameters are wrong. */
+enum bl_status bl_session_set_methods(struct bl_session *s, const char *text, int *n, struct bl_err *err);
 bool bl_session_choice_whole(const struct bl_session *s, const struct bl_choice *c);
 bool bl_session_choice_trained(const struct bl_session *s, const struct bl_choice *c); /* together with the others that have its method */
 /* Solves such units of the plan into the cache; selected [n_units] or NULL: all. data: what their moments are of, which are made while the data go through the

@@ -24,7 +24,15 @@ enum bl_status bl_place_open(struct bl_place *p, struct bl_session *s, const str
 	if (bl_engine_open(&p->engine, &p->backend, at->device ? at->device : "auto", s->pool, at->memory_limit, err))
 		return err->status;
 	p->opened = true;
-	if (bl_measure_weights(&p->set, s, s->plan, o.cancel, err) || bl_session_stored(s, &o.own, err) || bl_forward_new(&p->f, s->model, &p->engine, &o, err))
+	if (bl_measure_weights(&p->set, s, s->plan, o.cancel, err) || bl_session_own(s, at->arithmetic, &p->own, &o.own, err))
+		return err->status;
+	if (at->arithmetic == BL_ARITHMETIC_TRANSFORMERS) {
+		struct bl_weight_set was = p->set;
+		p->set = (struct bl_weight_set){.of = NULL};
+		bl_weights_transformers(&p->set, &was, s->pool, err);
+		bl_measure_weights_free(&was);
+	}
+	if (err->status || bl_forward_new(&p->f, s->model, &p->engine, &o, err))
 		return err->status;
 	return BL_OK;
 }
@@ -33,6 +41,7 @@ void bl_place_close(struct bl_place *p)
 {
 	bl_forward_free(p->f);
 	bl_measure_weights_free(&p->set);
+	bl_measure_weights_free(&p->own);
 	if (p->opened)
 		bl_engine_close(&p->engine);
 	bl_backend_close(&p->backend);

@@ -5,11 +5,13 @@
 #define BL_SESSION_RUN_MODEL_H
 
 #include "core/export/export.h"
+#include "core/forward/weights.h"
 #include "core/session/session.h"
 
 struct bl_run_place { /* where it runs */
 	const char *device, *program_dir;
 	uint64_t memory_limit;
+	enum bl_arithmetic arithmetic;
 	struct bl_progress *progress; /* cancel is looked at; may be NULL */
 };
 

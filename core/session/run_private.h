@@ -12,7 +12,7 @@ struct bl_place { /* an engine with the session's model and plan on it */
 	struct bl_backend backend;
 	struct bl_engine engine;
 	bool opened;
-	struct bl_weight_set set;
+	struct bl_weight_set set, own; /* own: of a quantized checkpoint, in another arithmetic than the server's */
 	struct bl_forward *f;
 };
 enum bl_status bl_place_open(struct bl_place *p, struct bl_session *s, const struct bl_run_place *at, bool fp32, struct bl_err *err);

@@ -450,7 +450,7 @@ static enum bl_status parse_options(struct bl_search_run *k, const char *text, s
 			const struct bl_method *m = bl_registry_method(&s->registry, o[*n].method);
 			struct bl_solver solver;
 			if (m && bl_method_trains(&s->registry, m))
-				bl_fail(err, BL_UNSUPPORTED, "%s trains all units together, and a search looks at each alone: search with gptq, then choose it for what was found", m->name);
+				bl_fail(err, BL_UNSUPPORTED, "%s trains all units together, and a search looks at each alone: search with gptq, then --finish %s", m->name, m->name);
 			else if (o[*n].scheme.number != BL_NUM_FULL &&
 			    !bl_solver_init(&solver, &s->registry, &o[*n].scheme, o[*n].method, o[*n].params, k->zero_nonfinite, err))
 				bl_solver_fini(&solver);

@@ -70,6 +70,7 @@ enum bl_status bl_session_open(struct bl_session **out, const char *what, const 
 		for (int j = 0; j < s->model->units[i].n_members; j++)
 			if (!s->model->units[i].members[j].weight)
 				atomic_store(&s->priv->no_stats[i], true); /* quantized already */
+	bl_session_stored_look(s);
 	s->priv->verdicts = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->verdicts);
 	s->pool = bl_pool_new(o->threads);
 	s->jobs = bl_jobs_new();
@@ -219,7 +220,7 @@ const struct bl_verdict *bl_session_verdict(struct bl_session *s, int unit)
 
 	if (p->verdicts_at != bl_plan_revision(s->plan) + 1) {
 		for (int i = 0; i < s->model->n_units; i++)
-			bl_target_check_unit(&p->verdicts[i], s->target, s->model, i, &bl_plan_choice(s->plan, i)->scheme);
+			bl_target_check_unit(&p->verdicts[i], s->target, s->model, i, bl_session_scheme(s, i, NULL));
 		p->verdicts_at = bl_plan_revision(s->plan) + 1;
 	}
 	return &p->verdicts[unit];

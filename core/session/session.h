@@ -61,6 +61,10 @@ void bl_session_wait_errors(struct bl_session *s); /* blocks (command line): all
 /* A recipe onto the plan, with the methods that the plugins bring. notes: appended. */
 enum bl_status bl_session_recipe(struct bl_session *s, const char *path, struct bl_str *notes, struct bl_err *err);
 
+/* What a unit is on the way to the server: the plan's choice, or, of a unit that stays as it is in a checkpoint that is quantized, what the file stores.
+ * Never NULL. format (may be NULL): of the file ("pack-quantized", "gptq"), NULL when it is the plan's; "?" with BF16 when its parts are not understood. */
+const struct bl_scheme *bl_session_scheme(const struct bl_session *s, int unit, const char **format);
+
 /* Legality and totals of the current plan; recomputed when the revision changed. Borrowed until the next edit. */
 const struct bl_verdict *bl_session_verdict(struct bl_session *s, int unit);
 const struct bl_problem *bl_session_problems(struct bl_session *s, int *n, int *n_fatal);

@@ -93,7 +93,7 @@ enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice
 		bl_solved_free(u);
 		if (err->status || !made)
 			return err->status;
-		uint64_t elems = (uint64_t)(made->rows * made->cols), bytes = made->kind == BL_WEIGHTS_DENSE ? elems * 2 : elems + 4 * (uint64_t)made->rows;
+		uint64_t elems = (uint64_t)(made->rows * made->cols), bytes = made->kind == BL_WEIGHTS_DENSE ? elems * 2 : elems + 4 * (uint64_t)(made->rows * bl_unit_weights_spr(made));
 		make_room(l, w, bytes);
 		w->of[unit].w = made;
 		w->of[unit].hash = hash;

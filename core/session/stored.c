@@ -2,6 +2,7 @@
  * Units of a quantized checkpoint as weights to run with. */
 #include "core/session/stored.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -19,11 +20,7 @@ struct rows { int8_t *codes, *zeros; float *scales; int32_t *order; };
 
 static enum bl_weights_act act_of(const struct bl_scheme *s)
 {
-	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
-						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC,
-						   [BL_ACT_FP4_GROUP] = BL_WEIGHTS_ACT_NONE};
-
-	return s->group ? BL_WEIGHTS_ACT_NONE : acts[s->act];
+	return bl_weights_act_of(s->act, s->symmetric, s->group);
 }
 
 static enum bl_status rows_alloc(struct rows *r, const struct bl_linear *l, struct bl_err *err)
@@ -57,7 +54,9 @@ static enum bl_status put_linear(struct bl_unit_weights *w, int64_t at, const st
 		for (int64_t row = 0, n; row < l->member->rows; row += n) {
 			n = l->member->rows - row < ROWS ? l->member->rows - row : ROWS;
 			if (w->kind == BL_WEIGHTS_CODES) {
-				bl_linear_rows(l, row, n, w->codes + (at + row) * cols, w->scales + at + row, r.zeros);
+				int8_t *to = w->codes + (at + row) * cols;
+				bl_linear_rows(l, row, n, to, w->scales + (at + row) * spr, r.zeros);
+				bl_codes_to_run(w, &l->scheme, to, (at + row) * cols, n * cols);
 				continue;
 			}
 			bl_linear_rows(l, row, n, r.codes, r.scales, r.zeros);
@@ -104,12 +103,13 @@ static enum bl_status make_unit(void *ctx, size_t item, struct bl_err *err)
 
 	for (int j = 0; j < u->n_members; j++) {
 		any |= first[j].format != NULL;
-		if (first[j].format && act_of(&first[j].scheme) != act)
+		if (first[j].format && (act_of(&first[j].scheme) != act || (act != BL_WEIGHTS_ACT_NONE && first[j].scheme.group != first->scheme.group)))
 			return bl_fail(err, BL_UNSUPPORTED, "%s: its parts round their inputs in different ways: this cannot be run", u->name);
 	}
 	if (!any)
 		return BL_OK;
-	struct bl_unit_weights *w = bl_unit_weights_new((int)item, act == BL_WEIGHTS_ACT_NONE ? BL_WEIGHTS_DENSE : BL_WEIGHTS_CODES, u->rows, u->cols);
+	struct bl_unit_weights *w = act == BL_WEIGHTS_ACT_NONE ? bl_unit_weights_new((int)item, BL_WEIGHTS_DENSE, u->rows, u->cols) :
+								 bl_unit_weights_grouped((int)item, u->rows, u->cols, first->scheme.group);
 	if (!w)
 		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the weights of %s", (double)(u->rows * u->cols) / (1 << 19), u->name);
 	w->act = act;
@@ -152,8 +152,51 @@ enum bl_status bl_session_stored(struct bl_session *s, const struct bl_weight_se
 	return err->status;
 }
 
+enum bl_status bl_session_own(struct bl_session *s, enum bl_arithmetic a, struct bl_weight_set *room, const struct bl_weight_set **out, struct bl_err *err)
+{
+	if (bl_session_stored(s, out, err) || !*out || a == BL_ARITHMETIC_SERVER)
+		return err->status;
+	if (bl_weights_transformers(room, *out, s->pool, err) == BL_OK)
+		*out = room;
+	return err->status;
+}
+
+/* ---- what the file says of its units ---- */
+
+void bl_session_stored_look(struct bl_session *s)
+{
+	struct bl_err why = BL_ERR_INIT; /* of a method that is not read: said when the model is asked to run */
+	struct bl_source *source = NULL;
+
+	if (!s->model->config.quantized || bl_source_open(&source, s->model, false, &why))
+		return;
+	s->priv->stored_units = bl_xalloc((size_t)s->model->n_units + 1, sizeof *s->priv->stored_units);
+	for (int i = 0; i < s->model->n_units; i++) {
+		struct bl_stored_unit *u = &s->priv->stored_units[i];
+		bool known = bl_source_scheme(source, i, &u->scheme);
+		for (int j = 0; j < s->model->units[i].n_members && !u->format[0]; j++)
+			if (bl_source_linear(source, i, j)->format)
+				snprintf(u->format, sizeof u->format, "%s", known ? bl_source_linear(source, i, j)->name : "?");
+		if (!known)
+			u->scheme = BL_SCHEME_FULL;
+	}
+	bl_source_close(source);
+}
+
+const struct bl_scheme *bl_session_scheme(const struct bl_session *s, int unit, const char **format)
+{
+	const struct bl_scheme *chosen = &bl_plan_choice(s->plan, unit)->scheme;
+	const struct bl_stored_unit *u = s->priv->stored_units ? &s->priv->stored_units[unit] : NULL;
+	bool stored = u && u->format[0] && chosen->number == BL_NUM_FULL;
+
+	if (format)
+		*format = stored ? u->format : NULL;
+	return stored ? &u->scheme : chosen;
+}
+
 void bl_session_stored_fini(struct bl_session *s)
 {
+	bl_free(s->priv->stored_units);
 	bl_measure_weights_free(&s->priv->stored);
 }
 

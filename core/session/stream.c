@@ -15,7 +15,7 @@
 
 #define KINDS 4 /* units of a block */
 
-enum stream { NONE, BASE, QUANTIZED, CORRECTED }; /* whose inputs a unit's moments are of */
+enum stream { NONE, BASE, QUANTIZED, CROSSED }; /* whose inputs a unit's moments are of */
 
 struct streams {
 	struct bl_live *l;
@@ -119,7 +119,7 @@ static enum bl_status add_quantized(struct streams *s, int kind, const struct bk
 {
 	const struct bk_mat h = square(s, s->h[kind], kind), g = square(s, s->cross[kind], kind), base = {s->x[kind], x->rows, x->cols, x->cols, x->dtype};
 
-	if (bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err) || want_of(s, kind) != CORRECTED)
+	if (bl_engine_check(s->e, s->e->ops->hessian(s->e->run, &h, x), "Hessians", err) || want_of(s, kind) != CROSSED)
 		return err->status;
 	return bl_engine_check(s->e, s->e->ops->gemm(s->e->run, &g, &base, 1, x, 0, 1, 1, NULL), "cross moments", err);
 }
@@ -191,7 +191,7 @@ static enum bl_status make_moments(struct streams *s, struct bl_err *err)
 			return err->status;
 		if (s->by_rms[s->block * KINDS + k] && bl_engine_alloc(s->e, &s->scaled[k], (size_t)(s->batch * cols_of(s, k)) * 2, "inputs of a batch", err))
 			return err->status;
-		if (want_of(s, k) == CORRECTED && (zeros(s, &s->cross[k], bytes, "cross moments", err) ||
+		if (want_of(s, k) == CROSSED && (zeros(s, &s->cross[k], bytes, "cross moments", err) ||
 						   bl_engine_alloc(s->e, &s->x[k], (size_t)(s->batch * cols_of(s, k)) * 2, "inputs of a batch", err)))
 			return err->status;
 	}
@@ -206,7 +206,7 @@ static enum bl_status collect(struct streams *s, struct bl_err *err)
 
 	for (int k = 0; k < KINDS; k++) {
 		any |= want_of(s, k) >= QUANTIZED;
-		side_by_side |= want_of(s, k) == CORRECTED;
+		side_by_side |= want_of(s, k) == CROSSED;
 	}
 	bl_measure_weights_free(&s->own);
 	if (make_moments(s, err) || (any && bl_pass_copy(s->work, s->quantized, err)) || bl_live_stage_set(&s->own, s->fold, s->l->s->model, s->block, err))
@@ -298,7 +298,7 @@ static enum bl_status prepare(void *ctx, size_t i, struct bl_solve_request *rq, 
 	*rq = bl_live_request(s->l->s, s->fold, unit, &s->plan->choice[unit], s->plan->zero_nonfinite);
 	rq->tokens = s->n_tokens;
 	rq->cancel = bl_job_cancel_flag(s->job);
-	if (s->want[unit] == CORRECTED)
+	if (s->want[unit] == CROSSED)
 		rq->correct = bl_live_inputs(s->l, unit, &s->plan->choice[unit]).correct;
 	return BL_OK;
 }
@@ -371,7 +371,7 @@ static void look_up(struct streams *s, const uint8_t *selected)
 		if (!in.quantized && selected && !selected[i]) /* nobody's inputs depend on it unless the stream is quantized */
 			continue;
 		s->by_rms[i] = in.by_rms;
-		s->want[i] = !in.quantized ? BASE : in.correct > 0 ? CORRECTED : QUANTIZED;
+		s->want[i] = !in.quantized ? BASE : in.correct > 0 || in.cross ? CROSSED : QUANTIZED;
 		s->unit[s->n++] = i;
 		if (s->want[i] != QUANTIZED)
 			s->last_base = m->units[i].block;

@@ -290,3 +290,54 @@ enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 	bl_plan_end(s->plan);
 	return BL_OK;
 }
+
+/* ---- one method for what is quantized ---- */
+
+static enum bl_status set_methods(struct bl_session *s, const char *name, const char *params, int *n, struct bl_err *err)
+{
+	struct bl_err last = BL_ERR_INIT;
+
+	if (!bl_registry_method(&s->registry, name))
+		return bl_fail(err, BL_USAGE, "method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+	bl_plan_begin(s->plan, name);
+	for (int i = 0; i < s->model->n_units; i++) {
+		const struct bl_choice *c = bl_plan_choice(s->plan, i);
+		struct bl_err why = BL_ERR_INIT;
+		struct bl_solver solver;
+
+		if (c->scheme.number == BL_NUM_FULL || c->locked)
+			continue;
+		if (bl_solver_init(&solver, &s->registry, &c->scheme, name, params, bl_plan_zero_nonfinite(s->plan), &why)) {
+			last = why;
+			continue;
+		}
+		bl_solver_fini(&solver);
+		bl_plan_set_method(s->plan, i, name, params);
+		++*n;
+	}
+	bl_plan_end(s->plan);
+	if (!*n && last.status)
+		*err = last;
+	return err->status;
+}
+
+enum bl_status bl_session_set_methods(struct bl_session *s, const char *text, int *n, struct bl_err *err)
+{
+	char *name = bl_xstrdup(text), *comma = strchr(name, ',');
+	int changed = 0;
+
+	if (comma)
+		*comma = '\0';
+	if (!strcmp(text, "recommended")) {
+		bl_session_recommend(s, err);
+		for (int i = 0; i < s->model->n_units; i++)
+			changed += !strcmp(bl_plan_choice(s->plan, i)->method, RECOMMENDED);
+	} else {
+		set_methods(s, name, comma ? comma + 1 : "", &changed, err);
+	}
+	bl_session_edited(s);
+	if (n)
+		*n = changed;
+	bl_free(name);
+	return err->status;
+}

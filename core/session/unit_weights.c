@@ -6,7 +6,9 @@
 
 #include "core/base/half.h"
 #include "core/base/mem.h"
+#include "core/scheme/codec.h"
 #include "core/session/live.h"
+#include "core/session/stored.h"
 
 #define ITEM_ELEMS (1 << 18)
 
@@ -35,14 +37,22 @@ static bool next_part(const struct bl_unit *u, int64_t first, int64_t last, stru
 	return false;
 }
 
-static void keep_codes(struct bl_unit_weights *w, const struct part *p, const struct bl_rows_buf *b)
+static void keep_codes(struct bl_unit_weights *w, const struct bl_scheme *s, const struct part *p, const struct bl_rows_buf *b)
 {
-	int64_t n = p->n * w->cols;
+	const int64_t n = p->n * w->cols, spr = bl_unit_weights_spr(w);
 
-	for (int64_t i = 0; i < n; i++)
-		w->codes[p->at * w->cols + i] = b->codes[i];
-	for (int64_t i = 0; i < p->n; i++)
-		w->scales[p->at + i] = b->scales[i];
+	bl_codes_to_run(w, s, b->codes, p->at * w->cols, n);
+	for (int64_t i = 0; i < p->n * spr; i++)
+		w->scales[p->at * spr + i] = b->scales[i];
+}
+
+void bl_codes_to_run(struct bl_unit_weights *w, const struct bl_scheme *s, const int8_t *codes, int64_t at, int64_t n)
+{
+	if (s->number != BL_NUM_E2M1)
+		memmove(w->codes + at, codes, (size_t)n);
+	else
+		for (int64_t i = 0; i < n; i++)
+			w->codes[at + i] = (int8_t)bl_f32_e4m3(bl_scheme_value(s, codes[i]));
 }
 
 static enum bl_status keep_dense(struct making *k, const struct part *p, const struct bl_rows_buf *b, struct bl_err *err)
@@ -71,7 +81,7 @@ static enum bl_status make_rows(void *ctx, size_t item, struct bl_err *err)
 		if (bl_solve_rows(&k->solver, p.m, p.row0, p.n, &b, err))
 			break;
 		if (k->w->kind == BL_WEIGHTS_CODES)
-			keep_codes(k->w, &p, &b);
+			keep_codes(k->w, &k->solver.scheme, &p, &b);
 		else
 			keep_dense(k, &p, &b, err);
 	}
@@ -94,7 +104,7 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 				  struct bl_err *err)
 {
 	const struct bl_grid g = bl_grid_of(&c->scheme);
-	struct bl_unit_weights *w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, u->rows, u->cols);
+	struct bl_unit_weights *w = codes ? bl_unit_weights_grouped(unit, u->rows, u->cols, c->scheme.group) : bl_unit_weights_new(unit, BL_WEIGHTS_DENSE, u->rows, u->cols);
 	const int64_t rows = 1 + ITEM_ELEMS / u->cols;
 	float *f = NULL;
 
@@ -103,8 +113,8 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 			       s->model->units[unit].name);
 	*out = w;
 	if (codes) {
-		memcpy(w->codes, u->codes, (size_t)(u->rows * u->cols));
-		memcpy(w->scales, u->scales, (size_t)u->rows * sizeof *w->scales);
+		bl_codes_to_run(w, &c->scheme, u->codes, 0, u->rows * u->cols);
+		memcpy(w->scales, u->scales, (size_t)(u->rows * bl_unit_weights_spr(w)) * sizeof *w->scales);
 		return BL_OK;
 	}
 	if (c->scheme.number == BL_NUM_PRUNED) {
@@ -131,17 +141,15 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *folded, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved,
 				 struct bl_unit_weights **out, struct bl_err *err)
 {
-	static const enum bl_weights_act acts[] = {[BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
-						   [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC};
+	const enum bl_weights_act act = bl_weights_act_of(c->scheme.act, c->scheme.symmetric, c->scheme.group);
 	struct making k = {.unit = folded};
-	/* groups of inputs are not rounded in the forward pass: those units compute with decoded weights alone */
-	bool codes = c->scheme.act != BL_ACT_NONE && c->scheme.act <= BL_ACT_FP8_TENSOR && c->scheme.symmetric && !c->scheme.group, fixed = codes && bl_act_is_static(c->scheme.act);
+	const bool codes = act != BL_WEIGHTS_ACT_NONE, fixed = codes && bl_act_is_static(c->scheme.act);
 	float absmax = fixed ? bl_live_absmax(s->priv->live, unit, c, true) : 0;
 	char name[BL_SCHEME_NAME_MAX];
 
 	if (!isfinite(absmax))
 		return bl_fail(err, BL_INVALID, "%s: %s rounds its inputs with one scale, and no calibration has their range: calibrate first, or choose %s", k.unit->name,
-			       bl_scheme_name(name, &c->scheme), bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
+			       bl_scheme_name(name, &c->scheme), c->scheme.act == BL_ACT_FP4_GROUP ? "NVFP4A16" : bl_act_is_fp8(c->scheme.act) ? "FP8_DYNAMIC" : "W8A8");
 	if (bl_session_choice_whole(s, c)) {
 		struct bl_solved *u = NULL;
 		if (!solved && bl_live_stored_unit(s->priv->live, unit, c, zero, &u, err)) {
@@ -150,7 +158,7 @@ static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *fol
 			return err->status;
 		}
 		if (!from_solved(s, unit, c, solved ? solved : u, codes, &k.w, err) && codes)
-			k.w->act = acts[c->scheme.act];
+			k.w->act = act;
 		if (k.w && fixed)
 			k.w->input_scale = bl_act_input_scale(c->scheme.act, absmax);
 		bl_solved_free(u);
@@ -162,13 +170,13 @@ static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *fol
 	}
 	if (bl_solver_init(&k.solver, &s->registry, &c->scheme, c->method, c->params, zero, err))
 		return err->status;
-	k.w = bl_unit_weights_new(unit, codes ? BL_WEIGHTS_CODES : BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);
+	k.w = codes ? bl_unit_weights_grouped(unit, k.unit->rows, k.unit->cols, c->scheme.group) : bl_unit_weights_new(unit, BL_WEIGHTS_DENSE, k.unit->rows, k.unit->cols);
 	if (!k.w) {
 		bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for the quantized weights of %s", (double)(k.unit->rows * k.unit->cols) / (1 << 19),
 			k.unit->name);
 	} else {
 		if (codes)
-			k.w->act = acts[c->scheme.act];
+			k.w->act = act;
 		if (fixed)
 			k.w->input_scale = bl_act_input_scale(c->scheme.act, absmax);
 		k.rows_per_item = k.unit->cols < ITEM_ELEMS ? ITEM_ELEMS / k.unit->cols : 1;

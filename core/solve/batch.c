@@ -158,6 +158,8 @@ static void hand_on(struct many *m, size_t i, struct bl_solved *s, int buffer)
 
 /* ---- the caller's thread ---- */
 
+static bool crosses(const struct bl_solve_request *rq) { return rq->cross_device && !(rq->correct > 0); }
+
 /* Whether the next unit can wait on the device while this one is worked on. */
 static bool room_for_both(struct many *m, const struct bl_solve_request *now, const struct bl_solve_request *next)
 {
@@ -165,8 +167,8 @@ static bool room_for_both(struct many *m, const struct bl_solve_request *now, co
 
 	if (m->b->e->ops->unified)
 		return false;
-	bl_solve_need(&now->model->units[now->unit], &now->scheme, true, &unused, &working);
-	bl_solve_need(&next->model->units[next->unit], &next->scheme, true, &waiting, &unused);
+	bl_solve_need(&now->model->units[now->unit], &now->scheme, true, crosses(now), &unused, &working);
+	bl_solve_need(&next->model->units[next->unit], &next->scheme, true, false, &waiting, &unused);
 	return waiting + working <= bl_engine_available(m->b->e);
 }
 

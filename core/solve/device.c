@@ -178,14 +178,6 @@ static const char *dev_select(const struct bl_device *dev, const struct bl_dm *m
 	return d->error ? d->why : told(d, d->ops->select(&d->solve, &mm, &mw, weight, &k));
 }
 
-static const char *dev_add_scaled(const struct bl_device *dev, const struct bl_dm *y, const struct bl_dm *x, float a)
-{
-	struct bl_solve_device *d = of(dev);
-	const struct bk_mat my = mat(y), mx = mat(x);
-
-	return d->error ? d->why : told(d, d->ops->add_scaled(&d->solve, &my, &mx, a));
-}
-
 static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *h, const float *scales,
 			       const int8_t *zeros, const struct bl_grid *g, int sweeps)
 {
@@ -217,6 +209,60 @@ static const char *dev_loss(const struct bl_device *dev, double *out, const stru
 	return d->error ? d->why : told(d, d->ops->loss(&d->solve, out, &me, &mh));
 }
 
+static const char *dev_solve_rows(const struct bl_device *dev, const struct bl_dm *y, const struct bl_dm *r)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat my = mat(y), mr = mat(r);
+
+	return d->error ? d->why : told(d, d->ops->solve_rows(&d->solve, &my, &mr));
+}
+
+static const char *dev_add_scaled(const struct bl_device *dev, const struct bl_dm *y, const struct bl_dm *x, float a)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat my = mat(y), mx = mat(x);
+
+	return d->error ? d->why : told(d, d->ops->add_scaled(&d->solve, &my, &mx, a));
+}
+
+static const char *dev_remainder(const struct bl_device *dev, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *codes, const float *scales,
+				 const int8_t *zeros, const struct bl_grid *g)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat me = mat(e), mw = mat(w), mc = mat(codes);
+	const struct bk_grid k = grid_of(d, g);
+
+	return d->error ? d->why : told(d, d->ops->diff(&d->solve, &me, &mw, &mc, scales, zeros, NULL, &k));
+}
+
+static const char *dev_difference(const struct bl_device *dev, const struct bl_dm *to, const struct bl_dm *g, const struct bl_dm *h, const int32_t *order)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mt = mat(to), mg = mat(g), mh = mat(h);
+
+	return d->error ? d->why : told(d, d->ops->difference(&d->solve, &mt, &mg, &mh, order));
+}
+
+static const char *dev_feed(const struct bl_device *dev, const struct bl_dm *s, const struct bl_dm *r, float a)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat ms = mat(s), mr = mat(r);
+
+	return d->error ? d->why : told(d, d->ops->feed(&d->solve, &ms, &mr, a));
+}
+
+static const char *dev_round_fed(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *s, const struct bl_dm *v,
+				 const float *first)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), ms = s ? mat(s) : mr, mv = v ? mat(v) : mr;
+	const struct bk_feed f = { s ? &ms : NULL, v ? &mv : NULL, first };
+	const struct bk_grid k = grid_of(d, g);
+
+	return d->error ? d->why : told(d, d->ops->round_fed(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &f));
+}
+
 static int dev_cancelled(const struct bl_device *dev)
 {
 	const atomic_int *cancel = of(dev)->cancel;
@@ -235,7 +281,9 @@ void bl_solve_device_init(struct bl_solve_device *d, struct bl_engine *e, const 
 		.size = sizeof(struct bl_device), .host = d, .alloc = dev_alloc, .release = dev_release, .put = dev_put, .get = dev_get, .copy = dev_copy,
 		.gemm = dev_gemm, .permute_sym = dev_permute_sym, .factor = dev_factor, .permute_cols = dev_permute_cols, .scale_search = dev_scale_search,
 		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled, .scale_search_norm = dev_scale_search_norm,
-		.prune = dev_prune, .select = dev_select, .round_masked = dev_round_masked, .add_scaled = dev_add_scaled,
+		.prune = dev_prune, .select = dev_select, .round_masked = dev_round_masked,
+		.solve_rows = dev_solve_rows, .add_scaled = dev_add_scaled, .remainder = dev_remainder, .difference = dev_difference, .feed = dev_feed,
+		.round_fed = dev_round_fed,
 	};
 }
 

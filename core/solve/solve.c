@@ -81,6 +81,8 @@ static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 	if (k->grid.group && n % k->grid.group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->u->name, (long long)n, (long long)k->grid.group);
 	k->spr = bl_scheme_scales_per_row(&rq->scheme, n);
+	if (bl_method_crosses(rq->registry, k->method) && !rq->cross_device)
+		return bl_fail(err, BL_INVALID, "%s: %s needs the base model's inputs beside those of the quantized one, block after block", k->u->name, rq->method);
 	why = k->method->refuses(&k->grid, k->u->rows, n);
 	if (why)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", k->u->name, rq->method, why);
@@ -415,6 +417,7 @@ static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *h
 		.tokens = k->rq.tokens, .w = { k->w, n, cols, cols, BL_DM_F32 }, .h = { k->h, cols, cols, cols, BL_DM_F32 }, .h_diagonal = k->diagonal,
 		.codes = { k->codes, n, cols, cols, k->grid.number == BL_GRID_FULL ? BL_DM_BF16 : BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k, .group_of = k->group_of,
 		.part_rows = part_rows, .n_parts = k->u->n_members,
+		.cross = { k->rq.correct > 0 ? NULL : k->rq.cross_device, cols, cols, cols, BL_DM_F32 },
 	};
 	const char *why = k->method->solve_unit(&call);
 
@@ -467,7 +470,7 @@ enum bl_status bl_solve_unit(struct bl_solved **out, struct bl_engine *e, const 
 
 /* ---- what it takes ---- */
 
-void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, uint64_t *waiting, uint64_t *working)
+void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, bool crosses, uint64_t *waiting, uint64_t *working)
 {
 	const uint64_t n = (uint64_t)u->rows, k = (uint64_t)u->cols, spr = (uint64_t)bl_scheme_scales_per_row(s, u->cols), nk = n * k, h = 4 * k * k;
 	uint64_t raw = 0, refit = 0;
@@ -479,6 +482,8 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 	 * differences, their gradient, and the normal equations */
 	refit = 4 * nk + 4 * nk + 8 * nk + (256u << 20);
 	*working = 4 * nk + 2 * nk + 9 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
+	if (crosses) /* differences in R's order, what is rounded, a target */
+		*working += h + 4 * nk + 4 * nk;
 	if (*working < *waiting + 4 * nk)
 		*working = *waiting + 4 * nk;
 }
@@ -531,7 +536,9 @@ struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const cha
 			in.correct = v[i];
 	}
 	bl_free(v);
-	if (!in.quantized)
+	in.cross = bl_method_crosses(r, m);
+	in.quantized |= in.cross;
+	if (!in.quantized || in.cross)
 		in.correct = 0;
 	return in;
 }

@@ -37,7 +37,8 @@ struct bl_solve_request {
 	const float *h;           /* [cols, cols] lower triangle counts: sum x x^T */
 	void *h_device;           /* the same in the engine's memory, instead; afterwards both triangles are filled */
 	/* The weights are to make up for what the inputs have lost: sum x y^T in the engine's memory, x the inputs of the base model, y those that h is of; the
-	 * method gets W + correct W (C) (H + 1 % I)^-1, C = sum (x - y) y^T, in the place of W. Overwritten. NULL: not wanted. */
+	 * method gets W + correct W (C) (H + 1 % I)^-1, C = sum (x - y) y^T, in the place of W. Overwritten. correct 0: goes to the method (bl_method_crosses) and
+	 * stays. NULL: not wanted. */
 	void *cross_device;
 	double correct;
 	int64_t tokens;
@@ -57,14 +58,15 @@ enum bl_status bl_solve_run(struct bl_solved **out, struct bl_solve_job *j, void
 void bl_solve_drop(struct bl_solve_job *j); /* one that was not run; NULL is fine */
 /* Bytes that `host` must have, from the engine's host_alloc for speed. */
 size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s);
-/* Device bytes that a unit takes: when it waits, and at most while a method like GPTQ works on it (rounds: with refits). */
-void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, uint64_t *waiting, uint64_t *working);
+/* Device bytes that a unit takes: when it waits, and at most while a method like GPTQ works on it (rounds: with refits;
+ * crosses: one that weighs two models' inputs against each other, without what lies there for it). */
+void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, bool crosses, uint64_t *waiting, uint64_t *working);
 
 /* How many weights a method's parameters say become 0; false: none. */
 struct bl_sparsity { double ratio; int n, m; }; /* m > 0: n of every m neighbours in a row */
 bool bl_method_sparsity(const struct bl_registry *r, const char *method, const char *params, struct bl_sparsity *out);
 /* Whose inputs a method's parameters ask for (plugin_api.h, "Names that the host knows"). */
-struct bl_solve_inputs { bool quantized, by_rms; double correct; };
+struct bl_solve_inputs { bool quantized, by_rms, cross; double correct; }; /* cross: and the base's beside them */
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params);
 
 #endif

@@ -96,6 +96,9 @@ static enum bl_status train(struct blocks *b, struct bl_err *err)
 
 	b->best = INFINITY;
 	t->start_ns = bl_now_ns();
+	t->together = 0;
+	for (int k = 0; k < BL_UNIT_KIND_COUNT; k++)
+		t->together += t->rq->units[b->block * BL_UNIT_KIND_COUNT + k].tuned;
 	for (int64_t i = 0; i < t->how->iterations && !err->status; i++) {
 		if (t->rq->report)
 			t->rq->report(t->rq->ctx, "steps", (double)(b->block * t->how->iterations + i), (double)all);

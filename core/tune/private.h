@@ -15,7 +15,8 @@ struct tune_state { /* of a unit; everything in the run's memory */
 	struct bk_grid grid;
 	enum bl_weights_act act;
 	float input_scale;
-	struct bk_mat w;                  /* BF16 or F32, members one after the other */
+	struct bk_mat w;                  /* BF16 or F32, members one after the other; not tuned: what it computes with */
+	struct bk_mat full;               /* of a unit that computes with something fixed: its own weights (MODEL) */
 	float *v, *v1, *v2;               /* [rows, cols]: offsets and their moments (ADAM) */
 	float *base, *factor, *f1, *f2;   /* [rows, spr]: scale = base * factor */
 	float *scale, *dscale;
@@ -38,6 +39,7 @@ struct tune {
 	int64_t step;                     /* from 1 */
 	float offset_rate, factor_rate;   /* now */
 	uint64_t start_ns;
+	int together;                     /* units that are trained since then */
 	char report[200];                 /* of all units */
 };
 
@@ -50,6 +52,8 @@ enum bl_status tune_state_restart(struct tune *t, int unit, struct bl_err *err);
 void tune_state_close(struct tune *t, int unit);
 /* What the block's units multiply with: as they are now, or (best) as they were when last kept. */
 enum bl_status tune_weights(struct tune *t, int block, bool best, struct bl_tape_weight w[BL_UNIT_KIND_COUNT], struct bl_err *err);
+/* The base model's. */
+enum bl_status tune_base_weights(struct tune *t, int block, struct bl_tape_weight w[BL_UNIT_KIND_COUNT], struct bl_err *err);
 enum bl_status tune_keep(struct tune *t, int unit, struct bl_err *err);       /* what it is now is the best */
 /* A sink's functions, ctx: the run. The gradient becomes a step at once. */
 bool tune_wants(void *ctx, int unit);
@@ -72,6 +76,7 @@ static inline bool tune_cancelled(const struct tune *t) { return t->rq->cancel &
 struct tune_order { int64_t *of, n, at; uint64_t state[4]; };
 void tune_order_init(struct tune_order *o, const int64_t *windows, int64_t n, uint64_t seed);
 int64_t tune_order_next(struct tune_order *o);
+uint64_t tune_order_draw(struct tune_order *o, uint64_t below); /* a number from the same generator */
 void tune_order_free(struct tune_order *o);
 
 #endif

@@ -73,7 +73,7 @@ enum bl_status tune_result(struct tune *t, int unit, struct bl_err *err)
 		}
 	if ((t->rq->hessian && t->rq->hessian(t->rq->ctx, unit, &h, err)) || (h && measure(t, s, h, &out->rel, err)))
 		goto failed;
-	out->seconds = (double)(bl_now_ns() - t->start_ns) * 1e-9;
+	out->seconds = (double)(bl_now_ns() - t->start_ns) * 1e-9 / (t->together > 0 ? t->together : 1); /* its share */
 	return t->rq->done(t->rq->ctx, out, err);
 failed:
 	bl_solved_free(out);

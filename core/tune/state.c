@@ -54,7 +54,7 @@ static enum bl_status put_finite(struct tune *t, const struct bl_tensor *x, cons
 	return err->status;
 }
 
-static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_err *err)
+static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bk_mat *to, struct bl_err *err)
 {
 	const struct bl_unit *u = &t->m->units[s->unit];
 	const bool zeros = t->rq->zero_nonfinite && s->tuned;
@@ -62,11 +62,11 @@ static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_er
 	const size_t elem = dtype == BK_F32 ? 4 : 2;
 	int64_t row = 0;
 
-	s->w = tune_mat(NULL, s->rows, s->cols, dtype);
-	if (bl_engine_alloc(t->e, &s->w.p, (size_t)(s->rows * s->cols) * elem, "weights", err))
+	*to = tune_mat(NULL, s->rows, s->cols, dtype);
+	if (bl_engine_alloc(t->e, &to->p, (size_t)(s->rows * s->cols) * elem, "weights", err))
 		return err->status;
 	for (int i = 0; i < u->n_members; row += u->members[i++].rows) {
-		const struct bk_mat part = tune_mat((char *)s->w.p + (size_t)(row * s->cols) * elem, u->members[i].rows, s->cols, dtype);
+		const struct bk_mat part = tune_mat((char *)to->p + (size_t)(row * s->cols) * elem, u->members[i].rows, s->cols, dtype);
 
 		if (zeros ? put_finite(t, u->members[i].weight, &part, err) : put_member(t, u->members[i].weight, &part, err))
 			return err->status;
@@ -77,13 +77,13 @@ static enum bl_status put_own(struct tune *t, struct tune_state *s, struct bl_er
 static enum bl_status put_fixed(struct tune *t, struct tune_state *s, const struct bl_unit_weights *x, struct bl_err *err)
 {
 	const size_t n = (size_t)(s->rows * s->cols);
-	const bool codes = x->kind == BL_WEIGHTS_CODES, fp8 = x->act == BL_WEIGHTS_ACT_FP8_TOKEN || x->act == BL_WEIGHTS_ACT_FP8_STATIC;
-	struct bl_grid g = { .number = fp8 ? BL_GRID_E4M3 : BL_GRID_INT, .bits = 8, .symmetric = 1 };
+	const bool codes = x->kind == BL_WEIGHTS_CODES;
+	struct bl_grid g = { .number = bl_act_is_e4m3(x->act) ? BL_GRID_E4M3 : BL_GRID_INT, .bits = 8, .symmetric = 1 };
 	float *decoded = NULL;
 
 	if (x->rows != s->rows || x->cols != s->cols)
 		return bl_fail(err, BL_FAILED, "%s: what it computes with is of another shape", t->m->units[s->unit].name);
-	s->act = codes ? x->act : BL_WEIGHTS_ACT_NONE;
+	s->act = codes && !x->group ? x->act : BL_WEIGHTS_ACT_NONE; /* a tape rounds no groups: beside what is tuned those inputs stay */
 	s->input_scale = x->input_scale;
 	s->w = tune_mat(NULL, s->rows, s->cols, codes ? BK_F32 : BK_BF16);
 	if (bl_engine_alloc(t->e, &s->w.p, n * (codes ? 4 : 2), "weights", err))
@@ -92,7 +92,7 @@ static enum bl_status put_fixed(struct tune *t, struct tune_state *s, const stru
 		return TUNE_OP(t, err, "weights", put(t->e->run, s->w.p, x->dense, n * 2));
 	if (bl_try_alloc(&decoded, n, sizeof *decoded, "decoded weights", err))
 		return err->status;
-	const struct bk_grid k = { .number = (int)g.number, .bits = 8, .symmetric = 1 };
+	const struct bk_grid k = { .number = (int)g.number, .bits = 8, .symmetric = 1, .group = x->group };
 	bl_cpu_ops()->decode(decoded, x->codes, x->scales, NULL, s->rows, s->cols, &k);
 	TUNE_OP(t, err, "weights", put(t->e->run, s->w.p, decoded, n * 4));
 	bl_free(decoded);
@@ -155,8 +155,6 @@ done:
 
 enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 {
-	static const enum bl_weights_act acts[] = { [BL_ACT_INT8_TOKEN] = BL_WEIGHTS_ACT_INT8_TOKEN, [BL_ACT_FP8_TOKEN] = BL_WEIGHTS_ACT_FP8_TOKEN,
-						    [BL_ACT_INT8_TENSOR] = BL_WEIGHTS_ACT_INT8_STATIC, [BL_ACT_FP8_TENSOR] = BL_WEIGHTS_ACT_FP8_STATIC };
 	const struct bl_tune_unit *in = &t->rq->units[unit];
 	const struct bl_unit *u = &t->m->units[unit];
 	struct tune_state *s = &t->states[unit];
@@ -165,16 +163,16 @@ enum bl_status tune_state_open(struct tune *t, int unit, struct bl_err *err)
 
 	*s = (struct tune_state){ .unit = unit, .tuned = in->tuned, .rows = u->rows, .cols = u->cols };
 	if (!in->tuned)
-		return in->fixed ? put_fixed(t, s, in->fixed, err) : put_own(t, s, err);
+		return in->fixed && (put_fixed(t, s, in->fixed, err) || t->how->scope == BL_TUNING_BLOCK) ? err->status : put_own(t, s, in->fixed ? &s->full : &s->w, err);
 	s->spr = bl_scheme_scales_per_row(&in->scheme, u->cols);
 	s->grid = (struct bk_grid){ .number = in->scheme.number == BL_NUM_FLOAT ? BK_E4M3 : BK_INT, .bits = in->scheme.bits, .symmetric = in->scheme.symmetric,
 				    .group = in->scheme.strategy == BL_STRATEGY_GROUP ? in->scheme.group : 0 };
 	s->offsets = s->grid.number == BK_INT;
 	s->growth = s->grid.bits > 4 ? (float)exp2(t->how->offset_growth * (s->grid.bits - 4)) : 1;
-	if (in->scheme.act != BL_ACT_NONE && in->scheme.symmetric && in->scheme.strategy != BL_STRATEGY_GROUP) /* as a server multiplies codes */
-		s->act = acts[in->scheme.act];
+	if (in->scheme.act <= BL_ACT_FP8_TENSOR) /* as a server multiplies codes */
+		s->act = bl_weights_act_of(in->scheme.act, in->scheme.symmetric, in->scheme.group);
 	s->input_scale = in->input_scale;
-	if (put_own(t, s, err))
+	if (put_own(t, s, &s->w, err))
 		return err->status;
 	cut(s, moments, NULL, &bytes);
 	if (bl_engine_alloc(t->e, &s->own, (size_t)bytes, "what is tuned", err))
@@ -195,6 +193,7 @@ void tune_state_close(struct tune *t, int unit)
 	struct tune_state *s = &t->states[unit];
 
 	bl_engine_release(t->e, s->w.p);
+	bl_engine_release(t->e, s->full.p);
 	bl_engine_release(t->e, s->own);
 	*s = (struct tune_state){ 0 };
 }
@@ -220,6 +219,19 @@ enum bl_status tune_weights(struct tune *t, int block, bool best, struct bl_tape
 		else if (!s->tuned ? TUNE_OP(t, err, "weights", convert(t->e->run, &to, &s->w)) :
 			 best	   ? TUNE_GRAD(t, err, "weights", codes_value(t->e->run, &to, &codes, s->best_scale, s->zero, &s->grid)) :
 				     fake_of(t, s, &f, err) || TUNE_GRAD(t, err, "rounding weights", fake_quant(t->e->run, &to, NULL, &f)))
+			return err->status;
+	}
+	return BL_OK;
+}
+
+enum bl_status tune_base_weights(struct tune *t, int block, struct bl_tape_weight w[BL_UNIT_KIND_COUNT], struct bl_err *err)
+{
+	for (int k = 0; k < BL_UNIT_KIND_COUNT; k++) {
+		const struct tune_state *s = &t->states[block * BL_UNIT_KIND_COUNT + k];
+		const struct bk_mat *own = s->full.p ? &s->full : &s->w, to = tune_mat(t->w_hat[k], s->rows, s->cols, t->dtype);
+
+		w[k] = (struct bl_tape_weight){ own->dtype == t->dtype ? *own : to, BL_WEIGHTS_ACT_NONE, 0 };
+		if (own->dtype != t->dtype && TUNE_OP(t, err, "weights", convert(t->e->run, &to, own)))
 			return err->status;
 	}
 	return BL_OK;

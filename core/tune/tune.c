@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/rng.h"
 #include "core/tune/private.h"
 
@@ -46,6 +47,17 @@ int64_t tune_order_next(struct tune_order *o)
 	return o->of[o->at++];
 }
 
+uint64_t tune_order_draw(struct tune_order *o, uint64_t below)
+{
+	struct bl_rng rng;
+	uint64_t v;
+
+	memcpy(rng.s, o->state, sizeof rng.s);
+	v = bl_rng_u64(&rng) % below;
+	memcpy(o->state, rng.s, sizeof o->state);
+	return v;
+}
+
 void tune_order_free(struct tune_order *o)
 {
 	bl_free(o->of);
@@ -80,6 +92,8 @@ enum bl_status bl_tuning_check(const struct bl_tuning *h, const char *owner, str
 	else if (h->scope == BL_TUNING_MODEL && (!within(h->held_out, 0, 0.95) || h->looks < 1 || h->looks > STEPS_MOST || h->tries < 1 || h->tries > 16 ||
 						       (h->tries > 1 && (!within(h->try_factor, 1.01, 100) || h->held_out <= 0))))
 		why = "held-out windows that make no sense";
+	else if (h->pieces < 0 || h->pieces > 1 << 20 || !within(h->noise, 0, 1) || !within(h->features, 0, 1e6))
+		why = "pieces, noise or features outside their range";
 	return why ? bl_fail(err, BL_INVALID, "method %s asks for %s", owner, why) : BL_OK;
 }
 
@@ -100,24 +114,39 @@ static enum bl_status make_buffers(struct tune *t, struct bl_err *err)
 	return BL_OK;
 }
 
+static enum bl_status run(struct tune *t, struct bl_err *err)
+{
+	const struct bl_forward_options o = { .fp32 = !t->e->cuda, .cancel = t->rq->cancel };
+
+	t->tokens = t->batch * t->rq->len;
+	t->states = bl_xalloc((size_t)t->m->n_units + 1, sizeof *t->states);
+	if (!bl_forward_new(&t->f, t->m, t->e, &o, err) && !bl_tape_new(&t->tape, t->f, t->batch, t->rq->len, err) && !make_buffers(t, err))
+		t->how->scope == BL_TUNING_BLOCK ? tune_blocks(t, err) : tune_model(t, err);
+	bl_tape_free(t->tape);
+	bl_forward_free(t->f);
+	for (int k = 0; k < BL_UNIT_KIND_COUNT; k++)
+		bl_engine_release(t->e, t->w_hat[k]);
+	bl_free(t->states);
+	return err->status;
+}
+
 enum bl_status bl_tune_run(struct bl_engine *e, const struct bl_tune_request *rq, struct bl_err *err)
 {
-	struct tune t = { .rq = rq, .how = &rq->how, .e = e, .m = rq->model, .dtype = e->cuda ? BK_BF16 : BK_F32, .batch = rq->how.batch, .hidden = rq->model->config.hidden,
-			  .start_ns = bl_now_ns() };
-	const struct bl_forward_options o = { .fp32 = !e->cuda, .cancel = rq->cancel };
+	const struct tune start = { .rq = rq, .how = &rq->how, .e = e, .m = rq->model, .dtype = e->cuda ? BK_BF16 : BK_F32, .hidden = rq->model->config.hidden,
+				    .start_ns = bl_now_ns(), .windows = rq->how.windows && rq->how.windows < rq->windows ? rq->how.windows : rq->windows };
+	struct tune t = start;
+	int64_t batch = rq->how.batch < t.windows ? rq->how.batch : t.windows;
 
-	t.windows = rq->how.windows && rq->how.windows < rq->windows ? rq->how.windows : rq->windows;
 	if (t.windows < 1)
 		return bl_fail(err, BL_INVALID, "there are no windows to tune on");
-	t.batch = t.batch < t.windows ? t.batch : t.windows;
-	t.tokens = t.batch * rq->len;
-	t.states = bl_xalloc((size_t)t.m->n_units + 1, sizeof *t.states);
-	if (!bl_forward_new(&t.f, t.m, e, &o, err) && !bl_tape_new(&t.tape, t.f, t.batch, rq->len, err) && !make_buffers(&t, err))
-		rq->how.scope == BL_TUNING_BLOCK ? tune_blocks(&t, err) : tune_model(&t, err);
-	bl_tape_free(t.tape);
-	bl_forward_free(t.f);
-	for (int k = 0; k < BL_UNIT_KIND_COUNT; k++)
-		bl_engine_release(e, t.w_hat[k]);
-	bl_free(t.states);
-	return err->status;
+	while (rq->how.scope == BL_TUNING_MODEL && batch > 1 && batch * 4 > t.windows)
+		batch /= 2;
+	for (;; batch /= 2) { /* end to end nothing has been handed over when memory does not suffice */
+		t = start;
+		t.batch = batch;
+		if (run(&t, err) != BL_NO_MEMORY || rq->how.scope != BL_TUNING_MODEL || batch < 2 || t.step)
+			return err->status;
+		bl_log(BL_LOG_WARN, "tuning goes on in batches of %lld windows: %s", (long long)batch / 2, err->text);
+		bl_err_clear(err);
+	}
 }

@@ -74,6 +74,16 @@ BK_FN uint32_t bk_f32_e4m3(float f)
 	return sign | bk_pick(a < 0x3c800000u, tiny, normal);
 }
 
+/* The nearest of 0, .5, 1, 1.5, 2, 3, 4, 6 with the sign of f, ties to the even code; |f| <= 6 */
+BK_FN float bk_round_e2m1(float f)
+{
+	float a = bk_bits_f32(bk_f32_bits(f) & 0x7fffffffu);
+	uint32_t up = bk_pick(a < 2.0f, 0x40000000u, bk_pick(a < 4.0f, 0x3f800000u, 0x3f000000u)); /* 2, 1, 1/2 */
+	float y = bk_round_int(a * bk_bits_f32(up)) * bk_bits_f32(bk_pick(a < 2.0f, 0x3f000000u, bk_pick(a < 4.0f, 0x3f800000u, 0x40000000u)));
+
+	return bk_bits_f32(bk_f32_bits(y) | (bk_f32_bits(f) & 0x80000000u));
+}
+
 BK_FN float bk_e4m3_f32(uint8_t c)
 {
 	uint32_t x = c, sign = (x & 0x80) << 24, a = x & 0x7f;

@@ -43,10 +43,10 @@ struct bk_cuda_ops {
 	 * Refused: cols above 2^30, groups that do not divide cols. */
 	int (*encode)(int8_t *d_codes, const void *d_w, enum bk_dtype dtype, const float *d_scales, const int8_t *d_zeros, int64_t n_rows,
 		      int64_t cols, const struct bk_grid *g, enum bk_quotient quotient, void *stream);
-	/* weight_stats: what pass32 adds up, for n elements of any type, without the maxima of rows and columns. *d_out is written.
+	/* weight_stats: sums and extremes of n elements of any type. *d_out is written.
 	 * Sums are double over short float32 runs, in an order that does not depend on the device. d_work: moments_work_bytes of memory. */
 	size_t moments_work_bytes;
-	int (*moments)(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
+	int (*moments)(struct bk_moments *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
 
 	const struct bk_run_ops *run; /* running a decoder; needs cuBLASLt on the machine, which `open` says when it is not there */
 	const struct bk_solve_ops *solve; /* on a run of `run`, as is the next */

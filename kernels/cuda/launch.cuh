@@ -29,7 +29,7 @@ static inline int bk_launched(void) { return (int)cudaGetLastError(); }
 
 int bk_cuda_encode(int8_t *d_codes, const void *d_w, enum bk_dtype dtype, const float *d_scales, const int8_t *d_zeros, int64_t n_rows,
 		   int64_t cols, const struct bk_grid *g, enum bk_quotient quotient, void *stream);
-int bk_cuda_moments(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
+int bk_cuda_moments(struct bk_moments *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream);
 size_t bk_cuda_moments_work_bytes(void);
 const struct bk_run_ops *bk_run_cuda(void);
 const struct bk_solve_ops *bk_solve_cuda(void);

@@ -49,6 +49,9 @@ BK_OP(gemm, const struct bk_mat *c, const struct bk_mat *a, int ta, const struct
 BK_OP(gemm_codes, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, const void *bias);
 BK_OP(quant_tokens, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind);
 BK_OP(quant_static, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind, float scale);
+BK_OP(quant_groups, const struct bk_mat *codes, float *scales, const struct bk_mat *x, const struct bk_rounding *how);
+BK_OP(gemm_groups, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, int64_t group, const void *bias);
+BK_OP(round_inputs, const struct bk_mat *y, const struct bk_mat *x, const struct bk_rounding *how);
 BK_OP(hessian, const struct bk_mat *h, const struct bk_mat *x);
 BK_OP(mirror, const struct bk_mat *h);
 BK_OP(gather, const struct bk_mat *y, const struct bk_mat *e, const int32_t *ids, float scale);

@@ -19,6 +19,7 @@ struct product {
 	const struct bk_mat *c, *a, *b;
 	const void *bias;
 	const float *sa, *sb;   /* codes only */
+	int64_t group;          /* codes: so many columns per scale; 0: one per row */
 	float alpha, beta;
 	float *fa, *fb;         /* rows and panels of the slabs */
 	int64_t k, lda, a0, b0, am, bn; /* the slabs: rows a0 .. a0+am of a, b0 .. b0+bn of b */
@@ -31,8 +32,11 @@ static void convert_rows(void *arg, size_t item)
 	struct product *p = arg;
 	int64_t first = (int64_t)item * p->a_rows, last = bk_min(p->am, first + p->a_rows);
 
-	for (int64_t i = first; i < last; i++)
+	for (int64_t i = first; i < last; i++) {
 		p->r->rows->load(p->fa + i * p->lda, bk_at(p->a, p->a0 + i, 0), p->a->dtype, p->k);
+		if (p->group)
+			p->r->rows->grouped(p->fa + i * p->lda, p->sa + (p->a0 + i) * (p->k / p->group), p->group, p->k);
+	}
 }
 
 static void pack_panel(void *arg, size_t item)
@@ -41,8 +45,11 @@ static void pack_panel(void *arg, size_t item)
 	struct bk_desk *d = bk_desk_take(p->r);
 	int64_t first = (int64_t)item * BK_PANEL, n = bk_min(BK_PANEL, p->bn - first);
 
-	for (int64_t i = 0; i < n; i++)
+	for (int64_t i = 0; i < n; i++) {
 		p->r->rows->load(d->p + i * p->k, bk_at(p->b, p->b0 + first + i, 0), p->b->dtype, p->k);
+		if (p->group)
+			p->r->rows->grouped(d->p + i * p->k, p->sb + (p->b0 + first + i) * (p->k / p->group), p->group, p->k);
+	}
 	bk_tile_pack(p->fb + first * p->k, d->p, n, p->k, p->k);
 	bk_desk_give(d);
 }
@@ -52,7 +59,7 @@ static void finish_row(const struct product *p, float *t, const int32_t *whole, 
 {
 	const struct bk_rows *rows = p->r->rows;
 
-	if (p->sa)
+	if (p->sa && !p->group)
 		for (int64_t q = 0; q < n; q++)
 			t[q] = (whole ? (float)whole[q] : t[q]) * p->sb[j + q] * p->sa[i];
 	if (p->alpha != 1)
@@ -255,6 +262,16 @@ BK_OP(gemm_codes, const struct bk_mat *y, const struct bk_mat *x, const float *s
 
 	if (y->rows != x->rows || y->cols != w->rows || w->cols != x->cols || x->dtype != w->dtype || (x->dtype != BK_I8 && x->dtype != BK_F8) ||
 	    (y->dtype != BK_F32 && y->dtype != BK_BF16) || !bk_shaped(x) || !bk_shaped(w) || !bk_shaped(y) || x->cols > 1 << 17)
+		return BK_RUN_REFUSED;
+	return y->rows && y->cols ? rows_by_rows(&p) : 0;
+}
+
+BK_OP(gemm_groups, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, int64_t group, const void *bias)
+{
+	struct product p = { .r = r, .c = y, .a = x, .b = w, .bias = bias, .sa = sx, .sb = sw, .alpha = 1, .k = x->cols, .group = group };
+
+	if (y->rows != x->rows || y->cols != w->rows || w->cols != x->cols || x->dtype != BK_F8 || w->dtype != BK_F8 || group < 1 || x->cols % group ||
+	    (y->dtype != BK_F32 && y->dtype != BK_BF16) || !bk_shaped(x) || !bk_shaped(w) || !bk_shaped(y))
 		return BK_RUN_REFUSED;
 	return y->rows && y->cols ? rows_by_rows(&p) : 0;
 }

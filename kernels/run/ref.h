@@ -89,4 +89,9 @@ static inline void set(const struct bk_mat *m, int64_t i, int64_t j, double x)
 static inline struct bk_mat vector(const void *p, int64_t n, int dtype) { return (struct bk_mat){ (void *)p, 1, n, n, dtype }; }
 static inline double round_like(double x, const struct bk_mat *m) { return stored(x, m->dtype); }
 
+int bk_ref_quant_groups(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, const struct bk_rounding *how);
+int bk_ref_gemm_groups(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, int64_t group,
+		       const void *bias);
+int bk_ref_round_inputs(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_rounding *how);
+
 #endif

@@ -24,6 +24,9 @@ struct bk_row_kl_sums { double kl; float lse_p, lse_q; int64_t best_p, best_q; }
 	X(weights, float, (float *x, float top, int64_t n, int round), (x, top, n, round))                                                            \
 	X(int8_codes, void, (int8_t *c, const float *x, float f, int divide, int64_t n), (c, x, f, divide, n))                                         \
 	X(e4m3_codes, void, (uint8_t *c, const float *x, float s, int64_t n), (c, x, s, n))                                                           \
+	X(e2m1_codes, void, (uint8_t *c, const float *x, float f, int64_t n), (c, x, f, n))                                                           \
+	X(grouped, void, (float *x, const float *s, int64_t group, int64_t n), (x, s, group, n))                                                      \
+	X(rounded, void, (float *x, float s, int kind, int round, int64_t n), (x, s, kind, round, n))                                                 \
 	X(dot, float, (const float *a, const void *b, int dtype, int64_t n), (a, b, dtype, n))                                                        \
 	X(log_sum, float, (const float *x, int64_t n, int64_t *best), (x, n, best))                                                                   \
 	X(kl, void, (struct bk_row_kl_sums *o, const float *p, const float *q, int64_t n), (o, p, q, n))                                              \

@@ -203,6 +203,57 @@ BK_BODY void e4m3_codes_body(uint8_t *restrict c, const float *restrict x, float
 	}
 }
 
+BK_BODY void e2m1_codes_body(uint8_t *restrict c, const float *restrict x, float f, int64_t n)
+{
+	for (int64_t i = 0; i < n; i++) {
+		float t = x[i] * f;
+		int nan = t != t;
+
+		t = t < -6.0f ? -6.0f : t;
+		t = t > 6.0f ? 6.0f : t;
+		c[i] = (uint8_t)bk_pick(nan, 0x7f, bk_f32_e4m3(bk_round_e2m1(nan ? 0.0f : t)));
+	}
+}
+
+BK_BODY void grouped_body(float *restrict x, const float *restrict s, int64_t group, int64_t n)
+{
+	for (int64_t g = 0; g * group < n; g++)
+		for (int64_t i = 0; i < group; i++)
+			x[g * group + i] *= s[g];
+}
+
+/* a NaN stays one */
+BK_BODY void rounded_body(float *x, float s, int kind, int round, int64_t n)
+{
+	if (kind == BK_TOKEN_INT8)
+		for (int64_t i = 0; i < n; i++) {
+			float t = maybe_round(x[i] / s, round);
+
+			t = t < -128.0f ? -128.0f : t;
+			t = t > 127.0f ? 127.0f : t;
+			x[i] = maybe_round(bk_round_int(t) * s, round);
+		}
+	else if (kind == BK_TOKEN_E4M3)
+		for (int64_t i = 0; i < n; i++) {
+			float t = maybe_round(x[i] / s, round), y;
+			int nan = t != t;
+
+			t = t < -448.0f ? -448.0f : t;
+			t = t > 448.0f ? 448.0f : t;
+			y = bk_e4m3_f32((uint8_t)bk_f32_e4m3(nan ? 0.0f : t));
+			x[i] = maybe_round((nan ? x[i] : y) * s, round);
+		}
+	else
+		for (int64_t i = 0; i < n; i++) {
+			float t = x[i] / s;
+			int nan = t != t;
+
+			t = t < -6.0f ? -6.0f : t;
+			t = t > 6.0f ? 6.0f : t;
+			x[i] = maybe_round((nan ? t : bk_round_e2m1(t)) * s, round);
+		}
+}
+
 BK_BODY float dot_body(const float *restrict a, const void *restrict b, int dtype, int64_t n)
 {
 	const bk_u16_any *h = b;

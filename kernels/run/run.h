@@ -56,7 +56,14 @@ struct bk_rope { /* cosine and sine per position and pair, float32 [positions, h
 	int64_t n_positions;
 };
 enum bk_gate { BK_GATE_SILU, BK_GATE_GELU_TANH };
-enum bk_token_codes { BK_TOKEN_INT8 = 1, BK_TOKEN_E4M3 = 2 };
+enum bk_token_codes { BK_TOKEN_INT8 = 1, BK_TOKEN_E4M3 = 2, BK_TOKEN_E2M1 = 3 };
+
+/* How inputs of a linear are rounded where not every row has just one scale, or not as a server does it. */
+struct bk_rounding {
+	enum bk_token_codes kind;
+	int64_t group; /* columns per scale, divides cols; 0: one scale per row */
+	float scale;   /* INT8, E4M3: > 0: the one scale of all rows (then no group). E2M1: what the scales of groups are in units of, 448 * 6 / the largest |x| */
+};
 
 #define BK_INPUT_BINS 2048
 /* What flowed into a linear, summed up over calls; arrays in the run's memory, zeroed by the caller before the first. Bin of a value: bits 4..14 of |x| as
@@ -121,6 +128,17 @@ struct bk_run_ops {
 	/* y[t,n] = sx[t] * sw[n] * sum_k x[t,k] w[n,k] (+ bias[n], type of y) over codes of one kind; INT8 sums are exact integers. */
 	int (*gemm_codes)(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw,
 			  const void *bias);
+
+	/* Codes in groups of columns, as servers compute them; codes are E4M3 bytes of both kinds (E2M1's values are among them), scales [rows, cols / group].
+	 * E4M3: s = max(absmax, 1e-10) / 448, code = e4m3(clamp(x / s)). E2M1: t = e4m3(min(scale * (absmax / 6), 448)), code = e2m1(x * (scale / t)), 0 where t
+	 * is 0, s = t / scale. */
+	int (*quant_groups)(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, const struct bk_rounding *how);
+	/* y[t,n] = sum_g sx[t,g] sw[n,g] sum_{k in g} x[t,k] w[n,k] (+ bias[n], type of y) over E4M3 bytes; sx [T, K / group], sw [N, K / group]. */
+	int (*gemm_groups)(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, int64_t group,
+			   const void *bias);
+	/* y (type of x, may be x) = x rounded as the compressed-tensors library does it, every step in x's type: s = absmax / 127.5 or / 448 (INT8, E4M3; 0: the
+	 * type's epsilon) or the given scale, y = s * round(clamp(x / s)). E2M1, in float32 from s on: s = e4m3(scale * (absmax / 6)) (0: 1/8) / scale. */
+	int (*round_inputs)(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_rounding *how);
 
 	/* y row i = e row ids[i], times scale (1: as it is), rounded to y's type. ids int32 in the run's memory, already range-checked. */
 	int (*gather)(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *e, const int32_t *ids, float scale);

@@ -244,6 +244,7 @@ static const struct bk_run_ops table = {
 	.put = copy, .get = copy, .copy = copy, .zero = zero, .wait = nothing,
 	.upload = copy, .upload_join = nothing, .download = copy, .download_join = nothing,
 	.gemm = bk_cpu_gemm, .quant_tokens = bk_cpu_quant_tokens, .quant_static = bk_cpu_quant_static, .gemm_codes = bk_cpu_gemm_codes,
+	.quant_groups = bk_cpu_quant_groups, .gemm_groups = bk_cpu_gemm_groups, .round_inputs = bk_cpu_round_inputs,
 	.gather = bk_cpu_gather, .convert = bk_cpu_convert, .rmsnorm = bk_cpu_rmsnorm, .add = bk_cpu_add, .add_rmsnorm = bk_cpu_add_rmsnorm,
 	.rmsnorm_add = bk_cpu_rmsnorm_add, .head_norm_rope = bk_cpu_head_norm_rope, .attention = bk_cpu_attention, .gate = bk_cpu_gate,
 	.softcap = bk_cpu_softcap, .input_stats = bk_cpu_input_stats, .hessian = bk_cpu_hessian, .diff_sums = bk_cpu_diff_sums, .dot = bk_cpu_dot,

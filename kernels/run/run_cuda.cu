@@ -355,6 +355,9 @@ const struct bk_run_ops *bk_run_cuda(void)
 	ops.quant_tokens = bk_run_quant_tokens;
 	ops.quant_static = bk_run_quant_static;
 	ops.gemm_codes = bk_run_gemm_codes;
+	ops.quant_groups = bk_run_quant_groups;
+	ops.gemm_groups = bk_run_gemm_groups;
+	ops.round_inputs = bk_run_round_inputs;
 	ops.gather = bk_run_gather;
 	ops.convert = bk_run_convert;
 	ops.rmsnorm = bk_run_rmsnorm;

@@ -73,6 +73,11 @@ int bk_run_head_norm_rope_to(struct bk_run *r, const struct bk_mat *y, const str
 int bk_run_head_norm_rope(struct bk_run *r, const struct bk_mat *x, int heads, int head_dim, const struct bk_norm *n, const struct bk_rope *rope);
 int bk_run_quant_tokens(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind);
 int bk_run_quant_static(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, enum bk_token_codes kind, float scale);
+/* run_cuda_groups.cu */
+int bk_run_quant_groups(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, const struct bk_rounding *how);
+int bk_run_gemm_groups(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const float *sx, const struct bk_mat *w, const float *sw, int64_t group,
+		       const void *bias);
+int bk_run_round_inputs(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_rounding *how);
 /* run_cuda_elements.cu */
 int bk_run_gather(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *e, const int32_t *ids, float scale);
 int bk_run_convert(struct bk_run *r, const struct bk_mat *dst, const struct bk_mat *src);

@@ -392,6 +392,9 @@ const struct bk_run_ops *bk_run_ref(void)
 	t.gemm_codes = gemm_codes;
 	t.quant_tokens = quant_tokens;
 	t.quant_static = quant_static;
+	t.quant_groups = bk_ref_quant_groups;
+	t.gemm_groups = bk_ref_gemm_groups;
+	t.round_inputs = bk_ref_round_inputs;
 	t.gather = gather;
 	t.convert = convert;
 	t.rmsnorm = rmsnorm;

@@ -37,6 +37,41 @@ static void do_codes(struct twin *t)
 	free(x.before), free(q.before), free(sx.before), free(w.before), free(sw.before), free(y.before), free(bias.before);
 }
 
+/* Codes are the same on both sides: quotients and products are rounded once, whoever computes them. */
+static void do_groups(struct twin *t)
+{
+	static const int64_t widths[] = { 16, 16, 32, 128, 8, 40 };
+	const int kind = (int)bk_check_int(t->c, BK_TOKEN_E4M3, BK_TOKEN_E2M1), type = io_type(t), out = io_type(t);
+	const int64_t group = widths[bk_check_int(t->c, 0, 5)], groups = size(t, 5), k = group * groups, rows = size(t, 30), n = size(t, 40);
+	struct dual x = dual_new(t, rows, k, type, 1), q = dual_new(t, rows, k, BK_F8, 1), sx = dual_new(t, 1, rows * groups, BK_F32, 1), w = dual_new(t, n, k, BK_F8, 1),
+		    sw = dual_new(t, 1, n * groups, BK_F32, 0.01f), y = dual_new(t, rows, n, out, 1), bias = dual_new(t, 1, n, out, 1);
+	const struct bk_rounding how = { (enum bk_token_codes)kind, group, kind == BK_TOKEN_E2M1 ? 2688.0f / 17 : 0 };
+
+	BOTH(t, "quant_groups", quant_groups(run, &q.m[s], sx.m[s].p, &x.m[s], &how));
+	compare(t, &q, "quant_groups", 0, 0, 0);
+	compare(t, &sx, "scales of groups", 1e-7, 0, 0);
+	unchanged(t, &x, "quant_groups");
+	BOTH(t, "gemm_groups", gemm_groups(run, &y.m[s], &q.m[s], sx.m[s].p, &w.m[s], sw.m[s].p, group, kind % 2 ? bias.m[s].p : NULL));
+	compare(t, &y, "gemm_groups", place(out), out == BK_BF16 ? 0.01 : 2e-6 * sqrt((double)k), 0);
+	free(x.before), free(q.before), free(sx.before), free(w.before), free(sw.before), free(y.before), free(bias.before);
+}
+
+static void do_rounding(struct twin *t)
+{
+	static const int64_t widths[] = { 16, 32, 128, 40 };
+	const int kind = (int)bk_check_int(t->c, BK_TOKEN_INT8, BK_TOKEN_E2M1), type = io_type(t), grouped = kind == BK_TOKEN_E2M1 || bk_check_int(t->c, 0, 1);
+	const int64_t group = grouped ? widths[bk_check_int(t->c, 0, 3)] : 0, k = grouped ? group * size(t, 5) : size(t, 300), rows = size(t, 30);
+	const int fixed = !grouped && bk_check_int(t->c, 0, 1), in_place = bk_check_int(t->c, 0, 1) != 0;
+	const struct bk_rounding how = { (enum bk_token_codes)kind, group, kind == BK_TOKEN_E2M1 ? 2688.0f / 17 : fixed ? 0.03f : 0 };
+	struct dual x = dual_new(t, rows, k, type, 1), y = dual_new(t, rows, k, type, 1);
+
+	BOTH(t, "round_inputs", round_inputs(run, in_place ? &x.m[s] : &y.m[s], &x.m[s], &how));
+	compare(t, in_place ? &x : &y, "round_inputs", 0, 0, 0);
+	if (!in_place)
+		unchanged(t, &x, "round_inputs");
+	free(x.before), free(y.before);
+}
+
 static void do_rows(struct twin *t)
 {
 	const int type = io_type(t), wide = bk_check_int(t->c, 0, 5) == 0, which = (int)bk_check_int(t->c, 0, 2);
@@ -329,7 +364,8 @@ static void do_copies(struct twin *t)
 }
 
 static const struct { const char *name; void (*run)(struct twin *t); } parts[] = {
-	{ "copies", do_copies }, { "gemm", do_gemm }, { "codes", do_codes }, { "rows", do_rows }, { "elements", do_elements }, { "rope", do_rope },
+	{ "copies", do_copies }, { "gemm", do_gemm }, { "codes", do_codes }, { "groups", do_groups }, { "rounding", do_rounding },
+	{ "rows", do_rows }, { "elements", do_elements }, { "rope", do_rope },
 	{ "attention", do_attention }, { "stats", do_stats }, { "sums", do_sums }, { "losses", do_losses },
 };
 

@@ -33,6 +33,15 @@ struct bk_prune { /* how many become 0: `ratio` of all, or (m > 0; 2, 4, 8 or 16
 	int n, m;
 };
 
+/* What the inputs have lost on the way, made up for column by column (GPTAQ, arXiv 2504.02692). With S = feed(C), C = sum (x - y) yᵀ, H = sum y yᵀ, column k goes
+ * to the grid point next to
+ *     v_k = w_k + (sum_{j<k} d_j R[j,k] + sum_{j<k} v_j S[j,k]) / R[k,k]
+ * which is GPTAQ's update: its P, with which the columns to come move by v_k P[k,:], is S R⁻¹. */
+struct bk_feed {
+	const struct bk_mat *s, *v; /* s [K, K]; v [N, K]: out, what was rounded. Both or none */
+	const float *first;         /* [N]: rounded in the place of column 0; NULL: nothing is */
+};
+
 struct bk_solve_ops {
 	size_t size;
 	/* dst [K, K] (may be h): row and column i are those of order[i] of h (NULL: as they are), mirrored to both triangles, damp added to the diagonal; a
@@ -80,6 +89,13 @@ struct bk_solve_ops {
 	/* mask: row by row the smallest |w| * weight[k] (the lower column of equals), (int)(ratio * K) of them or n of m */
 	int (*select)(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
 	int (*absmax)(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width); /* out [N, K / width]: largest |w| of `width` columns; w finite */
+	/* dst [K, K] = g - h, both triangles, with rows and columns in `order` (NULL: as they are; else dst is neither of them). */
+	int (*difference)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
+	/* c [K, K] := a (c R⁻ᵀ), of which only what is above the diagonal stays */
+	int (*feed)(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a);
+	/* round, with more flowing into each column */
+	int (*round_fed)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f);
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);

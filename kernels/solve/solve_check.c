@@ -395,6 +395,134 @@ static int small(struct bench *b)
 	return failed;
 }
 
+/* ---- rounding with more flowing in ---- */
+
+struct fed { float *g, *c, *s, *v, *first; int8_t *codes; }; /* host; c: what feed must be of, in R's order */
+
+/* S Rᵀ and C agree above the diagonal, where a is 1/2, and below it there is nothing: row by row, from the right. */
+static int wrong_feed(const struct bench *b, const struct fed *f)
+{
+	for (int64_t i = 0; i < b->k; i++) {
+		double full[400], size = 0;
+
+		for (int64_t j = b->k - 1; j >= 0; j--) { /* row i of C R⁻ᵀ, in double */
+			double v = f->c[i * b->k + j];
+
+			for (int64_t q = j + 1; q < b->k; q++)
+				v -= full[q] * b->r[j * b->k + q];
+			full[j] = v / b->r[j * b->k + j];
+			size = fabs(full[j]) > size ? fabs(full[j]) : size;
+		}
+		for (int64_t j = 0; j < b->k; j++)
+			if (!(fabs(f->s[i * b->k + j] - (j > i ? 0.5 * full[j] : 0)) <= 2e-3 * size + 1e-30))
+				return 1;
+	}
+	return 0;
+}
+
+/* Every code is next to where the codes before it and the values rounded before it send its column, which is also what v says. */
+static int wrong_round(const struct bench *b, const struct fed *f)
+{
+	const float lo = bk_grid_lo(&b->g), hi = bk_grid_hi(&b->g);
+
+	for (int64_t n = 0; n < b->n; n++)
+		for (int64_t k = 0; k < b->k; k++) {
+			const int64_t at = n * b->spr + b->group_of[k];
+			const float zero = b->g.symmetric ? 0 : (float)b->zeros[at], scale = b->scales[at];
+			double x = 0, size = 0;
+
+			for (int64_t j = 0; j < k; j++) {
+				const float w = b->w[n * b->k + b->order[j]], q = bk_grid_value(f->codes[n * b->k + j], b->scales[n * b->spr + b->group_of[j]],
+											       b->g.symmetric ? 0 : (float)b->zeros[n * b->spr + b->group_of[j]], b->g.number);
+				const double a = ((double)w - q) * b->r[j * b->k + k], v = (double)f->v[n * b->k + j] * f->s[j * b->k + k];
+
+				x += a + v;
+				size += fabs(a) + fabs(v);
+			}
+			x = b->w[n * b->k + b->order[k]] + x / b->r[k * b->k + k];
+			size = fabs(x) + size / b->r[k * b->k + k];
+			if (k == 0)
+				x = f->first[n];
+			const struct bk_code q = bk_grid_round((float)x, scale, zero, b->g.number, lo, hi);
+			const double got = bk_grid_value(f->codes[n * b->k + k], scale, zero, b->g.number);
+
+			if (!(fabs(f->v[n * b->k + k] - x) <= 1e-4 * size + 1e-7) || !(fabs(x - got) <= fabs(x - q.value) + 2e-4 * size + 1e-3 * fabsf(scale)))
+				return 1;
+		}
+	return 0;
+}
+
+static int run_fed(struct bench *b, struct fed *f)
+{
+	const struct bk_run_ops *o = b->s->ops;
+	const size_t nk = (size_t)(b->n * b->k), kk = (size_t)(b->k * b->k);
+	void *dh = NULL, *dg = NULL, *ds = NULL, *dr = NULL, *dw = NULL, *dwp = NULL, *dv = NULL, *dc = NULL, *dscales = NULL, *dzeros = NULL, *dorder = NULL, *dgroup = NULL, *dfirst = NULL;
+	const struct { void **p; const void *from; size_t bytes; } all[] = {
+		{ &dh, b->h, kk * 4 }, { &dg, f->g, kk * 4 }, { &ds, NULL, kk * 4 }, { &dr, b->r, kk * 4 }, { &dw, b->w, nk * 4 }, { &dwp, NULL, nk * 4 }, { &dv, NULL, nk * 4 },
+		{ &dc, NULL, nk }, { &dscales, b->scales, (size_t)(b->n * b->spr) * 4 }, { &dzeros, b->zeros, (size_t)(b->n * b->spr) }, { &dorder, b->order, (size_t)b->k * 4 },
+		{ &dgroup, b->group_of, (size_t)b->k * 4 }, { &dfirst, f->first, (size_t)b->n * 4 },
+	};
+	int error = 0;
+
+	for (size_t i = 0; i < sizeof all / sizeof all[0] && !error; i++) {
+		error = o->alloc(b->s->run, all[i].p, all[i].bytes);
+		if (!error && all[i].from)
+			error = o->put(b->s->run, *all[i].p, all[i].from, all[i].bytes);
+	}
+	const struct bk_mat h = f32(dh, b->k, b->k), g = f32(dg, b->k, b->k), s = f32(ds, b->k, b->k), r = f32(dr, b->k, b->k), w = f32(dw, b->n, b->k), wp = f32(dwp, b->n, b->k),
+			    v = f32(dv, b->n, b->k), codes = i8(dc, b->n, b->k);
+	const struct bk_feed feed = { &s, &v, dfirst };
+#define DO(call)                      \
+	do {                          \
+		if (!error)           \
+			error = call; \
+	} while (0)
+	DO(b->ops->permute_sym(b->s, &h, &h, NULL, 0, 0));
+	DO(b->ops->difference(b->s, &s, &g, &h, dorder));
+	DO(o->get(b->s->run, f->c, ds, kk * 4));
+	DO(b->ops->feed(b->s, &s, &r, 0.5f));
+	DO(o->get(b->s->run, f->s, ds, kk * 4));
+	DO(b->ops->permute_cols(b->s, &wp, &w, dorder, 0));
+	DO(b->ops->round_fed(b->s, &codes, &wp, &wp, &r, dscales, b->g.symmetric ? NULL : dzeros, dgroup, &b->g, &feed));
+	DO(o->get(b->s->run, f->codes, dc, nk));
+	DO(o->get(b->s->run, f->v, dv, nk * 4));
+#undef DO
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		o->release(b->s->run, *all[i].p);
+	return error;
+}
+
+/* After walk. */
+static int fed(struct bench *b)
+{
+	const size_t nk = (size_t)(b->n * b->k), kk = (size_t)(b->k * b->k);
+	struct fed f = { malloc(kk * 4), malloc(kk * 4), malloc(kk * 4), malloc(nk * 4), malloc((size_t)b->n * 4), malloc(nk) };
+	int error = f.g && f.c && f.s && f.v && f.first && f.codes ? 0 : BK_RUN_NO_MEMORY;
+
+	for (int64_t i = 0; i < b->k && !error; i++)
+		for (int64_t j = 0; j < b->k; j++) {
+			const float h = b->h[(i >= j ? i * b->k + j : j * b->k + i)], size = sqrtf(b->h[i * b->k + i] * b->h[j * b->k + j]);
+
+			f.g[i * b->k + j] = h * 1.02f + (float)(0.01 * bk_check_gauss(b->c)) * size;
+		}
+	for (int64_t n = 0; n < b->n && !error; n++)
+		f.first[n] = 1.5f * b->w[n * b->k + b->order[0]];
+	if (!error)
+		error = run_fed(b, &f);
+	for (int64_t i = 0; i < b->k && !error; i++)
+		for (int64_t j = 0; j < b->k; j++) {
+			const int64_t p = b->order[i], q = b->order[j];
+
+			error |= f.c[i * b->k + j] != f.g[p * b->k + q] - (p >= q ? b->h[p * b->k + q] : b->h[q * b->k + p]);
+		}
+	int failed = error ? bad(b, "difference", error) : wrong_feed(b, &f) ? bad(b, "feed", 1) : wrong_round(b, &f) ? bad(b, "round_fed", 1) : 0;
+	void *const all[] = { f.g, f.c, f.s, f.v, f.first, f.codes };
+
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		free(all[i]);
+	return failed;
+}
+
 static void bench_free(struct bench *b)
 {
 	void *const all[] = { b->w, b->h, b->weight, b->scales, b->d, b->r, b->codes, b->zeros, b->order, b->group_of };
@@ -444,7 +572,7 @@ int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, str
 			memcpy(ref.weight, b.weight, (size_t)b.k * 4);
 			memcpy(ref.order, b.order, (size_t)b.k * 4);
 			memcpy(ref.group_of, b.group_of, (size_t)b.k * 4);
-			failed = compare(&b, &ref, &cpu) || (b.n * b.k > 1 && small(&b)) || (b.g.symmetric && compare_zeros(&b, &cpu));
+			failed = compare(&b, &ref, &cpu) || (b.n * b.k > 1 && small(&b)) || fed(&b) || (b.g.symmetric && compare_zeros(&b, &cpu));
 		}
 		bench_free(&b);
 		bench_free(&ref);

@@ -268,7 +268,8 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 /* ---- rounding with feedback ---- */
 
 struct round_args {
-	const struct bk_mat *codes, *d, *w, *r, *h, *mask;
+	const struct bk_mat *codes, *d, *w, *r, *h, *mask, *s, *v; /* s, v: bk_feed's */
+	const float *first;
 	float *scales;
 	const int8_t *zeros;
 	const int32_t *group_of; /* NULL: column / width */
@@ -287,23 +288,27 @@ static void round_tile(void *arg, size_t tile)
 	const int64_t row0 = (int64_t)tile * TILE, n = a->w->rows - row0 < TILE ? a->w->rows - row0 : TILE, cols = a->w->cols;
 	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
 	const bool full = a->g.number == BK_FULL;
-	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE];
+	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE], v[TILE];
 
 	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 		const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 
 		bk_cpu_product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
+		if (a->s)
+			bk_cpu_product(t, BLOCK, row_f(a->v, row0), a->v->ld, row_f(a->s, 0) + c0, a->s->ld, n, m, c0, 1, 1);
 		for (int64_t j = 0; j < m; j++)
 			for (int64_t i = 0; i < TILE; i++)
 				tt[j][i] = i < n ? t[i * BLOCK + j] : 0;
 		for (int64_t j = 0; j < m; j++) {
 			const int64_t k = c0 + j, group = a->group_of[k];
-			const float *r = row_f(a->r, k) + c0;
+			const float *r = row_f(a->r, k) + c0, *s = a->s ? row_f(a->s, k) + c0 : NULL;
 
 			for (int64_t i = 0; i < n; i++) {
 				const float w = row_f(a->w, row0 + i)[k], scale = full ? 1 : a->scales[(row0 + i) * a->spr + group], zero = zero_of(a, row0 + i, group);
+
+				v[i] = k == 0 && a->first ? a->first[row0 + i] : w + tt[j][i] * a->inv[k];
 				const struct bk_code q = a->mask && row_c(a->mask, row0 + i)[k] ? bk_grid_zero(zero, a->g.number)
-												: bk_grid_round(w + tt[j][i] * a->inv[k], scale, zero, a->g.number, lo, hi);
+												: bk_grid_round(v[i], scale, zero, a->g.number, lo, hi);
 
 				if (full)
 					row_h(a->codes, row0 + i)[k] = (uint16_t)q.code;
@@ -312,22 +317,30 @@ static void round_tile(void *arg, size_t tile)
 				row_f(a->d, row0 + i)[k] = e[i] = w - q.value;
 			}
 			for (int64_t i = n; i < TILE; i++)
-				e[i] = 0;
+				e[i] = v[i] = 0;
 			for (int64_t l = j + 1; l < m; l++)
 				for (int64_t i = 0; i < TILE; i++)
 					tt[l][i] += e[i] * r[l];
+			for (int64_t i = 0; s && i < n; i++)
+				row_f(a->v, row0 + i)[k] = v[i];
+			for (int64_t l = j + 1; s && l < m; l++)
+				for (int64_t i = 0; i < TILE; i++)
+					tt[l][i] += v[i] * s[l];
 		}
 	}
 }
 
-static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
+static int round_any(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask)
 {
 	const int64_t width = g->group ? g->group : w->cols;
-	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .scales = (float *)scales, .zeros = g->number == BK_FULL ? NULL : zeros, .group_of = group_of, .g = *g,
-				.spr = w->cols / width, .width = width, .mask = mask };
+	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .s = f->s, .v = f->v, .first = f->first, .scales = (float *)scales,
+				.zeros = g->number == BK_FULL ? NULL : zeros, .group_of = group_of, .g = *g, .spr = w->cols / width, .width = width, .mask = mask };
 
-	if (w->cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of)
+	if (w->cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows ||
+	    d->cols != w->cols || !group_of || !f->s != !f->v)
+		return BK_RUN_REFUSED;
+	if (f->s && (f->s->rows != w->cols || f->s->cols != w->cols || f->v->rows != w->rows || f->v->cols != w->cols))
 		return BK_RUN_REFUSED;
 	a.inv = bk_cpu_inverse_diagonal(r);
 	if (!a.inv)
@@ -337,10 +350,24 @@ static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, co
 	return 0;
 }
 
+static const struct bk_feed no_feed = { NULL, NULL, NULL };
+
+static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, f, NULL);
+}
+
+static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, mask);
+}
+
 static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
 		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
 {
-	return round_masked(s, codes, d, w, r, scales, zeros, group_of, g, NULL);
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, NULL);
 }
 
 /* gr = d h, kept current: after a block of columns moved by delta, gr -= delta h[block, :]. */
@@ -594,6 +621,9 @@ static const struct bk_solve_ops ops = {
 	.prune = bk_cpu_solve_prune,
 	.select = bk_cpu_solve_select,
 	.absmax = bk_cpu_solve_absmax,
+	.difference = bk_cpu_solve_difference,
+	.feed = bk_cpu_solve_feed,
+	.round_fed = round_fed,
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void) { return &ops; }

@@ -40,5 +40,7 @@ int bk_cpu_solve_prune(const struct bk_solve *s, const struct bk_mat *mask, cons
 		       const struct bk_prune *how);
 int bk_cpu_solve_select(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
 int bk_cpu_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float scale);
+int bk_cpu_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
+int bk_cpu_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float scale);
 
 #endif

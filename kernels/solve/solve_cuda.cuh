@@ -37,5 +37,7 @@ int bk_solve_prune(const struct bk_solve *s, const struct bk_mat *mask, const st
 int bk_solve_select(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
 int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width);
 int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a);
+int bk_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
+int bk_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a);
 
 #endif

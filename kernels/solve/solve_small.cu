@@ -104,15 +104,13 @@ template <bool BACK> static __global__ void panel_rows_kernel(struct view y, int
 			y.p[row * y.ld + at + j] = x[j];
 }
 
-/* y Rᵀ⁻¹ from the last panel to the first, then R⁻¹ from the first to the last. */
-int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+/* y Rᵀ⁻¹, from the last panel to the first */
+static int from_the_right(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
 {
 	const int64_t k = r->cols, rows = y->rows, panels = (k + PANEL - 1) / PANEL;
 	cudaStream_t stream = bk_run_stream(s->run);
 	int error = 0;
 
-	if (r->rows != k || y->cols != k)
-		return BK_RUN_REFUSED;
 	for (int64_t p = panels - 1; p >= 0 && !error; p--) {
 		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL, rest = k - at - n;
 		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, at + n, rows, rest), right = part(r, at, at + n, n, rest);
@@ -124,6 +122,19 @@ int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const 
 			error = bk_launched();
 		}
 	}
+	return error;
+}
+
+/* Then R⁻¹, from the first to the last. */
+int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r)
+{
+	const int64_t k = r->cols, rows = y->rows, panels = (k + PANEL - 1) / PANEL;
+	cudaStream_t stream = bk_run_stream(s->run);
+	int error;
+
+	if (r->rows != k || y->cols != k)
+		return BK_RUN_REFUSED;
+	error = from_the_right(s, y, r);
 	for (int64_t p = 0; p < panels && !error; p++) {
 		const int64_t at = p * PANEL, n = k - at < PANEL ? k - at : PANEL;
 		const struct bk_mat here = part(y, 0, at, rows, n), done = part(y, 0, 0, rows, at), above = part(r, 0, at, at, n);
@@ -225,5 +236,50 @@ int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w
 	const int64_t spr = w->cols / width, groups = w->rows * spr;
 
 	absmax_kernel<<<blocks_of(groups, THREADS / 32), THREADS, 0, bk_run_stream(s->run)>>>(out, view_of(w), groups, spr, width);
+	return bk_launched();
+}
+
+/* ---- what inputs have lost ---- */
+
+static __global__ void difference_kernel(struct view dst, struct view g, struct view h, const int32_t *__restrict__ order, int64_t k)
+{
+	const int64_t row = blockIdx.x, p = order ? order[row] : row;
+
+	for (int64_t j = threadIdx.x; j < k; j += THREADS) {
+		const int64_t q = order ? order[j] : j;
+
+		dst.p[row * dst.ld + j] = g.p[p * g.ld + q] - h.p[p * h.ld + q];
+	}
+}
+
+int bk_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order)
+{
+	const int64_t k = g->cols;
+
+	if (g->rows != k || h->rows != k || h->cols != k || dst->rows != k || dst->cols != k || (order && (dst->p == g->p || dst->p == h->p)))
+		return BK_RUN_REFUSED;
+	difference_kernel<<<(unsigned)k, THREADS, 0, bk_run_stream(s->run)>>>(view_of(dst), view_of(g), view_of(h), order, k);
+	return bk_launched();
+}
+
+static __global__ void above_kernel(struct view c, int64_t k, float a)
+{
+	const int64_t row = blockIdx.x;
+
+	for (int64_t j = threadIdx.x; j < k; j += THREADS)
+		c.p[row * c.ld + j] = j > row ? a * c.p[row * c.ld + j] : 0;
+}
+
+int bk_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a)
+{
+	const int64_t k = c->cols;
+	int error;
+
+	if (c->rows != k || r->rows != k || r->cols != k)
+		return BK_RUN_REFUSED;
+	error = from_the_right(s, c, r);
+	if (error)
+		return error;
+	above_kernel<<<(unsigned)k, THREADS, 0, bk_run_stream(s->run)>>>(view_of(c), k, a);
 	return bk_launched();
 }

@@ -220,3 +220,57 @@ int bk_cpu_solve_absmax(const struct bk_solve *s, float *out, const struct bk_ma
 	run(s, tiles_of(w->rows), absmax_tile, &a);
 	return 0;
 }
+
+/* ---- what inputs have lost ---- */
+
+struct difference_args { const struct bk_mat *dst, *g, *h; const int32_t *order; };
+
+static void difference_tile(void *arg, size_t tile)
+{
+	const struct difference_args *a = arg;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->dst->rows && i < (int64_t)(tile + 1) * TILE; i++) {
+		const int64_t p = a->order ? a->order[i] : i;
+
+		for (int64_t j = 0; j < a->dst->cols; j++) {
+			const int64_t q = a->order ? a->order[j] : j;
+
+			row_f(a->dst, i)[j] = row_f(a->g, p)[q] - row_f(a->h, p)[q];
+		}
+	}
+}
+
+int bk_cpu_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order)
+{
+	struct difference_args a = { dst, g, h, order };
+
+	if (g->rows != g->cols || h->rows != g->rows || h->cols != g->cols || dst->rows != g->rows || dst->cols != g->cols ||
+	    (order && (dst->p == g->p || dst->p == h->p)))
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(g->rows), difference_tile, &a);
+	return 0;
+}
+
+struct feed_args { const struct bk_mat *c, *r; float a; };
+
+static void feed_tile(void *arg, size_t tile)
+{
+	const struct feed_args *a = arg;
+	const int64_t row0 = (int64_t)tile * TILE, n = a->c->rows - row0 < TILE ? a->c->rows - row0 : TILE, k = a->c->cols;
+
+	cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)n, (int)k, a->a, row_f(a->r, 0), (int)a->r->ld, row_f(a->c, row0),
+		    (int)a->c->ld);
+	for (int64_t i = row0; i < row0 + n; i++)
+		for (int64_t j = 0; j <= i; j++)
+			row_f(a->c, i)[j] = 0;
+}
+
+int bk_cpu_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float scale)
+{
+	struct feed_args a = { c, r, scale };
+
+	if (c->rows != c->cols || r->rows != c->rows || r->cols != c->cols || c->cols > INT32_MAX / 2)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(c->rows), feed_tile, &a);
+	return 0;
+}

@@ -8,7 +8,7 @@
 #define THREADS 256
 #define RUN     8 /* elements one thread takes at a time */
 
-static __device__ __forceinline__ void merge(struct bk_pass32 &a, const struct bk_pass32 &b)
+static __device__ __forceinline__ void merge(struct bk_moments &a, const struct bk_moments &b)
 {
 	a.n_nonfinite += b.n_nonfinite;
 	a.sum += b.sum;
@@ -17,9 +17,9 @@ static __device__ __forceinline__ void merge(struct bk_pass32 &a, const struct b
 	a.max = b.max > a.max ? b.max : a.max;
 }
 
-static __device__ __forceinline__ struct bk_pass32 nothing(void)
+static __device__ __forceinline__ struct bk_moments nothing(void)
 {
-	struct bk_pass32 a;
+	struct bk_moments a;
 
 	a.n_nonfinite = 0;
 	a.sum = a.sum2 = 0;
@@ -29,9 +29,9 @@ static __device__ __forceinline__ struct bk_pass32 nothing(void)
 }
 
 /* Thread 0 ends with the sum over the block. */
-static __device__ void reduce_block(struct bk_pass32 &a)
+static __device__ void reduce_block(struct bk_moments &a)
 {
-	__shared__ struct bk_pass32 all[THREADS];
+	__shared__ struct bk_moments all[THREADS];
 
 	all[threadIdx.x] = a;
 	__syncthreads();
@@ -43,11 +43,11 @@ static __device__ void reduce_block(struct bk_pass32 &a)
 	a = all[0];
 }
 
-template <int DTYPE> __global__ void moments_kernel(struct bk_pass32 *partial, const typename bk_elem<DTYPE>::type *__restrict__ w, int64_t n)
+template <int DTYPE> __global__ void moments_kernel(struct bk_moments *partial, const typename bk_elem<DTYPE>::type *__restrict__ w, int64_t n)
 {
 	struct alignas(16) chunk { typename bk_elem<DTYPE>::type x[16 / sizeof(typename bk_elem<DTYPE>::type)]; };
 	const int per_chunk = 16 / sizeof(typename bk_elem<DTYPE>::type);
-	struct bk_pass32 a = nothing();
+	struct bk_moments a = nothing();
 
 	for (int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * RUN; i < n; i += (int64_t)BLOCKS * THREADS * RUN) {
 		float x[RUN], top = 0, s1 = 0, s2 = 0;
@@ -96,9 +96,9 @@ template <int DTYPE> __global__ void moments_kernel(struct bk_pass32 *partial, c
 		partial[blockIdx.x] = a;
 }
 
-static __global__ void total_kernel(struct bk_pass32 *out, const struct bk_pass32 *partial)
+static __global__ void total_kernel(struct bk_moments *out, const struct bk_moments *partial)
 {
-	struct bk_pass32 a = partial[threadIdx.x];
+	struct bk_moments a = partial[threadIdx.x];
 
 	for (int i = threadIdx.x + THREADS; i < BLOCKS; i += THREADS)
 		merge(a, partial[i]);
@@ -107,16 +107,16 @@ static __global__ void total_kernel(struct bk_pass32 *out, const struct bk_pass3
 		*out = a;
 }
 
-size_t bk_cuda_moments_work_bytes(void) { return BLOCKS * sizeof(struct bk_pass32); }
+size_t bk_cuda_moments_work_bytes(void) { return BLOCKS * sizeof(struct bk_moments); }
 
-template <int DTYPE> static void launch(struct bk_pass32 *partial, const void *w, int64_t n, cudaStream_t stream)
+template <int DTYPE> static void launch(struct bk_moments *partial, const void *w, int64_t n, cudaStream_t stream)
 {
 	moments_kernel<DTYPE><<<BLOCKS, THREADS, 0, stream>>>(partial, (const typename bk_elem<DTYPE>::type *)w, n);
 }
 
-int bk_cuda_moments(struct bk_pass32 *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream)
+int bk_cuda_moments(struct bk_moments *d_out, void *d_work, const void *d_w, enum bk_dtype dtype, int64_t n, void *stream)
 {
-	struct bk_pass32 *partial = (struct bk_pass32 *)d_work;
+	struct bk_moments *partial = (struct bk_moments *)d_work;
 	int error;
 
 	if (n < 0 || (uintptr_t)d_w % 16)

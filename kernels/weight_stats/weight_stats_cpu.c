@@ -1,66 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weight_stats, fast. The table of counts is one load and one increment per element and beats vector moments plus binning, because the
- * patterns of real weights fall into a few thousand entries that stay in the first-level cache.
- * The row's and column's maxima are integer vector code over a row that is then already in the cache. */
+ * weight_stats, fast: extremes, counts, central moments. Maxima of bit patterns are integer vector code. */
 #include "kernels/weight_stats/weight_stats.h"
 
 #include "kernels/common/num.h"
 
 #define LANES 16
+#define BINS_AT_ONCE 256
+#define BLOCK 4096 /* elements whose count fits 16 bits */
 
-typedef uint64_t __attribute__((aligned(1), may_alias)) u64_any;
-
-/* Largest pattern without sign, and the smallest but 0, less one (so 0 wraps to the top). */
-BK_BODY uint16_t row_top(const bk_u16_any *restrict x, int64_t n, uint16_t *low)
-{
-	uint16_t top = 0, least = 0xffff;
-
-	for (int64_t i = 0; i < n; i++) {
-		uint16_t a = x[i] & 0x7fff, b = (uint16_t)(a - 1);
-
-		top = a > top ? a : top;
-		least = b < least ? b : least;
-	}
-	*low = least;
-	return top;
-}
-
-/* next: the row that will be read after this one, or NULL. Counting leaves the memory idle, so it fetches the next row meanwhile.
- * Measured in 2026-11 on 16 threads of a Sapphire Rapids server (two to a core, it seems): 34 GB/s without, 44 GB/s with, where plain reading
- * reaches 95. The bound is one store a cycle and core, so fewer instructions do not help: tried without gain were two or four tables
- * (against repeated patterns), loads of single elements, pointers instead of indices, addresses made by vector code. */
-BK_BODY void count_row(uint32_t *restrict counts, const bk_u16_any *x, int64_t n, const bk_u16_any *next)
-{
-	int64_t i = 0;
-
-	for (; i + 32 <= n; i += 32) {
-		if (next)
-			__builtin_prefetch(next + i);
-		for (int j = 0; j < 32; j += 4) {
-			uint64_t a = *(const u64_any *)(x + i + j);
-
-			counts[a & 0xffff]++;
-			counts[a >> 16 & 0xffff]++;
-			counts[a >> 32 & 0xffff]++;
-			counts[a >> 48]++;
-		}
-	}
-	for (; i < n; i++)
-		counts[x[i]]++;
-}
-
-BK_BODY uint64_t bk_count16_body BK_COUNT16_PARAMS
+BK_BODY uint64_t bk_tops16_body BK_TOPS16_PARAMS
 {
 	uint64_t odd = 0;
-	uint16_t high = span[1], low = (uint16_t)(span[0] - 1);
 
 	for (int64_t r = 0; r < n_rows; r++) {
 		const bk_u16_any *x = (const bk_u16_any *)w + r * cols;
-		uint16_t least, top = row_top(x, cols, &least);
+		uint16_t top = 0;
 
-		high = top > high ? top : high;
-		low = least < low ? least : low;
-		count_row(counts, x, cols, r + 1 < n_rows ? x + cols : NULL);
+		for (int64_t c = 0; c < cols; c++) {
+			uint16_t a = x[c] & 0x7fff;
+
+			top = a > top ? a : top;
+		}
 		if (top < inf) {
 			for (int64_t c = 0; c < cols; c++) {
 				uint16_t a = x[c] & 0x7fff;
@@ -80,74 +40,169 @@ BK_BODY uint64_t bk_count16_body BK_COUNT16_PARAMS
 		}
 		row_max[r] = top;
 	}
-	if (high) { /* else there are only zeros */
-		span[0] = (uint16_t)(low + 1);
-		span[1] = high;
-	}
 	return odd;
 }
-BK_VARIANTS(uint64_t, bk_count16, BK_COUNT16_PARAMS, (counts, span, row_max, col_max, w, n_rows, cols, inf))
+BK_VARIANTS(uint64_t, bk_tops16, BK_TOPS16_PARAMS, (row_max, col_max, w, n_rows, cols, inf))
 
-BK_BODY int32_t order_key(uint32_t u) { return (int32_t)(u ^ ((u >> 31) * 0x7fffffffu)); }
-
-/* One row: everything but the sums is an integer maximum, with non-finite elements replaced by 0 (hi, lo: by the other end). */
-BK_BODY void bk_pass32_body BK_PASS32_PARAMS
+/* Rarely needed, so the obvious way. */
+BK_BODY void bk_ends16_body BK_ENDS16_PARAMS
 {
-	double s1 = 0, s2 = 0;
-	int32_t lo = order_key(bk_f32_bits(acc->min)), hi = order_key(bk_f32_bits(acc->max));
+	const bk_u16_any *x = w;
+
+	for (int64_t i = 0; i < n; i++) {
+		uint16_t u = x[i], a = u & 0x7fff;
+
+		if (a >= inf)
+			continue;
+		acc->hi = (int16_t)u > acc->hi ? (int16_t)u : acc->hi;
+		acc->lo = u > acc->lo ? u : acc->lo;
+		acc->least = a < acc->least ? a : acc->least;
+	}
+}
+BK_VARIANTS(void, bk_ends16, BK_ENDS16_PARAMS, (acc, w, n, inf))
+
+BK_BODY uint64_t bk_extremes32_body BK_EXTREMES32_PARAMS
+{
 	uint64_t odd = 0;
+	int32_t hi = acc->hi;
+	uint32_t lo = acc->lo, least = acc->least;
 
 	for (int64_t r = 0; r < n_rows; r++) {
 		const bk_u32_any *x = (const bk_u32_any *)w + r * cols;
-		double a1[LANES] = { 0 }, a2[LANES] = { 0 };
-		uint32_t top = 0;
-		int64_t c = 0;
+		bk_u32_any *most = (bk_u32_any *)col_max;
+		int32_t row_hi = INT32_MIN;
+		uint32_t row_lo = 0, row_least = UINT32_MAX, top = 0;
 
-		for (; c < cols; c++) {
-			uint32_t u = x[c], a = u & 0x7fffffffu, finite = a < 0x7f800000u;
-			int32_t key = order_key(u), low = finite ? key : lo, high = finite ? key : hi;
-			uint32_t m = bk_f32_bits(col_max[c]), b = finite ? a : 0;
+		for (int64_t c = 0; c < cols; c++) {
+			uint32_t u = x[c], a = u & 0x7fffffffu;
 
-			odd += !finite;
-			top = b > top ? b : top;
-			lo = low < lo ? low : lo;
-			hi = high > hi ? high : hi;
-			col_max[c] = bk_bits_f32(b > m ? b : m);
+			row_hi = (int32_t)u > row_hi ? (int32_t)u : row_hi;
+			row_lo = u > row_lo ? u : row_lo;
+			row_least = a < row_least ? a : row_least;
+			top = a > top ? a : top;
 		}
-		for (c = 0; c + LANES <= cols; c += LANES)
-			for (int j = 0; j < LANES; j++) {
-				uint32_t u = x[c + j];
-				double d = bk_bits_f32((u & 0x7fffffffu) < 0x7f800000u ? u : 0);
+		if (top < 0x7f800000u) {
+			for (int64_t c = 0; c < cols; c++) {
+				uint32_t a = x[c] & 0x7fffffffu, m = most[c];
 
-				a1[j] += d;
-				a2[j] += d * d;
+				most[c] = a > m ? a : m;
 			}
-		for (int j = 0; c < cols; c++, j++) {
-			uint32_t u = x[c];
-			double d = bk_bits_f32((u & 0x7fffffffu) < 0x7f800000u ? u : 0);
+		} else { /* rare: leave out what is not finite */
+			row_hi = INT32_MIN;
+			row_lo = top = 0;
+			row_least = UINT32_MAX;
+			for (int64_t c = 0; c < cols; c++) {
+				uint32_t u = x[c], a = u & 0x7fffffffu;
 
-			a1[j] += d;
-			a2[j] += d * d;
+				if (a >= 0x7f800000u) {
+					odd++;
+					continue;
+				}
+				row_hi = (int32_t)u > row_hi ? (int32_t)u : row_hi;
+				row_lo = u > row_lo ? u : row_lo;
+				row_least = a < row_least ? a : row_least;
+				top = a > top ? a : top;
+				most[c] = a > most[c] ? a : most[c];
+			}
 		}
-		for (int j = 0; j < LANES; j++) {
-			s1 += a1[j];
-			s2 += a2[j];
-		}
+		hi = row_hi > hi ? row_hi : hi;
+		lo = row_lo > lo ? row_lo : lo;
+		least = row_least < least ? row_least : least;
 		row_max[r] = bk_bits_f32(top);
 	}
-	acc->n_nonfinite += odd;
-	acc->sum += s1;
-	acc->sum2 += s2;
-	acc->min = bk_bits_f32((uint32_t)order_key((uint32_t)lo));
-	acc->max = bk_bits_f32((uint32_t)order_key((uint32_t)hi));
+	acc->hi = hi;
+	acc->lo = lo;
+	acc->least = least;
+	return odd;
 }
-BK_VARIANTS(void, bk_pass32, BK_PASS32_PARAMS, (acc, row_max, col_max, w, n_rows, cols))
+BK_VARIANTS(uint64_t, bk_extremes32, BK_EXTREMES32_PARAMS, (acc, row_max, col_max, w, n_rows, cols))
 
-BK_BODY void bk_pass32_central_body BK_PASS32_CENTRAL_PARAMS
+typedef uint64_t __attribute__((aligned(1), may_alias)) u64_any;
+
+BK_BODY void bk_tally16_body BK_TALLY16_PARAMS
 {
-	double a2[LANES] = { 0 }, a4[LANES] = { 0 };
+	const bk_u16_any *x = list;
+	int64_t i = 0;
+
+	for (; i + 32 <= n; i += 32) {
+		if (ahead)
+			__builtin_prefetch((const char *)(x + i) + ahead);
+		for (int j = 0; j < 32; j += 4) {
+			uint64_t a = *(const u64_any *)(x + i + j);
+
+			counts[a & 0xffff]++;
+			counts[a >> 16 & 0xffff]++;
+			counts[a >> 32 & 0xffff]++;
+			counts[a >> 48]++;
+		}
+	}
+	for (; i < n; i++)
+		counts[x[i]]++;
+}
+BK_VARIANTS(void, bk_tally16, BK_TALLY16_PARAMS, (counts, list, n, ahead))
+
+BK_BODY void bk_bins32_body BK_BINS32_PARAMS
+{
+	const double a = absmax, all = n_bins;
+
+	for (int64_t i = 0; i < n; i += BINS_AT_ONCE) {
+		int32_t at[BINS_AT_ONCE];
+		int k = n - i < BINS_AT_ONCE ? (int)(n - i) : BINS_AT_ONCE;
+
+		for (int j = 0; j < k; j++) { /* bk_bin, as straight-line code */
+			uint32_t u = list[i + j], odd = (u & 0x7fffffffu) >= 0x7f800000u;
+			double x = bk_bits_f32(odd ? 0 : u);
+			int32_t b = a > 0 ? (int32_t)((x + a) / (2 * a) * all) : n_bins / 2;
+
+			b -= (a > 0) & (x < 0) & (b == n_bins / 2);
+			b = b < 0 ? 0 : b;
+			b = b >= n_bins ? n_bins - 1 : b;
+			at[j] = odd ? n_bins : b;
+		}
+		for (int j = 0; j < k; j++)
+			bins[at[j]]++;
+	}
+}
+BK_VARIANTS(void, bk_bins32, BK_BINS32_PARAMS, (bins, list, n, absmax, n_bins))
+
+BK_BODY uint64_t bk_above_body BK_ABOVE_PARAMS
+{
+	const bk_u16_any *h = w;
+	const bk_u32_any *u = w;
+	const uint16_t inf = dtype == BK_BF16 ? 0x7f80 : 0x7c00;
+	uint64_t m = 0;
+
+	for (int64_t i = 0; i < n; i += BLOCK) {
+		int k = n - i < BLOCK ? (int)(n - i) : BLOCK;
+
+		if (dtype == BK_F32) {
+			uint32_t some = 0;
+
+			for (int j = 0; j < k; j++) {
+				uint32_t a = u[i + j] & 0x7fffffffu;
+
+				some += a > limit && a < 0x7f800000u;
+			}
+			m += some;
+		} else {
+			uint16_t some = 0, than = (uint16_t)limit;
+
+			for (int j = 0; j < k; j++) {
+				uint16_t a = h[i + j] & 0x7fff;
+
+				some += a > than && a < inf;
+			}
+			m += some;
+		}
+	}
+	return m;
+}
+BK_VARIANTS(uint64_t, bk_above, BK_ABOVE_PARAMS, (w, dtype, n, limit))
+
+BK_BODY void bk_central_body BK_CENTRAL_PARAMS
+{
+	double a1[LANES] = { 0 }, a2[LANES] = { 0 }, a4[LANES] = { 0 };
 	const bk_u32_any *x = w;
-	uint64_t beyond = 0;
 
 	for (int64_t i = 0; i < n; i += LANES) {
 		int m = n - i < LANES ? (int)(n - i) : LANES;
@@ -157,21 +212,15 @@ BK_BODY void bk_pass32_central_body BK_PASS32_CENTRAL_PARAMS
 			int finite = (u & 0x7fffffffu) < 0x7f800000u;
 			double v = bk_bits_f32(finite ? u : 0), d = finite ? v - mean : 0, q = d * d;
 
+			a1[j] += d;
 			a2[j] += q;
 			a4[j] += q * q;
-			beyond += v > limit || -v > limit;
-		}
-		for (int j = 0; j < m; j++) {
-			uint32_t u = x[i + j];
-
-			if ((u & 0x7fffffffu) < 0x7f800000u)
-				bins[bk_bin(bk_bits_f32(u), absmax, n_bins)]++;
 		}
 	}
 	for (int j = 0; j < LANES; j++) {
+		acc->m1 += a1[j];
 		acc->m2 += a2[j];
 		acc->m4 += a4[j];
 	}
-	acc->n_outliers += beyond;
 }
-BK_VARIANTS(void, bk_pass32_central, BK_PASS32_CENTRAL_PARAMS, (acc, bins, n_bins, w, n, mean, limit, absmax))
+BK_VARIANTS(void, bk_central, BK_CENTRAL_PARAMS, (acc, w, n, mean))

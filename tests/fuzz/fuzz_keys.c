@@ -3,6 +3,7 @@
  * runs in a folder of its own, types no '/' into prompts and confirms nothing, so that it writes nowhere else. First
  * byte: size; the bytes 0xf8..0xff (no UTF-8) change it, make time pass, or deliver what came so far. */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct bl_settings *settings;
+static int home, own = -1; /* libFuzzer reads its corpus where it was started, also after the first input */
 
 static void prepare(void)
 {
@@ -24,7 +26,11 @@ static void prepare(void)
 	char folder[] = "/tmp/fuzz_keys.XXXXXX";
 	glob_t plugins = { 0 };
 
-	if (!mkdtemp(folder) || chdir(folder) || symlink(BL_SOURCE_DIR "/tests/models/tiny-exaone4", "m"))
+	home = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (home < 0 || !mkdtemp(folder))
+		abort();
+	own = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (own < 0 || symlinkat(BL_SOURCE_DIR "/tests/models/tiny-exaone4", own, "m"))
 		abort();
 	/* held open for good: libFuzzer counts in them and must not see them go */
 	glob(BL_BUILD_DIR "/plugins/*/*.so", 0, NULL, &plugins);
@@ -88,6 +94,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		prepare();
 	if (size < 2 || size > 4096)
 		return 0;
+	if (fchdir(own))
+		abort();
 	app = bl_app_new(settings, &o, 24, 80, data[0] & 64);
 	resize(app, data[0]);
 	if (!(data[0] & 128) && bl_app_open(app, "m", &err))
@@ -113,5 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	bl_input_free(&in);
 	bl_app_free(app);
+	if (fchdir(home))
+		abort();
 	return 0;
 }

@@ -30,14 +30,11 @@ strip "$out/bitlathe" "$out"/tests/* 2>/dev/null || true
 if [ -d "$shared" ]; then
 	mkdir "$out/shared"
 	(cd "$shared" && tar -ch ${BL_BUNDLE_SHARED:-golden/arch golden/tiny-exaone4 models/tiny-exaone4}) | tar -C "$out/shared" -x
-	# the small model travels with the repository already
-	same=$out/shared/models/tiny-exaone4
-	if [ -d "$same" ] && cmp -s "$same/model.safetensors" "$top/tests/models/tiny-exaone4/model.safetensors"; then
-		rm -rf "$same"
-		ln -s ../../../tests/models/tiny-exaone4 "$same"
-	fi
+	# the small model travels with the repository already; run.sh links it
+	cmp -s "$out/shared/models/tiny-exaone4/model.safetensors" "$top/tests/models/tiny-exaone4/model.safetensors" && rm -rf "$out/shared/models/tiny-exaone4"
 fi
 # one packed file: what travels is limited. run.sh unpacks it where it lies
-XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source --exclude=./pack.tar.xz -cJf "$out/pack.tar.xz" .
+XZ_OPT="-T0 -6" tar -C "$out" --exclude=./source -cJf "$build/pack.tar.xz" .
+mv "$build/pack.tar.xz" "$out/"
 find "$out" -mindepth 1 -maxdepth 1 ! -name pack.tar.xz ! -name source -exec rm -rf {} +
 du -sh "$out" | cut -f1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs on a GPU machine (or any machine) from the repository's root what bundle.sh gathered: kernel checks, goldens on the device, statistics, the
 # bench of the 1.2B shape, edits and forward as a person waits for them (live), calibrations under limits (limits), the workbench itself in tmux (tour).
-# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [gptq] [autoround]; default: check golden cuda. Prints the device first.
+# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [methods] [gptq] [autoround]; default: check golden cuda. Prints the device first.
 # Logs go to $OUT (default: a folder in TMPDIR). live, limits and tour take any machine with BL_GPU_SHAPE=tiny: a small model, short windows.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,7 +20,12 @@ mkdir -p "$big"
 source=$(cat "$here/source" 2>/dev/null)
 [ -n "$source" ] && [ ! -e "$source" ] && mkdir -p "$(dirname "$source")" 2>/dev/null && ln -s "$top" "$source" 2>/dev/null
 trap '[ "$big" = "$work" ] || rm -rf "$big"' EXIT
-[ -f "$here/pack.tar.xz" ] && [ "$here/pack.tar.xz" -nt "$here/unpacked" ] && tar -C "$here" -xJf "$here/pack.tar.xz" && touch "$here/unpacked"
+if [ "$here/pack.tar.xz" -nt "$work/bundle/unpacked" ]; then
+	mkdir -p "$work/bundle"
+	tar -C "$work/bundle" -xJf "$here/pack.tar.xz" && touch "$work/bundle/unpacked"
+	[ -e "$work/bundle/shared/models/tiny-exaone4/config.json" ] || { rm -f "$work/bundle/shared/models/tiny-exaone4" && ln -s "$top/tests/models/tiny-exaone4" "$work/bundle/shared/models/"; }
+fi
+here=$work/bundle
 [ -d "$here/shared" ] && shared=$here/shared
 # the machine's CUDA libraries, where its toolkit has them
 cuda_lib=$(for d in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do [ -e "$d/libcublasLt.so" ] && echo "$d" && break; done)
@@ -41,7 +46,7 @@ stage_check() {
 	"$here/bitlathe" doctor
 }
 stage_golden() {
-	for t in "$here"/tests/test_forward_* "$here"/tests/test_tune_* "$here"/tests/test_evaluate_* "$here"/tests/test_session_*; do
+	for t in "$here"/tests/test_forward_* "$here"/tests/test_tune_* "$here"/tests/test_evaluate_* "$here"/tests/test_session_* "$here"/tests/test_solve_cross; do
 		[ -x "$t" ] && BL_TEST_DEVICE=cuda one "$(basename "$t").cuda" "$t"
 	done
 }
@@ -51,7 +56,7 @@ stage_sanitize() {
 	for t in test_kernels_cuda test_kernels_run_cuda test_kernels_grad_cuda; do
 		one "memcheck.$t" compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$here/tests/$t"
 		one "racecheck.$t" compute-sanitizer --tool racecheck --error-exitcode 9 "$here/tests/$t"
-		BL_TEST_ONLY="gemm rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
+		BL_TEST_ONLY="gemm groups rounding rows elements rope attention stats sums losses copies norm heads fake tokens steps" one "initcheck.$t" compute-sanitizer --tool initcheck --error-exitcode 9 "$here/tests/$t"
 	done
 	unset BL_TEST_SMALL BL_TEST_ROUNDS
 }
@@ -114,7 +119,11 @@ stage_limits() {
 	calibration large-$large exaone-32b $n32 $len --memory-limit $large
 	calibration large-$large-ram-$ram exaone-32b $n32 $len --memory-limit $large --ram-limit $ram
 	calibration large-$large-ram-$least exaone-32b $n32 $len --memory-limit $large --ram-limit $least
-	rm -rf "$big/exaone-32b"
+	# a Hessian of 27392 x 27392 beside all else
+	"$here/bitlathe" quantize "$big/exaone-32b" --set "all=BF16" --set "down=W4A16:gptq" --data "$big/rows-exaone-32b.jsonl" --samples 64 --seqlen $len --memory-limit $large -v \
+		--cache "$big/cache" >"$log/down.log" 2>&1 || { echo "FAIL  down"; fails=$((fails + 1)); }
+	grep -E 'down_proj|of work|rror' "$log/down.log" | tail -n 3 | cut -c1-160
+	rm -rf "$big/exaone-32b" "$big/cache"
 }
 stage_tour() {
 	model

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stages of run.sh that train: the recommended recipe and AutoRound over the protocol's schemes (tune), settings around the recommended ones (sweep), the time
-# of GPTQ and AutoRound on the 1.2B shape (gptq, autoround). tune and sweep need both models and the data in the bundle: BL_BUNDLE_SHARED="models data".
+# of GPTQ and AutoRound on the 1.2B shape (gptq, autoround), what GPTQ's relatives and HQQ reach (methods). tune, sweep and methods need both
+# models and the data in the bundle: BL_BUNDLE_SHARED="models data".
 # one plan: what tuning says of itself, what the plan reaches on held-out text, seconds
 tuned() { # model, name, options...
 	local m=$BL_SHARED/models/$1-exaone4 name=$2 from=$(date +%s.%N) said got
@@ -36,6 +37,19 @@ stage_sweep() {
 	for p in lr=0.001 lr=0.005 lr=0.005,epochs=12; do
 		tuned tiny "W8A8 tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p"
 		tuned hybrid "W8A8 smooth tune,tries=1,$p" --set "all=W8A8:tune,tries=1,$p" --stage smooth
+	done
+}
+# GPTQ and its relatives, HQQ beside plain rounding
+stage_methods() {
+	calibrated
+	for m in tiny hybrid; do
+		for s in W4A16 W3A16; do
+			for p in rtn rtn,observer=mse hqq hqq,lp_norm=2,starts=8 gptq gptq,rounds=4 gptq,inputs=quantized gptq,inputs=quantized,qep_alpha=0.5 \
+				gptq,inputs=quantized,qep_alpha=0.5,rounds=4 gptq,inputs=quantized,qep_alpha=1,rounds=4 gptaq gptaq,alpha=1 gptaq,rounds=4 qronos qronos,rounds=4 \
+				qronos,alpha=0.5,rounds=4 qronos,dampening_frac=0.0001,rounds=4; do
+				tuned $m "$s $p" --set "all=$s:$p"
+			done
+		done
 	done
 }
 stage_autoround() {

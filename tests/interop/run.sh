@@ -9,6 +9,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$(cd "${1:-$top/build}" && pwd)/bitlathe
 shared=${BL_SHARED:-$top/../shared}
 cache=${BL_INTEROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bitlathe-interop}
+[ -d "$shared" ] && shared=$(cd "$shared" && pwd)
 check=$shared/tools/check_export.py
 [ -f "$check" ] || { echo "interop: skipped: $shared/tools is not there"; exit 77; }
 [ -x "$bin" ] || { echo "interop: $bin is not built"; exit 1; }
@@ -37,13 +38,26 @@ if [ -x "$new/bin/python" ] && ! "$bnb/bin/python" -c 'import bitsandbytes, tran
 	"$bnb/bin/pip" install -q --no-deps bitsandbytes==0.50.2 || rm -rf "$bnb"
 fi
 
+# GPTQ, AWQ, AutoRound: the versions that go with the older client; nothing is compiled
+gptq=$cache/gptq no_gptq=
+if ! "$gptq/bin/python" -c 'import gptqmodel, optimum, auto_round, datasets' >/dev/null 2>&1; then
+	rm -rf "$gptq"
+	python3 -m venv "$gptq"
+	(cd "$old"/lib/python3*/site-packages && pwd) >"$(echo "$gptq"/lib/python3*/site-packages)/shared.pth"
+	{ "$gptq/bin/pip" install -q -U 'setuptools<81' wheel && "$gptq/bin/pip" install -q datasets==4.4.1 pillow httpx py-cpuinfo &&
+		BUILD_CUDA_EXT=0 "$gptq/bin/pip" install -q --no-deps --no-build-isolation gptqmodel==5.6.12 &&
+		"$gptq/bin/pip" install -q --no-deps optimum==2.1.0 auto-round==0.15.1 logbar==0.4.15 tokenicer==0.0.14 device-smi==0.5.7 threadpoolctl==3.8.0 \
+			random_word==1.0.13 pypcre==0.6.4; } >"$cache/gptq.log" 2>&1 || { no_gptq=$(grep -m 1 -i error "$cache/gptq.log" || tail -n 1 "$cache/gptq.log"); rm -rf "$gptq"; }
+fi
+
 work=$(mktemp -d) fails=0 passed=0 skipped=0
 trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1 # some clients leave folders where they run
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error CUDA_VISIBLE_DEVICES=
 one() { # model, label, tolerance, python, options of check, then plan options
 	local model=$1 label=$2 tol=$3 env=$4 extra=$5; shift 5
 	local dir=$work/$model-$label dtype=float32
-	case $label in nf4* | int8 | *fp4a16) dtype=bfloat16 ;; esac # these clients compute in 16 bits, whatever is asked for
+	case $label in nf4* | int8 | *fp4a16 | gptq | auto-round) dtype=bfloat16 ;; esac # these clients compute in 16 bits, whatever is asked for
 	if [ ! -x "$env/bin/python" ]; then echo "skip  $model $label: that client is not installed"; skipped=$((skipped + 1)); return; fi
 	if "$bin" export "$shared/models/$model" -q -o "$dir" "$@" >/dev/null && "$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/$model" "$dir.expect" $dtype >/dev/null &&
 		"$env/bin/python" "$check" "$dir" --dtype $dtype --expect "$dir.expect" --tol "$tol" $extra >"$dir.log" 2>&1; then
@@ -77,7 +91,27 @@ read_back gptq 0.02 --format gptq --preset W4A16 --set down=W8A16_g128 --set las
 read_back gptq-v2-asym 0.02 --format gptq_v2 --preset W4A16_ASYM
 read_back awq 0.02 --format awq --preset W4A16_ASYM --set first=BF16
 read_back auto-round 0.02 --format auto_round --preset W4A16
-echo "skip  gptq, awq and auto-round in their clients: GPTQModel and AWQ kernels need a GPU or a compiler that is not assumed here"; skipped=$((skipped + 1))
+if [ -x "$gptq/bin/python" ]; then
+	export TORCHDYNAMO_DISABLE=1 # compiling would take longer than what is computed
+	one tiny-exaone4 gptq 0.03 "$gptq" "" --format gptq --preset W4A16
+	one tiny-exaone4 auto-round 0.03 "$gptq" "" --format auto_round --preset W4A16
+	# GPTQModel 5.6 corrects the zero points of v1 files as if all linears had the bits of most: mixtures are v2
+	cases=
+	made() { # label, backend, dtype, then plan options
+		local dir=$work/$1 backend=$2 dtype=$3; shift 3
+		"$bin" export "$shared/models/tiny-exaone4" -q -o "$dir" "$@" >/dev/null &&
+			"$old/bin/python" "$top/tests/interop/expect.py" "$dir" "$shared/models/tiny-exaone4" "$dir.expect" bfloat16 >/dev/null && cases="$cases $dir:$dir.expect:$backend:$dtype"
+	}
+	if made gptq-v2-mixed TORCH bfloat16 --format gptq_v2 --preset W4A16_ASYM --set down=W8A16_g128 --set last.qkv=BF16 && made gptq-v1 TORCH bfloat16 --format gptq --preset W8A16_g128 &&
+		made awq TORCH_AWQ float16 --format awq --preset W4A16_ASYM && "$gptq/bin/python" "$top/tests/interop/gptqmodel_load.py" 0.03 $cases >"$work/load.log" 2>&1; then
+		grep '^ok ' "$work/load.log"; passed=$((passed + 3))
+	else
+		grep '^ok \|^FAIL' "$work/load.log"; echo "FAIL  exports in GPTQModel"; tail -n 5 "$work/load.log"; fails=$((fails + 1))
+	fi
+	unset TORCHDYNAMO_DISABLE
+else
+	echo "skip  gptq, awq and auto-round in their clients, which cannot be installed: $no_gptq"; skipped=$((skipped + 1))
+fi
 one tiny-exaone4 nf4-dq 0.03 "$bnb" "" --format bitsandbytes --preset NF4_DQ
 one tiny-exaone4 nf4 0.03 "$bnb" "" --format bitsandbytes --preset NF4 --set first=BF16
 one tiny-exaone4 int8 0.05 "$bnb" "" --format bitsandbytes --preset LLM_INT8

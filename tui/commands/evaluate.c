@@ -90,9 +90,11 @@ void bl_cli_eval_json(cJSON *o, const struct bl_eval_result *r)
 	cJSON_AddNumberToObject(o, "seconds", r->seconds);
 }
 
-static void result_json(cJSON *o, const struct bl_eval_result *r, const struct bl_plan_estimate *e)
+static void result_json(cJSON *o, const struct bl_eval_result *r, const struct bl_plan_estimate *e, bool transformers)
 {
 	bl_cli_eval_json(o, r);
+	cJSON_AddStringToObject(o, "arithmetic", transformers ? "transformers" : "server");
+	bl_json_add_int(o, "weights_alone", r->weights_alone);
 	cJSON_AddStringToObject(o, "protocol", r->protocol);
 	cJSON_AddStringToObject(o, "device", r->device);
 	if (r->has_plan) {
@@ -113,6 +115,8 @@ static void result_text(struct bl_cli *c, const struct bl_session *s, const stru
 	bl_cli_wrapped(c, 2, "%s%s%s on %s, %.1f s", s->model->title, !r->has_plan ? "" : quantized ? " and " : " and its plan ",
 		       !r->has_plan ? "" : quantized ? quantized : bl_plan_summary(summary, s->plan), r->device, r->seconds);
 	bl_cli_wrapped(c, 2, "protocol: %s", r->protocol);
+	if (r->weights_alone)
+		bl_cli_wrapped(c, 2, "of the weights alone: the client also rounds what flows into %d units", r->weights_alone);
 	bl_cli_line(c, "%-16s%-22s%s", "", "base", !r->has_plan ? "" : quantized ? "quantized" : "plan");
 	if (r->has_ppl && r->has_plan)
 		bl_cli_line(c, "perplexity      %8.3f +- %-7.3f   %8.3f +- %-7.3f (%+.2f %%)", r->base_ppl.value, r->base_ppl.stderr_, r->plan_ppl.value,
@@ -154,6 +158,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 {
 	const struct bl_options *o = &c->o;
 	long long windows, seqlen, items, samples;
+	bool transformers;
 
 	for (int i = 0; i < o->n_many; i++)
 		if (o->many_of[i] == BL_OPT_DATA)
@@ -165,8 +170,9 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	}
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.eval.memory_limit, err))
+	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))
 		return err->status;
+	w->rq.eval.arithmetic = transformers ? BL_ARITHMETIC_TRANSFORMERS : BL_ARITHMETIC_SERVER;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
 	w->rq.eval.kl = (char *)(uintptr_t)o->value[BL_OPT_KL];
 	w->rq.eval.mcq = (char *)(uintptr_t)o->value[BL_OPT_MCQ];
@@ -197,7 +203,7 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 		if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
 		if (c->json)
-			result_json(c->json, &w.result, &e);
+			result_json(c->json, &w.result, &e, w.rq.eval.arithmetic == BL_ARITHMETIC_TRANSFORMERS);
 		else
 			result_text(c, w.s, &w.result, &e, w.rq.quantized);
 	}

@@ -8,9 +8,20 @@
 #include "core/session/run_model.h"
 #include "tui/cli.h"
 
-static struct bl_run_place place(const struct bl_cli *c, struct bl_progress *p)
+static enum bl_status place(struct bl_run_place *at, const struct bl_cli *c, struct bl_progress *p, struct bl_err *err)
 {
-	return (struct bl_run_place){.device = bl_given(&c->o, BL_OPT_DEVICE) ? c->o.value[BL_OPT_DEVICE] : "auto", .program_dir = c->program_dir, .progress = p};
+	bool transformers;
+
+	if (bl_cli_arithmetic(c, &transformers, err))
+		return err->status;
+	*at = (struct bl_run_place){.device = bl_given(&c->o, BL_OPT_DEVICE) ? c->o.value[BL_OPT_DEVICE] : "auto", .program_dir = c->program_dir, .progress = p,
+				    .arithmetic = transformers ? BL_ARITHMETIC_TRANSFORMERS : BL_ARITHMETIC_SERVER};
+	return BL_OK;
+}
+
+static void arithmetic_json(cJSON *o, const struct bl_run_place *at)
+{
+	cJSON_AddStringToObject(o, "arithmetic", at->arithmetic == BL_ARITHMETIC_TRANSFORMERS ? "transformers" : "server");
 }
 
 struct forward_work { struct bl_session *s; struct bl_forward_request rq; struct bl_forward_report report; };
@@ -44,11 +55,11 @@ enum bl_status bl_cmd_forward(struct bl_cli *c, struct bl_err *err)
 	struct bl_progress progress = {0};
 	struct forward_work w = {.s = NULL};
 
-	w.rq = (struct bl_forward_request){.at = place(c, &progress), .ids = c->o.value[BL_OPT_IDS], .out = c->o.value[BL_OPT_OUT],
+	w.rq = (struct bl_forward_request){.ids = c->o.value[BL_OPT_IDS], .out = c->o.value[BL_OPT_OUT],
 					   .fp32 = bl_given(&c->o, BL_OPT_FP32)};
 	if (!w.rq.ids || !w.rq.out)
 		return bl_fail(err, BL_USAGE, "forward: --ids FILE.safetensors says what runs through, -o FILE.safetensors where results go");
-	if (last_of(&c->o, &w.rq.last, err))
+	if (place(&w.rq.at, c, &progress, err) || last_of(&c->o, &w.rq.last, err))
 		return err->status;
 	if (bl_is_file(w.rq.out) && !bl_cli_may_replace(c, w.rq.out))
 		return bl_fail(err, BL_USAGE, "%s: is there already; --force replaces it", w.rq.out);
@@ -64,6 +75,7 @@ enum bl_status bl_cmd_forward(struct bl_cli *c, struct bl_err *err)
 			bl_json_add_int(c->json, "bytes", (int64_t)r->bytes);
 			cJSON_AddNumberToObject(c->json, "seconds", r->seconds);
 			cJSON_AddStringToObject(c->json, "device", r->device);
+			arithmetic_json(c->json, &w.rq.at);
 		} else {
 			bl_cli_wrapped(c, 2, "wrote %s: %lld tensors of %lld tokens in %lld sequences, %.2f s on %s", w.rq.out, (long long)r->tensors,
 				       (long long)r->tokens, (long long)r->sequences, r->seconds, r->device);
@@ -98,7 +110,7 @@ static enum bl_status number(const struct bl_options *o, enum bl_option k, doubl
 	return BL_OK;
 }
 
-static void generate_report(struct bl_cli *c, const struct bl_text_report *r)
+static void generate_report(struct bl_cli *c, const struct bl_run_place *at, const struct bl_text_report *r)
 {
 	if (c->json) {
 		cJSON *list = cJSON_AddArrayToObject(c->json, "ids");
@@ -110,6 +122,7 @@ static void generate_report(struct bl_cli *c, const struct bl_text_report *r)
 		bl_json_add_int(c->json, "tokens", r->n);
 		cJSON_AddNumberToObject(c->json, "seconds", r->seconds);
 		cJSON_AddStringToObject(c->json, "device", r->device);
+		arithmetic_json(c->json, at);
 		return;
 	}
 	if (r->text) {
@@ -130,18 +143,18 @@ enum bl_status bl_cmd_generate(struct bl_cli *c, struct bl_err *err)
 	struct generate_work w = {.s = NULL};
 	long long tokens;
 
-	w.rq = (struct bl_text_request){.at = place(c, &progress), .prompt = c->o.value[BL_OPT_PROMPT], .ids = c->o.value[BL_OPT_IDS],
+	w.rq = (struct bl_text_request){.prompt = c->o.value[BL_OPT_PROMPT], .ids = c->o.value[BL_OPT_IDS],
 					.fp32 = bl_given(&c->o, BL_OPT_FP32), .past_end = bl_given(&c->o, BL_OPT_PAST_END), .seed = (uint64_t)c->session.seed};
 	if (!w.rq.prompt == !w.rq.ids)
 		return bl_fail(err, BL_USAGE, "generate: --prompt TEXT or --ids FILE.safetensors says what it goes on from");
-	if (bl_option_int(&c->o, BL_OPT_TOKENS, 1, 1 << 20, 64, &tokens, err) || number(&c->o, BL_OPT_TEMPERATURE, 100, 0, &w.rq.temperature, err) ||
+	if (place(&w.rq.at, c, &progress, err) || bl_option_int(&c->o, BL_OPT_TOKENS, 1, 1 << 20, 64, &tokens, err) || number(&c->o, BL_OPT_TEMPERATURE, 100, 0, &w.rq.temperature, err) ||
 	    number(&c->o, BL_OPT_TOP_P, 1, 1, &w.rq.top_p, err))
 		return err->status;
 	w.rq.tokens = tokens;
 	if (bl_cli_open(c, &w.s, c->o.args[0], err))
 		return err->status;
 	if (bl_cli_work(c, "generate", generate_work, &w, &progress, err) == BL_OK)
-		generate_report(c, &w.report);
+		generate_report(c, &w.rq.at, &w.report);
 	bl_free(w.report.ids);
 	bl_free(w.report.text);
 	bl_session_close(w.s);

@@ -98,7 +98,7 @@ static void schemes_text(struct bl_cli *cli, const struct bl_model *m, const str
 static void to_text(struct bl_cli *cli, const struct bl_model *m, const struct bl_source *s)
 {
 	const struct bl_config *c = &m->config;
-	char size[32];
+	char size[32], stored[BL_SCHEME_NAME_MAX];
 	int n_sliding = 0;
 
 	for (int64_t i = 0; i < c->layers; i++)
@@ -118,12 +118,13 @@ static void to_text(struct bl_cli *cli, const struct bl_model *m, const struct b
 		schemes_text(cli, m, s);
 	for (int k = 0; k < BL_UNIT_KIND_COUNT && k < m->n_units; k++) {
 		const struct bl_unit *u = &m->units[k];
+		const char *name = stored_as(stored, s, k);
 		bl_cli_line(cli, "    %-8s  %6" PRId64 " x %-6" PRId64 " %-5s %-9s x %" PRId64 " blocks", bl_unit_kind_name(u->kind), u->rows, u->cols,
-			    u->members[0].weight ? bl_dtype_name(u->dtype) : "codes", bl_human_bytes(size, sizeof size, (double)u->bytes), c->layers);
+			    u->members[0].weight ? bl_dtype_name(u->dtype) : name && strcmp(name, "?") ? name : "codes", bl_human_bytes(size, sizeof size, (double)u->bytes), c->layers);
 	}
 	bl_cli_line(cli, "  embedding and head stay in full precision");
 	for (int i = 0; i < m->n_problems; i++)
-		bl_cli_line(cli, "  ! %s", m->problems[i]);
+		bl_cli_wrapped(cli, 4, "  ! %s", m->problems[i]);
 	for (int i = 0; cli->verbose && i < m->n_tensors; i++)
 		bl_cli_line(cli, "  %-60s %-5s %12" PRIu64, m->tensors[i]->name, bl_dtype_name(m->tensors[i]->dtype), m->tensors[i]->bytes);
 }

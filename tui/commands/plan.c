@@ -28,14 +28,18 @@ static void live_json(cJSON *e, struct bl_session *s, int i)
 
 	if (bl_session_layer_error_known(s, i, c, &le)) {
 		struct bl_quantity q = {le.rel, 0, BL_MEASURED, "ratio", le.with_activations ? "|Q(x)W^T - xW^T|^2/|xW^T|^2 on the kept windows" : "tr(dW H dW^T)/tr(W H W^T)"};
+		if (!le.with_activations && bl_scheme_rounds_inputs(&c->scheme))
+			q.from = "tr(dW H dW^T)/tr(W H W^T), weights only: inputs are rounded, too";
 		bl_cli_quantity(e, "error_rel", &q);
 		q.value = 10 * log10(le.rel);
 		q.unit = "dB";
 		if (le.rel > 0)
 			bl_cli_quantity(e, "error_db", &q);
 	}
-	if (kl.origin != BL_UNKNOWN)
+	if (kl.origin != BL_UNKNOWN) {
 		bl_cli_quantity(e, "kl", &kl);
+		cJSON_AddBoolToObject(e, "kl_weights_alone", bl_scheme_weights_alone(&c->scheme));
+	}
 }
 
 static void unit_json(cJSON *list, struct bl_session *s, int i)
@@ -215,7 +219,7 @@ static enum bl_status errors_work(void *ctx, struct bl_err *err)
 			if (!w->sel[i] || choice->scheme.number == BL_NUM_FULL)
 				continue;
 			total += w->s->model->units[i].bytes;
-			if (bl_session_weight_error(w->s, i, choice, &rel, why) >= BL_KNOWN_YES)
+			if (bl_session_weight_error(w->s, i, choice, &rel, why) != BL_KNOWN_COMPUTING)
 				done += w->s->model->units[i].bytes;
 		}
 		atomic_store(&w->progress.done_bytes, done);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * search: mixed precision under a budget; the plan it finds is printed, and written with -o. */
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "core/base/mem.h"
 #include "core/session/search.h"
@@ -25,6 +28,12 @@ static enum bl_status request(struct bl_search_request *rq, const struct bl_cli 
 		return bl_fail(err, BL_USAGE, "what is the budget? --bytes 60%%, --time 0.8x or --score best");
 	if (bl_option_int(&c->o, BL_OPT_TRIALS, 0, 10000, 12, &trials, err))
 		return err->status;
+	if (bl_given(&c->o, BL_OPT_FINISH)) { /* known before minutes are spent */
+		char name[BL_METHOD_NAME_MAX];
+		snprintf(name, sizeof name, "%.*s", (int)strcspn(c->o.value[BL_OPT_FINISH], ","), c->o.value[BL_OPT_FINISH]);
+		if (strcmp(name, "recommended") != 0 && !bl_registry_method(&s->registry, name))
+			return bl_fail(err, BL_USAGE, "--finish: method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+	}
 	rq->options = c->o.value[BL_OPT_OPTIONS];
 	rq->trials = (int)trials;
 	rq->ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES);
@@ -123,6 +132,62 @@ static void to_text(struct bl_cli *c, struct bl_session *s, const struct bl_sear
 	bl_cli_line(c, "%d units changed, %d measurements, %.1f s", r->changed, r->measurements, r->seconds);
 }
 
+/* ---- the found plan, solved once more ---- */
+
+struct finish { const char *how; int units; double was, kl; bool kept; };
+struct measure_work { struct bl_session *s; double kl; struct bl_progress progress; };
+
+static enum bl_status measure_work(void *ctx, struct bl_err *err)
+{
+	struct measure_work *w = ctx;
+	struct bl_effect e = {.computing = true};
+
+	for (;;) {
+		bl_session_effect(w->s, &e);
+		if (!e.computing)
+			break;
+		if (atomic_load(&w->progress.cancel))
+			return bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
+		nanosleep(&(struct timespec){0, 5000000}, NULL);
+	}
+	w->kl = e.kl.origin == BL_MEASURED && !e.stale ? e.kl.value : NAN;
+	return BL_OK;
+}
+
+/* Both KL are on the same kept windows; a plan that is not better is undone. */
+static enum bl_status finish(struct finish *f, struct bl_cli *c, struct bl_session *s, const struct bl_search_result *r, struct bl_err *err)
+{
+	struct measure_work w = {.s = s};
+
+	f->was = r->kl;
+	if (bl_session_set_methods(s, f->how, &f->units, err) || bl_cli_solve(c, s, NULL, NULL, err) || bl_cli_work(c, "measure", measure_work, &w, &w.progress, err))
+		return err->status;
+	f->kl = w.kl;
+	f->kept = !isfinite(f->was) || f->kl < f->was;
+	if (!f->kept) {
+		bl_plan_undo(s->plan);
+		bl_session_edited(s);
+	}
+	return BL_OK;
+}
+
+static void finish_out(struct bl_cli *c, const struct finish *f)
+{
+	struct bl_quantity kl = {f->kl, 0, isfinite(f->kl) ? BL_MEASURED : BL_UNKNOWN, "nat", "measured on the kept windows of the calibration"};
+
+	if (c->json) {
+		cJSON *o = cJSON_AddObjectToObject(c->json, "finish");
+		cJSON_AddStringToObject(o, "method", f->how);
+		bl_json_add_int(o, "units", f->units);
+		bl_cli_quantity(o, "kl", &kl);
+		cJSON_AddBoolToObject(o, "kept", f->kept);
+	} else if (isfinite(f->kl)) {
+		bl_cli_wrapped(c, 8, "finish  KL %.5f with %s for %d units%s", f->kl, f->how, f->units, f->kept ? "" : ": not better, the plan stays as it was found");
+	} else {
+		bl_cli_wrapped(c, 8, "finish  %s for %d units; not measured, for the calibration keeps no windows", f->how, f->units);
+	}
+}
+
 /* ---- the command ---- */
 
 static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
@@ -148,12 +213,16 @@ enum bl_status bl_cmd_search(struct bl_cli *c, struct bl_err *err)
 		uint64_t job = bl_session_search(s, &rq, err);
 		if (job && !bl_cli_job(c, s, "search", job, err)) {
 			const struct bl_search_result *r = bl_session_searched(s);
+			struct finish f = {.how = c->o.value[BL_OPT_FINISH], .kl = NAN};
 			bl_session_search_take(s);
 			if (c->json)
 				to_json(c->json, s, r);
 			else
 				to_text(c, s, r);
-			save(c, s, err);
+			if (f.how && !finish(&f, c, s, r, err))
+				finish_out(c, &f);
+			if (!err->status)
+				save(c, s, err);
 		}
 	}
 	bl_session_close(s);

@@ -467,11 +467,12 @@ static void layers_row_text(struct bl_app *app, void *state, struct bl_str *out)
 {
 	const struct layers_state *st = state;
 	char scheme[BL_SCHEME_NAME_MAX];
+	const char *format = NULL;
 	int unit = current(st);
 
 	if (unit >= 0)
-		bl_str_addf(out, "%s %s %s", app->session->model->units[unit].name,
-			    bl_scheme_name(scheme, &bl_plan_choice(app->session->plan, unit)->scheme), bl_plan_choice(app->session->plan, unit)->method);
+		bl_str_addf(out, "%s %s %s", app->session->model->units[unit].name, bl_scheme_name(scheme, bl_session_scheme(app->session, unit, &format)),
+			    format ? format : bl_plan_choice(app->session->plan, unit)->method);
 }
 
 const struct bl_screen bl_screen_layers = {

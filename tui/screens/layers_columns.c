@@ -60,16 +60,17 @@ static double key_unit(struct bl_app *app, int unit)
 
 static void cell_scheme(struct bl_app *app, int unit, struct bl_layer_cell *out)
 {
-	const struct bl_scheme *s = &choice_of(app, unit)->scheme;
+	const char *format;
+	const struct bl_scheme *s = bl_session_scheme(app->session, unit, &format);
 	char name[BL_SCHEME_NAME_MAX];
 
-	snprintf(out->text, sizeof out->text, "%s", bl_scheme_short(name, s));
+	snprintf(out->text, sizeof out->text, "%s", format && !strcmp(format, "?") ? "?" : bl_scheme_short(name, s));
 	out->role = bl_edit_scheme_role(s);
 }
 
 static double key_scheme(struct bl_app *app, int unit)
 {
-	const struct bl_scheme *s = &choice_of(app, unit)->scheme;
+	const struct bl_scheme *s = bl_session_scheme(app->session, unit, NULL);
 
 	return s->bits * 1e6 + s->number * 1e5 + s->group;
 }
@@ -77,7 +78,14 @@ static double key_scheme(struct bl_app *app, int unit)
 static void cell_method(struct bl_app *app, int unit, struct bl_layer_cell *out)
 {
 	const struct bl_choice *c = choice_of(app, unit);
+	const char *format;
 
+	bl_session_scheme(app->session, unit, &format);
+	if (format) {
+		snprintf(out->text, sizeof out->text, "file");
+		out->role = BL_ROLE_DIM;
+		return;
+	}
 	snprintf(out->text, sizeof out->text, "%s%s", c->method[0] ? c->method : bl_app_glyph(app, "–", "-"),
 		 c->params && *c->params ? "*" : "");
 }
@@ -175,6 +183,11 @@ static double key_error(struct bl_app *app, int unit)
 
 static double key_megabytes(struct bl_app *app, int unit)
 {
+	const char *format;
+
+	bl_session_scheme(app->session, unit, &format);
+	if (format)
+		return (double)unit_of(app, unit)->bytes / 1e6;
 	return (double)bl_unit_bytes(unit_of(app, unit), &choice_of(app, unit)->scheme) / 1e6;
 }
 
@@ -185,7 +198,7 @@ static void cell_megabytes(struct bl_app *app, int unit, struct bl_layer_cell *o
 
 static double key_time(struct bl_app *app, int unit)
 {
-	struct bl_quantity q = bl_unit_time(unit_of(app, unit), &choice_of(app, unit)->scheme, app->session->target, 8);
+	struct bl_quantity q = bl_unit_time(unit_of(app, unit), bl_session_scheme(app->session, unit, NULL), app->session->target, 8);
 
 	return q.origin == BL_UNKNOWN ? NAN : q.value;
 }
@@ -319,7 +332,7 @@ static const struct bl_layer_column columns[] = {
 	{"block",      "blk",       3, false, false, 1, 1, cell_block, key_block, "Block (layer) number."},
 	{"unit",       "unit",      7, true,  false, 1, 1, cell_unit, key_unit, "What the server treats as one linear layer."},
 	{"scheme",     "scheme",   10, true,  false, 1, 1, cell_scheme, key_scheme, "How the weights will be stored."},
-	{"method",     "method",    6, true,  false, 1, 1, cell_method, NULL, "How they are rounded; * marks parameters that differ from the defaults."},
+	{"method",     "method",    6, true,  false, 1, 1, cell_method, NULL, "How they are rounded; * marks parameters that differ from the defaults; file: they are quantized in the checkpoint and stay so."},
 	{"lock",       " ",         1, true,  false, 1, 1, cell_lock, key_lock, "Locked units are skipped by edits."},
 	{"absmax",     "|w|max",    6, false, true,  1, 2, cell_absmax, key_absmax, "Largest magnitude of the weights."},
 	{"outliers",   "outl%",     6, false, false, 1, 3, cell_outliers, key_outliers, "Per cent of weights beyond 6 rms."},
@@ -332,8 +345,8 @@ static const struct bl_layer_column columns[] = {
 	{"inmax",      "|x|max",    6, false, true,  0, 1, cell_inmax, key_inmax, "Largest magnitude that flows in, over the calibration data; grows while they run."},
 	{"inout",      "xout",      4, false, false, 0, 1, cell_inout, key_inout, "Input channels beyond 8 rms of the whole input: what breaks one scale for all (static int8)."},
 	{"inspan",     "x/rms",     6, false, false, 0, 3, cell_inspan, key_inspan, "Largest input over its root mean square: what one scale has to span."},
-	{"error",      "err dB",    8, false, true,  1, 1, cell_error, key_error, "Error of the layer's output on the calibration data, |X dW|^2/|X W|^2 in dB; before a calibration of the weights alone (w-err)."},
-	{"kl",         "KL·10³",    6, false, false, 0, 1, cell_kl, key_kl, "KL to the base model with this unit alone quantized, times 1000; measured for the units in view, on a slow device for the one under the cursor."},
+	{"error",      "err dB",    8, false, true,  1, 1, cell_error, key_error, "Error of the layer's output on the calibration data, |X dW|^2/|X W|^2 in dB; before a calibration of the weights alone (w-err); w behind it: so, too, although inputs are rounded."},
+	{"kl",         "KL·10³",    6, false, false, 0, 1, cell_kl, key_kl, "KL to the base model with this unit alone quantized, times 1000; measured for the units in view, on a slow device for the one under the cursor; w behind it: the client also rounds inputs, which is not in it."},
 	{"mb",         "MB",        6, false, true,  1, 1, cell_megabytes, key_megabytes, "Size as stored, 10^6 bytes."},
 	{"time",       "~µs",       6, false, false, 1, 1, cell_time, key_time, "Modelled microseconds per decode step on the target at batch 8."},
 	{"legal",      "ok",        2, true,  false, 1, 1, cell_legal, key_legal, "Whether the serving target takes it: ! works but slowly, enter shows why."},

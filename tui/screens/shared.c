@@ -19,26 +19,30 @@ bool bl_screen_errors_are_true(const struct bl_app *app)
 	return c && bl_calib_has_hessians(c);
 }
 
-static enum bl_known error_of(struct bl_app *app, int unit, const struct bl_choice *c, double *rel)
+/* alone: of the weights alone, although the inputs are rounded, too, on a screen whose errors are those of outputs */
+static enum bl_known error_of(struct bl_app *app, int unit, const struct bl_choice *c, double *rel, bool *alone)
 {
 	struct bl_layer_error e = { 0 };
 	char why[160];
 	enum bl_known known;
 
+	*alone = false;
 	if (!bl_screen_errors_are_true(app))
 		return bl_session_weight_error(app->session, unit, c, rel, why);
 	known = bl_session_layer_error(app->session, unit, c, &e, why);
 	*rel = e.rel;
+	*alone = bl_scheme_rounds_inputs(&c->scheme) && !e.with_activations;
 	return known;
 }
 
 double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *c)
 {
 	double rel = 0;
+	bool alone;
 
 	if (c->scheme.number == BL_NUM_FULL)
 		return -INFINITY;
-	if (error_of(app, unit, c, &rel) != BL_KNOWN_YES)
+	if (error_of(app, unit, c, &rel, &alone) != BL_KNOWN_YES)
 		return NAN;
 	return rel > 0 ? 10 * log10(rel) : -INFINITY;
 }
@@ -46,15 +50,16 @@ double bl_screen_error_db(struct bl_app *app, int unit, const struct bl_choice *
 char *bl_screen_error_text(struct bl_app *app, int unit, const struct bl_choice *c, char *dst)
 {
 	double rel = 0;
+	bool alone;
 
 	if (c->scheme.number == BL_NUM_FULL) {
 		snprintf(dst, 24, "%s", bl_app_glyph(app, "–", "-"));
 		return dst;
 	}
-	switch (error_of(app, unit, c, &rel)) {
+	switch (error_of(app, unit, c, &rel, &alone)) {
 	case BL_KNOWN_YES:
 		if (rel > 0)
-			snprintf(dst, 24, "%.1f", 10 * log10(rel));
+			snprintf(dst, 24, "%.1f%s", 10 * log10(rel), alone ? "w" : "");
 		else
 			snprintf(dst, 24, "exact");
 		break;
@@ -101,8 +106,10 @@ char *bl_screen_kl_text(struct bl_app *app, int unit, const struct bl_choice *c,
 	}
 	q = bl_session_unit_kl(app->session, unit, c, want);
 	q.value *= 1e3;
-	return bl_app_quantity_marked(app, dst, &q, q.value < 1000 ? 2 : 0,
-				      bl_session_unit_kl_computing(app->session, unit, c) ? BL_MARK_COMPUTING : BL_MARK_NONE);
+	bl_app_quantity_marked(app, dst, &q, q.value < 1000 ? 2 : 0, bl_session_unit_kl_computing(app->session, unit, c) ? BL_MARK_COMPUTING : BL_MARK_NONE);
+	if (bl_scheme_weights_alone(&c->scheme) && q.origin != BL_UNKNOWN && strlen(dst) < 22)
+		strcat(dst, "w");
+	return dst;
 }
 
 char *bl_screen_number(char *dst, size_t cap, double v, int width, int decimals)

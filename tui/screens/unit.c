@@ -64,12 +64,13 @@ static void draw_title(struct bl_app *app, struct unit_state *st, struct bl_grid
 	const struct bl_choice *c = bl_plan_choice(app->session->plan, st->unit);
 	const struct bl_input_stats *x = bl_session_input(app->session, st->unit);
 	char scheme[BL_SCHEME_NAME_MAX], input[64];
-	const char *dot = bl_app_glyph(app, "·", "-");
+	const char *dot = bl_app_glyph(app, "·", "-"), *format;
+	const struct bl_scheme *is = bl_session_scheme(app->session, st->unit, &format);
 	int used;
 
 	used = bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "block %d %s %s [%lldx%lld] %s %s %s %s%s%s%s", u->block, dot,
-			     bl_unit_kind_name(u->kind), (long long)u->rows, (long long)u->cols, dot, bl_scheme_name(scheme, &c->scheme), dot,
-			     c->method[0] ? c->method : "-", c->params && *c->params ? " " : "", c->params ? c->params : "",
+			     bl_unit_kind_name(u->kind), (long long)u->rows, (long long)u->cols, dot, bl_scheme_name(scheme, is), dot,
+			     format ? format : c->method[0] ? c->method : "-", c->params && *c->params ? " " : "", c->params ? c->params : "",
 			     c->locked ? "  locked" : "");
 	if (!x || !x->n_outlier_channels)
 		return;

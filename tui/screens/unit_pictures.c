@@ -46,7 +46,7 @@ static void row_name(const struct bl_unit *u, int64_t row, char *to, size_t cap)
 static double db(double rel) { return rel > 0 ? 10 * log10(rel) : -INFINITY; }
 
 /* Bars over 40 dB below the worst row, the largest of each bucket; then the worst rows by name. */
-static void draw_rows(const struct bl_unit *u, const float *rel, bool weights_only, struct bl_grid_s *g, struct bl_grid_view v)
+static void draw_rows(const struct bl_unit *u, const float *rel, const char *what, struct bl_grid_s *g, struct bl_grid_view v)
 {
 	int cols = v.cols - 12 < 64 ? v.cols - 12 : 64, bars = v.rows - 3 > 6 ? 6 : v.rows - 3;
 	struct row *all = bl_xalloc((size_t)u->rows + 1, sizeof *all);
@@ -73,7 +73,7 @@ static void draw_rows(const struct bl_unit *u, const float *rel, bool weights_on
 			bl_grid_text_right(g, v.row + bars - 1, v.col + 9, 9, BL_ROLE_DIM, 0, text);
 	}
 	bars = bars < 0 ? 0 : bars;
-	bl_grid_textf(g, v.row + bars, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "%s error of output channels 0..%lld: median %.1f dB, worst %.1f", weights_only ? "weight" : "output",
+	bl_grid_textf(g, v.row + bars, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "%s error of output channels 0..%lld: median %.1f dB, worst %.1f", what,
 		      (long long)u->rows - 1, db((double)all[u->rows / 2].rel), worst);
 	for (int k = 0, y = v.row + bars + 1, x = v.col + 2; k < u->rows && y < v.row + v.rows; k++) {
 		char name[48];
@@ -98,7 +98,10 @@ void bl_unit_errors_pane(struct bl_app *app, int unit, struct bl_grid_s *g, stru
 	enum bl_known known = v.rows > 0 ? bl_session_row_errors(app->session, unit, bl_plan_choice(app->session->plan, unit), &rel, &weights_only, why) : BL_KNOWN_NO;
 
 	if (rel && v.rows > 0)
-		draw_rows(&app->session->model->units[unit], rel, weights_only, g, v);
+		draw_rows(&app->session->model->units[unit], rel,
+			  weights_only                                                                                        ? "weight" :
+			  bl_scheme_rounds_inputs(&bl_plan_choice(app->session->plan, unit)->scheme) ? "output (inputs as they are)" : "output",
+			  g, v);
 	else if (v.rows > 0)
 		hint(app, g, v, known, why, "Nothing is rounded here: choose a scheme, and the error of every output channel stands here.");
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * AWQ checkpoints (gemm layout): 4-bit weights with zero points, transposed, eight outputs a word in an order of their own. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "core/plugin/plugin_api.h"
+#include "plugins/exporters/f16_scales.h"
 
 static const char *refuses(const struct bl_x_module *m)
 {
@@ -25,11 +24,6 @@ static const char *refuses(const struct bl_x_module *m)
 	return NULL;
 }
 
-static int64_t groups_of(const struct bl_x_module *m)
-{
-	return m->grid.group ? m->cols / m->grid.group : 1;
-}
-
 enum { CODES, ZEROS, SCALES };
 
 static void tensor(struct bl_x_tensor *t, const char *suffix, const char *dtype, int64_t rows, int64_t cols)
@@ -44,8 +38,8 @@ static int tensors(const struct bl_x_module *m, struct bl_x_tensor *out, int cap
 	if (cap < 3)
 		return 0;
 	tensor(&out[CODES], "qweight", "I32", m->cols, m->rows / 8);
-	tensor(&out[ZEROS], "qzeros", "I32", groups_of(m), m->rows / 8);
-	tensor(&out[SCALES], "scales", "F16", groups_of(m), m->rows);
+	tensor(&out[ZEROS], "qzeros", "I32", f16_groups(m), m->rows / 8);
+	tensor(&out[SCALES], "scales", "F16", f16_groups(m), m->rows);
 	return 3;
 }
 
@@ -61,53 +55,13 @@ static void put_word(uint8_t *dst, const int8_t *q, int64_t stride)
 		dst[i] = (uint8_t)(word >> 8 * i);
 }
 
-/* x as float16; *exact: whether it is; never 0 when x is not. */
-static uint16_t to_f16(float x, int *exact)
-{
-	const uint16_t sign = signbit(x) ? 0x8000 : 0;
-	const float a = fabsf(x);
-	int e, m;
-
-	if (!(a < 65520)) {
-		*exact = 0;
-		return sign | 0x7bff;
-	}
-	if (a < 0x1p-14f) {
-		m = (int)rintf(a * 0x1p24f);
-		m = a > 0 && !m ? 1 : m;
-		*exact = (float)m * 0x1p-24f == a;
-		return (uint16_t)(sign | m);
-	}
-	m = (int)rintf(frexpf(a, &e) * 2048);
-	*exact = ldexpf((float)m, e - 11) == a;
-	return (uint16_t)(sign | ((e + 14) * 1024 + m - 1024));
-}
-
-static const char *put_scales(const struct bl_x_module *m, const struct bl_x_rows *r, uint8_t *dst)
-{
-	const int64_t groups = groups_of(m);
-
-	for (int64_t g = 0; g < groups; g++)
-		for (int64_t n = 0; n < m->rows; n++) {
-			int exact;
-			const float s = r->scales[n * groups + g];
-			const uint16_t h = to_f16(s, &exact);
-
-			if (!exact && (m->flags & BL_X_EXACT || fabsf(s) > 1))
-				return "a scale is no float16 number: compressed-tensors can hold it";
-			dst[2 * (g * m->rows + n)] = (uint8_t)h;
-			dst[2 * (g * m->rows + n) + 1] = (uint8_t)(h >> 8);
-		}
-	return NULL;
-}
-
 static const char *pack(const struct bl_x_module *m, int t, const struct bl_x_rows *r, void *dst)
 {
-	const int64_t groups = groups_of(m), words = m->rows / 8;
+	const int64_t groups = f16_groups(m), words = m->rows / 8;
 	uint8_t *out = dst;
 
 	if (t == SCALES)
-		return put_scales(m, r, dst);
+		return f16_put_scales(m, r, dst);
 	if (t != CODES && t != ZEROS)
 		return "no such tensor";
 	for (int64_t w = 0; w < words; w++)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "plugins/exporters/f16_scales.h"
 #include "plugins/exporters/gptq/gptq.h"
 
 static const char *refuses_all(const struct bl_x_module *m)
@@ -44,11 +45,6 @@ static void tensor(struct bl_x_tensor *t, const char *suffix, const char *dtype,
 
 enum { CODES, ZEROS, SCALES, INDEX };
 
-static int64_t groups_of(const struct bl_x_module *m)
-{
-	return m->grid.group ? m->cols / m->grid.group : 1;
-}
-
 static int tensors_all(const struct bl_x_module *m, struct bl_x_tensor *out, int cap)
 {
 	const int64_t per = 32 / m->grid.bits;
@@ -56,8 +52,8 @@ static int tensors_all(const struct bl_x_module *m, struct bl_x_tensor *out, int
 	if (cap < 4)
 		return 0;
 	tensor(&out[CODES], "qweight", "I32", m->cols / per, m->rows, BL_X_WHOLE);
-	tensor(&out[ZEROS], "qzeros", "I32", groups_of(m), m->rows / per, BL_X_WHOLE);
-	tensor(&out[SCALES], "scales", "F16", groups_of(m), m->rows, BL_X_WHOLE);
+	tensor(&out[ZEROS], "qzeros", "I32", f16_groups(m), m->rows / per, BL_X_WHOLE);
+	tensor(&out[SCALES], "scales", "F16", f16_groups(m), m->rows, BL_X_WHOLE);
 	tensor(&out[INDEX], "g_idx", "I32", m->cols, 0, 0);
 	return 4;
 }
@@ -106,7 +102,7 @@ const char *gptq_stored_zero(int zero, uint32_t bits, enum gptq_kind kind, uint3
 static const char *put_zeros(const struct bl_x_module *m, const struct bl_x_rows *r, uint8_t *dst, enum gptq_kind kind)
 {
 	const uint32_t bits = m->grid.bits, half = 1u << (bits - 1);
-	const int64_t per = 32 / bits, groups = groups_of(m);
+	const int64_t per = 32 / bits, groups = f16_groups(m);
 
 	for (int64_t g = 0; g < groups; g++)
 		for (int64_t w = 0; w < m->rows / per; w++) {
@@ -126,57 +122,12 @@ static const char *put_zeros(const struct bl_x_module *m, const struct bl_x_rows
 	return NULL;
 }
 
-uint16_t gptq_f16(float x, int *exact)
-{
-	const uint16_t sign = signbit(x) ? 0x8000 : 0;
-	const float a = fabsf(x);
-	float back;
-	int e;
-	uint16_t code;
-
-	if (!(a < 65520)) {
-		*exact = 0;
-		return sign | 0x7bff;
-	}
-	if (a < 0x1p-14f) { /* units of 2^-24 */
-		code = (uint16_t)rintf(a * 0x1p24f);
-		code = a > 0 && !code ? 1 : code;
-		back = (float)code * 0x1p-24f;
-	} else {
-		const float f = frexpf(a, &e); /* a = f 2^e, f in [0.5, 1) */
-		const int m = (int)rintf(f * 2048); /* 1024 .. 2048 */
-
-		code = (uint16_t)((e + 14) * 1024 + m - 1024);
-		back = ldexpf((float)m, e - 11);
-	}
-	*exact = back == a;
-	return sign | code;
-}
-
-static const char *put_scales(const struct bl_x_module *m, const struct bl_x_rows *r, uint8_t *dst)
-{
-	const int64_t groups = groups_of(m);
-
-	for (int64_t g = 0; g < groups; g++)
-		for (int64_t n = 0; n < m->rows; n++) {
-			int exact;
-			const float s = r->scales[n * groups + g];
-			const uint16_t h = gptq_f16(s, &exact);
-
-			if (!exact && (m->flags & BL_X_EXACT || fabsf(s) > 1))
-				return "a scale is no float16 number: compressed-tensors can hold it";
-			dst[2 * (g * m->rows + n)] = (uint8_t)h;
-			dst[2 * (g * m->rows + n) + 1] = (uint8_t)(h >> 8);
-		}
-	return NULL;
-}
-
 static const char *pack(const struct bl_x_module *m, int t, const struct bl_x_rows *r, void *dst, enum gptq_kind kind)
 {
 	switch (t) {
 	case CODES: put_codes(m, r, dst); return NULL;
 	case ZEROS: return put_zeros(m, r, dst, kind);
-	case SCALES: return put_scales(m, r, dst);
+	case SCALES: return f16_put_scales(m, r, dst);
 	case INDEX:
 		for (int64_t k = 0; k < m->cols; k++)
 			put32((uint8_t *)dst + 4 * k, (uint32_t)(m->flags & BL_X_ORDERED ? r->group_of[k] : m->grid.group ? k / m->grid.group : 0));

@@ -4,7 +4,7 @@
  * before); `start=scales` begins from scales that the inputs' energy has chosen instead of the whole range. */
 #include <stdio.h>
 
-#include "core/plugin/plugin_api.h"
+#include "plugins/methods/trained.h"
 
 enum { P_ITERS, P_WINDOWS, P_BATCH, P_LR, P_SCALE_LR, P_START, P_QUANTIZED, P_SEED, P_COUNT };
 
@@ -20,17 +20,6 @@ static const struct bl_param params[P_COUNT] = {
 	[P_QUANTIZED] = { .name = "quantized_inputs", .type = BL_PARAM_BOOL, .fallback = "true", .sentence = "A block sees what the quantized blocks before it give." },
 	[P_SEED] = { .name = "seed", .type = BL_PARAM_INT, .fallback = "42", .min = 0, .max = 2147483647, .sentence = "Of the order of the windows." },
 };
-
-static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
-{
-	if (rows < 1 || cols < 1)
-		return "the matrix is empty";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3)
-		return "only integers of 2 to 8 bits and E4M3 floats are known";
-	if (g->group < 0 || (g->group && cols % g->group))
-		return "the number of columns is not a multiple of the group size";
-	return NULL;
-}
 
 static const char *tuning(struct bl_tuning *out, bl_param_values v)
 {
@@ -57,7 +46,7 @@ static const struct bl_method autoround = {
 	.sentence = "Trains offsets and scales block by block against the full-precision block's output; needs a calibration.",
 	.params = params,
 	.n_params = P_COUNT,
-	.refuses = refuses,
+	.refuses = trained_refuses,
 	.tuning = tuning,
 };
 static const struct bl_method *const methods[] = { &autoround, NULL };

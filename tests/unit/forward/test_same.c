@@ -71,6 +71,29 @@ static void say(bool fp32, const struct bl_generate_options *o, uint64_t weight_
 	bl_forward_free(f);
 }
 
+/* What was heard is the greedy text; in BF16 on a GPU, whose products round in another order, up to a tie: a token whose logit is within BF16's rounding of the best. */
+static void is_greedy(bool fp32)
+{
+	int32_t all[N_PROMPT + N_GREEDY];
+	struct outcome o;
+	const float *l;
+	int same = 0;
+
+	assert_int_equal(heard.n, N_GREEDY);
+	while (same < N_GREEDY && heard.ids[same] == greedy[same])
+		same++;
+	if (same == N_GREEDY)
+		return;
+	assert_true(!fp32 && !unified());
+	memcpy(all, prompt, sizeof(prompt));
+	memcpy(all + N_PROMPT, greedy, sizeof(greedy));
+	compute(&o, &machine, tiny, all, 1, N_PROMPT + same, &(struct asking){ .fp32 = true });
+	l = o.logits + (N_PROMPT - 1 + same) * o.vocab;
+	if (l[greedy[same]] - l[heard.ids[same]] > 0.05f * fabsf(l[greedy[same]]))
+		fail_msg("token %d is %d, not %d, whose logit is higher by %g", same, heard.ids[same], greedy[same], (double)(l[greedy[same]] - l[heard.ids[same]]));
+	outcome_free(&o);
+}
+
 static void generation(void **state)
 {
 	const int32_t stop[] = { 700 };
@@ -79,9 +102,7 @@ static void generation(void **state)
 	(void)state;
 	for (int fp32 = 0; fp32 < 2; fp32++) {
 		say(fp32, &(struct bl_generate_options){ .n = N_GREEDY }, 0, 64);
-		assert_int_equal(heard.n, N_GREEDY);
-		for (int i = 0; i < heard.n; i++)
-			assert_int_equal(heard.ids[i], greedy[i]);
+		is_greedy(fp32);
 	}
 	say(true, &(struct bl_generate_options){ .n = N_GREEDY }, 1, 64); /* blocks take turns in two slots */
 	assert_memory_equal(heard.ids, greedy, sizeof(greedy));
@@ -96,7 +117,7 @@ static void generation(void **state)
 	say(false, &(struct bl_generate_options){ .n = N_GREEDY, .temperature = 2, .top_p = 0.99, .seed = 8 }, 0, 64);
 	assert_memory_not_equal(first, heard.ids, sizeof(first));
 	say(false, &(struct bl_generate_options){ .n = N_GREEDY, .temperature = 1, .top_p = 1e-6, .seed = 7 }, 0, 64);
-	assert_memory_equal(heard.ids, greedy, sizeof(greedy));
+	is_greedy(false);
 }
 
 /* Decoding with the cache says what the whole sequence says. */

@@ -60,26 +60,38 @@ static void scales_by_127(float *scales, int8_t *zeros, const float *lo, const f
 		scales[i] *= 1.00390625f;
 }
 
-static uint64_t count_with_nan(uint32_t *counts, uint16_t *span, uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols,
-			       uint16_t inf)
+static uint64_t tops_with_nan(uint16_t *row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, uint16_t inf)
 {
 	(void)inf;
-	return bk_ops_ref()->count16(counts, span, row_max, col_max, w, n_rows, cols, 0x7fff);
+	return bk_ops_ref()->tops16(row_max, col_max, w, n_rows, cols, 0x7fff);
+}
+
+static int64_t look_without_tail(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top,
+				 uint16_t limit, int odd)
+{
+	return bk_ops_ref()->look16(sums, list, below, w, dtype, n / 512 * 512, top, limit, odd);
+}
+
+static int64_t list_above(uint32_t *list, uint64_t *below, const void *w, int64_t n, uint32_t limit)
+{
+	return bk_ops_ref()->list32(list, below, w, n, limit + 1);
 }
 
 static void checks_notice(void **state)
 {
-	struct bk_ops wrong[4];
-	const int which[4] = { 0, 1, 1, 2 };
+	struct bk_ops wrong[6];
+	const int which[6] = { 0, 1, 1, 2, 2, 2 };
 
 	(void)state;
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 6; i++)
 		wrong[i] = *bk_ops_ref();
 	wrong[0].load_rows = load_without_flag;
 	wrong[1].encode = encode_away_from_zero;
 	wrong[2].scales = scales_by_127;
-	wrong[3].count16 = count_with_nan;
-	for (int i = 0; i < 4; i++) {
+	wrong[3].tops16 = tops_with_nan;
+	wrong[4].look16 = look_without_tail;
+	wrong[5].list32 = list_above;
+	for (int i = 0; i < 6; i++) {
 		int noticed = 0;
 
 		for (uint64_t seed = 1; seed <= 20; seed++) {

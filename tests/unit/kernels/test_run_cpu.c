@@ -71,6 +71,22 @@ static void rows_are_the_same(void **state)
 			assert_true(first->weights(a, 200, N, round) == r->weights(b, 200, N, round));
 			assert_memory_equal(a, b, N * 4);
 		}
+		for (int kind = BK_TOKEN_INT8; kind <= BK_TOKEN_E2M1; kind++)
+			for (int round = 0; round < 2; round++) {
+				memcpy(a, x, N * 4);
+				memcpy(b, x, N * 4);
+				first->rounded(a, 0.013f, kind, round, N);
+				r->rounded(b, 0.013f, kind, round, N);
+				assert_memory_equal(a, b, N * 4);
+			}
+		memcpy(a, x, N * 4);
+		memcpy(b, x, N * 4);
+		first->grouped(a, w, 1, N);
+		r->grouped(b, w, 1, N);
+		assert_memory_equal(a, b, N * 4);
+		first->e2m1_codes((uint8_t *)a, x, 2.5f, N);
+		r->e2m1_codes((uint8_t *)b, x, 2.5f, N);
+		assert_memory_equal(a, b, N);
 		assert_true(first->dot(x, w, BK_F32, N) == r->dot(x, w, BK_F32, N));
 		assert_true(first->log_sum(x, N, &i) == r->log_sum(x, N, &j) && i == 4 && j == 4);
 		first->kl(&p, x, w, N);

@@ -93,7 +93,7 @@ static void agrees_with_cpu(void **state)
 	if (!gpu.run)
 		skip();
 	for (int seed = 1; seed <= n && bad < 12; seed++) {
-		static const char *const parts[] = { "copies", "gemm", "codes", "rows", "elements", "rope", "attention", "stats", "sums", "losses" };
+		static const char *const parts[] = { "copies", "gemm", "codes", "groups", "rounding", "rows", "elements", "rope", "attention", "stats", "sums", "losses" };
 
 		for (size_t k = 0; k < sizeof(parts) / sizeof(*parts) && bad < 12; k++) {
 			struct bk_check c = { .state = (uint64_t)seed };

@@ -40,6 +40,25 @@ static int round_up(struct bk_run *r, const struct bk_mat *h, const struct bk_ma
 	return e;
 }
 
+/* another scale than the row's own */
+static int other_scale(struct bk_run *r, const struct bk_mat *y, const struct bk_mat *x, const struct bk_rounding *how)
+{
+	struct bk_rounding other = *how;
+
+	if (how->kind == BK_TOKEN_INT8 && !how->group && how->scale == 0)
+		other.scale = 0.05f;
+	return bk_run_cpu()->round_inputs(r, y, x, &other);
+}
+
+static int one_scale(struct bk_run *r, const struct bk_mat *codes, float *scales, const struct bk_mat *x, const struct bk_rounding *how)
+{
+	const int e = bk_run_cpu()->quant_groups(r, codes, scales, x, how);
+
+	for (int64_t g = 1; g < x->rows * (x->cols / how->group); g++)
+		scales[g] = scales[0];
+	return e;
+}
+
 static int check(const struct bk_run_ops *ops, int rounds, const char *only)
 {
 	const struct bk_run_options o = { .threads = 1 };
@@ -81,6 +100,12 @@ static void notices(void **state)
 	broken = *bk_run_cpu();
 	broken.hessian = round_up;
 	assert_true(check(&broken, 3, "sums"));
+	broken = *bk_run_cpu();
+	broken.round_inputs = other_scale;
+	assert_true(check(&broken, 20, "rounding"));
+	broken = *bk_run_cpu();
+	broken.quant_groups = one_scale;
+	assert_true(check(&broken, 3, "groups"));
 }
 
 int main(void)

@@ -616,6 +616,26 @@ static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, con
 	return error;
 }
 
+/* … one that forgets what else flows in, and one that keeps a whole matrix where only a triangle is wanted. */
+static int unfed_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+{
+	static float zero[512 * 512];
+	const struct bk_mat none = { zero, w->cols, w->cols, w->cols, BK_F32 };
+	const struct bk_feed less = { f->s ? &none : NULL, f->v, f->first };
+
+	return bk_solve_cpu()->round_fed(s, codes, d, w, r, scales, zeros, group_of, g, &less);
+}
+
+static int whole_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a)
+{
+	const int error = bk_solve_cpu()->feed(s, c, r, a);
+
+	for (int64_t i = 0; i < c->rows; i++)
+		((float *)c->p)[i * c->ld + i] = 1;
+	return error;
+}
+
 static void the_check_checks(void **state)
 {
 	const struct bk_run_options o = { .threads = 1 };
@@ -632,6 +652,12 @@ static void the_check_checks(void **state)
 	}
 	broken.round = plain_round;
 	struct bk_check c = { .state = 4 };
+	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
+	broken = *bk_solve_cpu();
+	broken.round_fed = unfed_round;
+	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
+	broken = *bk_solve_cpu();
+	broken.feed = whole_feed;
 	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
 	s.ops->close(s.run);
 }

@@ -101,6 +101,18 @@ static void open_over(struct bl_registry *r, const char *folder)
 	unsetenv("BITLATHE_PLUGINS");
 }
 
+/* How many methods come with this build. */
+static int own_methods(void)
+{
+	struct bl_registry r;
+	int n;
+
+	open_registry(&r);
+	n = bl_registry_n_methods(&r);
+	bl_registry_close(&r);
+	return n;
+}
+
 static const struct bl_plugin_entry *entry(const struct bl_registry *r, const char *name)
 {
 	for (int i = 0; i < r->n; i++)
@@ -126,9 +138,9 @@ static void stranger_works(void **state)
 	open_over(&r, "good");
 	assert_non_null(entry(&r, "halves.so")->plugin);
 	assert_null(entry(&r, "halves.so")->problem);
-	assert_int_equal(bl_registry_n_methods(&r), 5);
+	assert_int_equal(bl_registry_n_methods(&r), own_methods() + 1);
 	assert_string_equal(bl_registry_method_at(&r, 0)->name, "halves");
-	assert_null(bl_registry_method_at(&r, 5));
+	assert_null(bl_registry_method_at(&r, own_methods() + 1));
 	assert_null(bl_registry_method(&r, "awq"));
 	assert_null(bl_registry_exporter(&r, "halves"));
 	OK(bl_scheme_parse(&sc, "W4A16_ASYM_g32", &err));
@@ -205,7 +217,7 @@ static void broken_files_are_lines(void **state)
 	assert_non_null(entry(&r, "zero.so")->problem);
 	assert_non_null(entry(&r, "elf.so")->problem);
 	assert_non_null(bl_registry_method(&r, "rtn")); /* and the program goes on */
-	assert_int_equal(bl_registry_n_methods(&r), 4);
+	assert_int_equal(bl_registry_n_methods(&r), own_methods());
 	bl_registry_close(&r);
 }
 

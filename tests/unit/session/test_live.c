@@ -88,7 +88,41 @@ static double weight(const struct bl_unit *u, int64_t row, int64_t k)
 	return bl_bf16_f32(h);
 }
 
-/* |y^ - y|² / |y|² with everything in double; x quantized per token as int8 when the weights are codes. */
+static double nearest_e2m1(double x)
+{
+	static const double list[] = {0, .5, 1, 1.5, 2, 3, 4, 6};
+	int best = 0;
+
+	for (int k = 1; k < 8; k++) {
+		double d = fabs(list[k] - fabs(x)), was = fabs(list[best] - fabs(x));
+		best = d < was || (d == was && k % 2 == 0) ? k : best;
+	}
+	return copysign(list[best], x);
+}
+
+/* n values of one scale, in the server's float32 arithmetic */
+static void round_inputs(double *q, const float *x, int64_t n, const struct bl_unit_weights *w)
+{
+	float top = 0, s;
+
+	for (int64_t k = 0; k < n; k++)
+		top = fmaxf(top, fabsf(x[k]));
+	s = w->act == BL_WEIGHTS_ACT_INT8_TOKEN ? top / 127 : w->act == BL_WEIGHTS_ACT_FP8_GROUP ? top / 448 : bl_e4m3_f32(bl_f32_e4m3(w->input_scale * (top / 6)));
+	for (int64_t k = 0; k < n; k++)
+		if (w->act == BL_WEIGHTS_ACT_INT8_TOKEN)
+			q[k] = fmin(127, fmax(-128, rintf(x[k] * (127.0f / top)))) * (double)s;
+		else if (w->act == BL_WEIGHTS_ACT_FP8_GROUP)
+			q[k] = (double)bl_e4m3_f32(bl_f32_e4m3(x[k] / s)) * (double)s;
+		else
+			q[k] = s > 0 ? nearest_e2m1(fmin(6, fmax(-6, (double)(x[k] * (w->input_scale / s))))) * (double)(s / w->input_scale) : 0;
+}
+
+static double coded(const struct bl_unit_weights *w, int64_t at, int64_t row)
+{
+	return (bl_act_is_e4m3(w->act) ? (double)bl_e4m3_f32((uint8_t)w->codes[at]) : w->codes[at]) * (double)w->scales[w->group ? at / w->group : row];
+}
+
+/* |y^ - y|² / |y|² with everything in double; x quantized as the server does it when the weights are codes. */
 static double direct_error(struct bl_session *s, int unit, const struct bl_choice *c)
 {
 	const struct bl_unit *u = &s->model->units[unit];
@@ -100,18 +134,15 @@ static double direct_error(struct bl_session *s, int unit, const struct bl_choic
 	assert_int_equal(bl_session_unit_weights(s, unit, c, &w, &err), BL_OK);
 	for (int64_t t = 0; t < WINDOWS * LENGTH; t++) {
 		const float *xt = x + t * u->cols;
-		float top = 0;
+		const int64_t width = w->group ? w->group : u->cols;
 		for (int64_t k = 0; k < u->cols; k++)
-			top = fmaxf(top, fabsf(xt[k]));
-		for (int64_t k = 0; k < u->cols; k++) {
 			q[k] = xt[k];
-			if (w->kind == BL_WEIGHTS_CODES) /* the server's float32 arithmetic */
-				q[k] = fmin(127, fmax(-128, rintf(xt[k] * (127.0f / top)))) * (double)(top / 127.0f);
-		}
+		for (int64_t k = 0; w->kind == BL_WEIGHTS_CODES && k < u->cols; k += width)
+			round_inputs(q + k, xt + k, width, w);
 		for (int64_t r = 0; r < u->rows; r++) {
 			double y = 0, yq = 0;
 			for (int64_t k = 0; k < u->cols; k++) {
-				double wq = w->kind == BL_WEIGHTS_DENSE ? (double)bl_bf16_f32(w->dense[r * u->cols + k]) : w->codes[r * u->cols + k] * (double)w->scales[r];
+				double wq = w->kind == BL_WEIGHTS_DENSE ? (double)bl_bf16_f32(w->dense[r * u->cols + k]) : coded(w, r * u->cols + k, r);
 				y += xt[k] * weight(u, r, k);
 				yq += q[k] * wq;
 			}
@@ -127,7 +158,7 @@ static double direct_error(struct bl_session *s, int unit, const struct bl_choic
 
 static void errors_are_exact(void **state)
 {
-	static const char *const schemes[] = {"W4A16", "W8A16", "W3A16_ASYM_g64", "W8A8"};
+	static const char *const schemes[] = {"W4A16", "W8A16", "W3A16_ASYM_g64", "W8A8", "FP8_BLOCK", "NVFP4", "NVFP4A16"};
 	struct bl_session *s = open_live(DEMO_MODEL);
 
 	(void)state;

@@ -421,9 +421,9 @@ static void what_it_takes(void **state)
 	struct bl_solved *s = NULL;
 	uint64_t waiting, working;
 
-	bl_solve_need(&wide, &rq.scheme, false, &waiting, &working);
+	bl_solve_need(&wide, &rq.scheme, false, false, &waiting, &working);
 	assert_true(waiting < working && working < (uint64_t)10 << 30);
-	bl_solve_need(&f->m->units[2], &rq.scheme, false, &waiting, &working);
+	bl_solve_need(&f->m->units[2], &rq.scheme, false, false, &waiting, &working);
 	bl_backend_open(&backend, NULL);
 	assert_int_equal(bl_engine_open(&e, &backend, "cpu", f->pool, working, &err), BL_OK);
 	if (bl_solve_unit(&s, &e, &rq, &err))

@@ -196,6 +196,31 @@ static void end_to_end(void **state)
 	drop(&c);
 }
 
+/* Windows that are put together, other tokens, features: the same bytes each time, and each of them other bytes than without. */
+static void drawn(void **state)
+{
+	static struct outcome plain, a, b;
+	struct bl_tuning how = whole();
+	struct bl_err err = BL_ERR_INIT;
+
+	how.epochs = 1;
+	how.offset_rate = 0.1;
+	if (run(*state, &how, "W4A16", 28, 32, NULL, &plain, &err))
+		fail_msg("%s", err.text);
+	for (int k = 0; k < 3; k++) {
+		how.pieces = k == 0 ? 4 : 0;
+		how.noise = k == 1 ? 0.3 : 0;
+		how.features = k == 2 ? 30 : 0;
+		if (run(*state, &how, "W4A16", 28, 32, NULL, &a, &err) || run(*state, &how, "W4A16", 28, 32, NULL, &b, &err))
+			fail_msg("%s", err.text);
+		equal(&a, &b);
+		assert_memory_not_equal(a.of[30]->codes, plain.of[30]->codes, (size_t)(a.of[30]->rows * a.of[30]->cols));
+		drop(&a);
+		drop(&b);
+	}
+	drop(&plain);
+}
+
 /* W8A8 on one unit of the last block alone: inputs are rounded on the way, everything before stays as it is. */
 static void one_unit(void **state)
 {
@@ -260,13 +285,14 @@ static void refusals(void **state)
 	assert_int_equal(run(*state, &bad, "W4A16", 0, 4, NULL, &a, &err), BL_FAILED);
 	bl_err_clear(&err);
 	bad = how;
-	bad.held_out = 0.9;
-	bad.batch = 4;
+	bad.held_out = 0.95; /* of six windows all */
+	bad.batch = 1;
 	assert_int_equal(run(*state, &bad, "W4A16", 0, 4, NULL, &a, &err), BL_INVALID);
 	bl_err_clear(&err);
 	const struct { size_t at; double v; } wrong[] = { { offsetof(struct bl_tuning, offset_rate), NAN }, { offsetof(struct bl_tuning, factor_rate), -1 },
 							  { offsetof(struct bl_tuning, epochs), 0 }, { offsetof(struct bl_tuning, factor_most), 0.5 },
-							  { offsetof(struct bl_tuning, beta2), 1 }, { offsetof(struct bl_tuning, offset_growth), NAN }, { offsetof(struct bl_tuning, held_out), 1 } };
+							  { offsetof(struct bl_tuning, beta2), 1 }, { offsetof(struct bl_tuning, offset_growth), NAN }, { offsetof(struct bl_tuning, held_out), 1 },
+							  { offsetof(struct bl_tuning, noise), 1.5 }, { offsetof(struct bl_tuning, features), -1 } };
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
 		bad = how;
 		memcpy((char *)&bad + wrong[i].at, &wrong[i].v, sizeof wrong[i].v);
@@ -278,7 +304,7 @@ static void refusals(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(block_by_block), cmocka_unit_test(end_to_end), cmocka_unit_test(one_unit), cmocka_unit_test(start_kept),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(block_by_block), cmocka_unit_test(end_to_end), cmocka_unit_test(drawn), cmocka_unit_test(one_unit), cmocka_unit_test(start_kept),
 					    cmocka_unit_test(refusals) };
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
