@@ -11,8 +11,8 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/export/export.h"
-#include "core/export/nonfinite.h"
 #include "core/export/verify_private.h"
+#include "core/model/nonfinite.h"
 #include "core/scheme/codec.h"
 
 #define PIECE_ELEMS (512 * 1024)

@@ -9,6 +9,7 @@
 #include "core/backend/backend.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/model/nonfinite.h"
 #include "core/scheme/codec.h"
 
 #define SLICE_ELEMS 32768
@@ -161,9 +162,7 @@ static enum bl_status nonfinite(struct work *k, int64_t row, int64_t n, struct b
 		if (isfinite(w[i]))
 			continue;
 		if (!k->s->zero_nonfinite)
-			return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", k->m->weight->name,
-				       isnan(w[i]) ? "NaN" : w[i] > 0 ? "Inf" : "-Inf", (long long)(row + i / k->m->cols),
-				       (long long)(i % k->m->cols));
+			return bl_refuse_nonfinite(k->m->weight, row * k->m->cols + i, err);
 		w[i] = 0;
 	}
 	return BL_OK;

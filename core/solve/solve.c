@@ -9,6 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/model/nonfinite.h"
 #include "core/plugin/host.h"
 #include "core/solve/device.h"
 #include "core/solve/shared.h"
@@ -221,11 +222,7 @@ static enum bl_status say_nonfinite(const struct bl_solve_job *k, int64_t index,
 
 	for (; m + 1 < k->u->n_members && row >= k->u->members[m].rows; m++)
 		row -= k->u->members[m].rows;
-	const struct bl_tensor *t = k->u->members[m].weight;
-	float x = 0;
-
-	bl_cpu_ops()->load_rows(&x, (const char *)t->data + (size_t)(row * cols + index % cols) * size_of(t), (enum bk_dtype)dtype_of(t), 1);
-	return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", t->name, isnan(x) ? "NaN" : x > 0 ? "Inf" : "-Inf", (long long)row, (long long)(index % cols));
+	return bl_refuse_nonfinite(k->u->members[m].weight, row * cols + index % cols, err);
 }
 
 static enum bl_status sum_losses(struct bl_solve_job *k, double *sum, struct bl_err *err)
