@@ -189,6 +189,7 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 		rows.scales = m->solved->scales + at * m->solved->spr;
 		rows.zeros = m->solved->zeros ? m->solved->zeros + at * m->solved->spr : NULL;
 		rows.group_of = m->solved->group_of;
+		rows.global = m->solved->global;
 	} else {
 		if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
 			return err->status;
