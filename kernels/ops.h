@@ -8,7 +8,9 @@
 #include <stdint.h>
 
 enum bk_dtype { BK_BF16 = 1, BK_F16, BK_F32 };
-enum bk_number { BK_INT = 1, BK_E4M3 = 2 };
+enum bk_number { BK_INT = 1, BK_E4M3 = 2, BK_E2M1 = 3, BK_FULL = 4 }; /* E2M1: solvers only, codes are the stored patterns; FULL: the same, values in bfloat16 */
+/* What a scale can be (solvers): bfloat16; a power of two; an E4M3 value over bk_grid.unit; shared by rows, so that none is sought or refitted. */
+enum bk_scale { BK_SCALE_BF16, BK_SCALE_POW2, BK_SCALE_E4M3, BK_SCALE_GIVEN };
 enum bk_quotient { BK_QUOTIENT_BF16 = 0, BK_QUOTIENT_F32 = 1 };
 
 struct bk_grid { /* where codes live */
@@ -16,6 +18,8 @@ struct bk_grid { /* where codes live */
 	int bits;      /* 2..8 */
 	int symmetric; /* 0: a zero point per scale (integers only) */
 	int64_t group; /* columns per scale, divides cols; 0: one scale per row */
+	int scale;     /* enum bk_scale */
+	float unit;    /* BK_SCALE_E4M3: what the stored scales are over */
 };
 
 struct bk_moments { /* finite elements only */

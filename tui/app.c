@@ -89,15 +89,25 @@ static void clear_stack(struct bl_app *app)
 		drop_frame(app, app->priv->stack[--app->priv->depth]);
 }
 
-void bl_app_close_session(struct bl_app *app)
+struct bl_session *bl_app_detach(struct bl_app *app)
 {
-	if (!app->session)
-		return;
+	struct bl_session *s = app->session;
+
+	if (!s)
+		return NULL;
 	clear_stack(app);
 	bury_dead(app);
 	bl_verify_free(app);
-	bl_session_close(app->session);
 	app->session = NULL;
+	return s;
+}
+
+void bl_app_close_session(struct bl_app *app)
+{
+	struct bl_session *s = bl_app_detach(app);
+
+	if (s)
+		bl_session_close(s);
 }
 
 void bl_app_free(struct bl_app *app)

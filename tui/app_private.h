@@ -60,6 +60,8 @@ void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text
 unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg);
 /* What "leave" and a terminated process still need: the plan autosaved, a running export cancelled. */
 void bl_app_close_session(struct bl_app *app);
+/* Its screens go, the session stays: the caller's now. NULL when there is none. */
+struct bl_session *bl_app_detach(struct bl_app *app);
 enum bl_status bl_app_set_theme(struct bl_app *app, const char *name, struct bl_err *err);
 
 /* action.c */

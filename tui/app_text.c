@@ -38,7 +38,6 @@ char *bl_app_quantity(const struct bl_app *app, char *dst, const struct bl_quant
 }
 
 struct collect {
-	enum bl_action action;
 	char *dst;
 	size_t cap, used;
 };
@@ -49,7 +48,7 @@ static void collect_one(void *ctx, const struct bl_binding *b)
 	char label[64];
 	int n;
 
-	if (b->action != (int)c->action || (b->arg[0] && strcmp(b->arg, "?") != 0) || c->used >= c->cap)
+	if ((b->arg[0] && strcmp(b->arg, "?") != 0) || c->used >= c->cap)
 		return;
 	n = snprintf(c->dst + c->used, c->cap - c->used, "%s%s", c->used ? ", " : "", bl_binding_label(label, b));
 	if (n < 0 || (size_t)n >= c->cap - c->used)
@@ -60,11 +59,11 @@ static void collect_one(void *ctx, const struct bl_binding *b)
 
 char *bl_app_keys_on(const struct bl_app *app, const char *screen, enum bl_action a, char *dst, size_t cap)
 {
-	struct collect c = { a, dst, cap, 0 };
+	struct collect c = { dst, cap, 0 };
 
 	if (cap)
 		dst[0] = '\0';
-	bl_keymap_visit(&app->priv->keymap, screen, collect_one, &c);
+	bl_keymap_visit(&app->priv->keymap, screen, (int)a, collect_one, &c);
 	return dst;
 }
 

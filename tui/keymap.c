@@ -227,13 +227,13 @@ enum bl_key_found bl_keymap_find(const struct bl_keymap *k, const char *screen, 
 	return prefix ? BL_KEY_PREFIX : BL_KEY_NONE;
 }
 
-void bl_keymap_visit(const struct bl_keymap *k, const char *screen, void (*fn)(void *ctx, const struct bl_binding *b),
+void bl_keymap_visit(const struct bl_keymap *k, const char *screen, int action, void (*fn)(void *ctx, const struct bl_binding *b),
 		     void *ctx)
 {
 	for (size_t i = 0; i < k->n; i++) {
 		const struct bl_binding *b = &k->rows[i], *wins;
 
-		if (b->action == BL_ACT_UNBOUND || (strcmp(b->context, "*") != 0 && strcmp(b->context, screen) != 0))
+		if (b->action != action || (strcmp(b->context, "*") != 0 && strcmp(b->context, screen) != 0))
 			continue;
 		if (bl_keymap_find(k, screen, (const char(*)[BL_KEY_MAX])b->keys, b->n_keys, &wins) == BL_KEY_FOUND &&
 		    wins == b)

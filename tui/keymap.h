@@ -37,8 +37,8 @@ enum bl_key_found { BL_KEY_NONE, BL_KEY_PREFIX, BL_KEY_FOUND };
 /* keys[n] typed so far on a screen. PREFIX: a longer sequence begins like that. */
 enum bl_key_found bl_keymap_find(const struct bl_keymap *k, const char *screen, const char (*keys)[BL_KEY_MAX], int n,
 				 const struct bl_binding **out);
-/* Bindings in force on a screen, for help: calls fn for each, in the order of the text. */
-void bl_keymap_visit(const struct bl_keymap *k, const char *screen, void (*fn)(void *ctx, const struct bl_binding *b),
+/* An action's bindings in force on a screen: calls fn for each, in the order of the text. Every frame asks often: others are not looked up. */
+void bl_keymap_visit(const struct bl_keymap *k, const char *screen, int action, void (*fn)(void *ctx, const struct bl_binding *b),
 		     void *ctx);
 /* "g g" as people read it; dst >= 64 bytes. */
 char *bl_binding_label(char *dst, const struct bl_binding *b);

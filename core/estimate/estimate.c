@@ -28,7 +28,7 @@ static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *
 	uint64_t bias = m->bias ? m->bias->bytes : 0;
 	int64_t groups = s->group ? m->cols / s->group : 1, scales = m->rows * groups;
 
-	if (s->number == BL_NUM_FULL)
+	if (bl_scheme_is_full(s))
 		return (m->weight ? m->weight->bytes : (uint64_t)(m->rows * m->cols * bl_dtype_bytes(dtype))) + bias;
 	if (s->number == BL_NUM_NF4)
 		return nf4_bytes(m, s) + bias;

@@ -2,6 +2,7 @@
  * config.json as it is exported. */
 #include "core/export/config_out.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/json.h"
@@ -60,6 +61,48 @@ static enum bl_status put_kv(cJSON *q, struct bl_str *edits, const char *exporte
 	return BL_OK;
 }
 
+/* The entry of one kind of sparsity. */
+static cJSON *entry_of(cJSON *list, const struct bl_sparsity *s)
+{
+	char structure[16];
+	cJSON *e;
+
+	snprintf(structure, sizeof structure, "%d:%d", s->n, s->m);
+	for (e = list->child; e; e = e->next)
+		if (!strcmp(cJSON_GetObjectItem(e, "mask_structure")->valuestring, structure) && cJSON_GetObjectItem(e, "sparsity")->valuedouble == s->ratio)
+			return cJSON_GetObjectItem(e, "modules");
+	e = cJSON_CreateObject();
+	cJSON_AddStringToObject(e, "mask_structure", structure);
+	cJSON_AddNumberToObject(e, "sparsity", s->ratio);
+	cJSON_AddItemToArray(list, e);
+	return cJSON_AddArrayToObject(e, "modules");
+}
+
+/* What was pruned, where the proof looks for it (verify_claims.c). compressed-tensors' own sparsity_config stays empty: with anything in it servers look for
+ * a packed form that they no longer load. */
+static void add_sparsity(cJSON *o, const struct bl_export_request *rq)
+{
+	cJSON *list = cJSON_CreateArray();
+	struct bl_sparsity s;
+
+	for (int i = 0; i < rq->model->n_units; i++) {
+		const struct bl_choice *c = bl_plan_choice(rq->plan, i);
+
+		if (c->scheme.number == BL_NUM_FULL || !bl_method_sparsity(rq->registry, c->method, c->params, &s))
+			continue;
+		for (int j = 0; j < rq->model->units[i].n_members; j++)
+			cJSON_AddItemToArray(entry_of(list, &s), cJSON_CreateString(rq->model->units[i].members[j].name));
+	}
+	if (list->child) {
+		cJSON *own = cJSON_CreateObject();
+
+		cJSON_AddItemToObject(own, "sparsity", list);
+		put(o, "bitlathe", own);
+	} else {
+		cJSON_Delete(list);
+	}
+}
+
 enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const struct bl_export_request *rq, const struct bl_exporter *x,
 			     const struct bl_x_plan *plan, struct bl_err *err)
 {
@@ -87,6 +130,7 @@ enum bl_status bl_config_out(struct bl_str *out, struct bl_str *edits, const str
 	for (int i = 0; i < bl_plan_n_edits(rq->plan); i++)
 		if (is_kv(bl_plan_edit(rq->plan, i)) && *bl_plan_edit(rq->plan, i)->value && put_kv(q, edits, x->name, err))
 			goto done;
+	add_sparsity(o, rq);
 	bl_json_print(out, o, 2, true);
 	bl_str_addc(out, '\n');
 done:

@@ -129,15 +129,21 @@ static enum bl_status make_solver(struct bl_layout *l, struct bl_out_module *m, 
 	const char *why = NULL;
 
 	if (method && bl_method_whole(rq->registry, method)) {
-		if (bl_scheme_is_shared(&c->scheme))
-			return bl_fail(err, BL_RULE, "%s: method %s: scales over more than a row go with rtn alone", m->member->name, method->name);
+		struct bl_grid g = m->x.grid;
+
+		if (bl_scheme_is_shared(&c->scheme) && bl_method_trains(rq->registry, method))
+			return bl_fail(err, BL_RULE, "%s: method %s: scales over more than a row are not trained", m->member->name, method->name);
+		g.group = g.group > 0 ? g.group : 0;
 		find_solved(l, rq, m, unit, j);
+		why = method->refuses ? method->refuses(&g, m->x.rows, m->x.cols) : NULL;
 	} else {
 		if ((m->solver = solver_for(l, rq, c, err)) < 0)
 			return err->status;
 		method = l->solvers[m->solver].method;
 	}
-	if (!bl_scheme_is_shared(&c->scheme) && method->refuses && (why = method->refuses(&m->x.grid, m->x.rows, m->x.cols)))
+	if (m->solver >= 0 && !bl_scheme_is_shared(&c->scheme) && method->refuses)
+		why = method->refuses(&m->x.grid, m->x.rows, m->x.cols);
+	if (why)
 		return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
 	return BL_OK;
 }
@@ -206,6 +212,27 @@ static enum bl_status convert_module(struct bl_layout *l, struct bl_out_module *
 	return lay_out_module(m, rq, x, err);
 }
 
+/* It stays in full precision; its values are the method's. */
+static enum bl_status prune_module(struct bl_layout *l, struct bl_out_module *m, const struct bl_export_request *rq, int unit, int j, struct bl_err *err)
+{
+	const struct bl_choice *c = bl_plan_choice(rq->plan, unit);
+	const struct bl_method *method = bl_registry_method(rq->registry, c->method);
+	const struct bl_grid g = bl_grid_of(&c->scheme);
+	const char *why = !method || !bl_method_whole(rq->registry, method) ? "does not prune (sparsegpt and wanda do)" : method->refuses(&g, m->x.rows, m->x.cols);
+	const struct bl_tensor *t = m->member->weight;
+
+	if (why)
+		return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, c->method, why);
+	if (!t || t->dtype != BL_BF16)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: only bfloat16 weights are pruned without quantizing them", m->member->name);
+	find_solved(l, rq, m, unit, j);
+	if (!m->solved)
+		return BL_OK;
+	m->pruned = *t;
+	m->pruned.data = (void *)(m->solved->codes + m->row0 * m->solved->cols * m->solved->code_bytes);
+	return BL_OK;
+}
+
 static enum bl_status make_module(struct bl_layout *l, const struct bl_export_request *rq, const struct bl_exporter *x, int unit, int j, struct bl_err *err)
 {
 	const struct bl_unit *u = &rq->model->units[unit];
@@ -216,7 +243,7 @@ static enum bl_status make_module(struct bl_layout *l, const struct bl_export_re
 	m->unit = u;
 	m->solver = -1;
 	m->x = (struct bl_x_module){.name = m->member->name, .unit = u->name, .rows = m->member->rows, .cols = m->member->cols, .method = c->method,
-				    .observer = observer_of(c), .quantized = c->scheme.number != BL_NUM_FULL};
+				    .observer = observer_of(c), .quantized = !bl_scheme_is_full(&c->scheme)};
 	if (l->source) {
 		if (convert_module(l, m, rq, x, unit, j, err))
 			return err->status;
@@ -227,6 +254,8 @@ static enum bl_status make_module(struct bl_layout *l, const struct bl_export_re
 		if (input_scale(m, rq, x, unit, err) || make_solver(l, m, rq, unit, j, err) || lay_out_module(m, rq, x, err))
 			return err->status;
 	}
+	if (!l->source && c->scheme.number == BL_NUM_PRUNED && prune_module(l, m, rq, unit, j, err))
+		return err->status;
 	l->n_modules++;
 	return BL_OK;
 }
@@ -314,6 +343,15 @@ static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
 	return false;
 }
 
+/* What is written where the source has t. */
+static const struct bl_tensor *values_of(const struct bl_layout *l, const struct bl_tensor *t)
+{
+	for (int64_t i = 0; i < l->n_modules; i++)
+		if (l->modules[i].member->weight == t)
+			return l->modules[i].pruned.data ? &l->modules[i].pruned : t;
+	return t;
+}
+
 static enum bl_status make_tensors(struct bl_layout *l, const struct bl_export_request *rq, struct bl_err *err)
 {
 	const struct bl_model *m = rq->model;
@@ -328,7 +366,7 @@ static enum bl_status make_tensors(struct bl_layout *l, const struct bl_export_r
 			continue;
 		struct bl_out_tensor *o = &l->tensors[l->n_tensors++];
 		o->t = *m->tensors[i];
-		o->copy = m->tensors[i];
+		o->copy = values_of(l, m->tensors[i]);
 		o->module = -1;
 	}
 	for (int64_t i = 0; i < l->n_modules; i++)

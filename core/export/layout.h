@@ -20,6 +20,7 @@ struct bl_out_module { /* one linear */
 	int64_t row0;                /* of the member within the unit */
 	float input_scale;           /* static activations, else 0 */
 	const struct bl_linear *coded; /* of a quantized source that is written in another format, else NULL */
+	struct bl_tensor pruned;     /* in full precision, with other values than on disk: those; data NULL: as on disk, or not solved yet */
 	bool whole;                  /* some tensor is packed from all rows at once */
 };
 

@@ -234,6 +234,7 @@ static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 			check_head(v);
 			check_base(v);
 			bl_check_tensors(v);
+			bl_claims_read(v);
 		}
 	}
 	bl_file_list_free(&list);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The proof: an independent reader of a finished checkpoint (folder or zip), whoever wrote it. It shares no code with the exporters. Checks: container rules,
  * package (one top folder model/, no links, no slip names, limits), config, the tensor set that the quantization config promises for every linear (complete, nothing
- * surplus), dtypes, shapes, finite scales, no zero scales, codes not constant, tied head, target rules; with a base model it dequantizes everything
+ * surplus), dtypes, shapes, finite scales, no zero scales, codes not constant, tied head, zeros that config.json promises, target rules; with a base model it dequantizes everything
  * and compares. */
 #ifndef BL_EXPORT_VERIFY_H
 #define BL_EXPORT_VERIFY_H
@@ -29,6 +29,7 @@ struct bl_verify_result {
 	double max_abs_error;            /* max |w - w^| over quantized linears */
 	double max_step_error;           /* max |w - w^| / scale */
 	double relative_error;           /* ||W - W^|| / ||W|| over quantized linears */
+	int64_t pruned_elems, zeros;     /* weights of linears that config.json says were pruned; how many are 0 */
 	double coverage;                 /* share of the base's elements that were compared, 0..1 */
 };
 
@@ -42,6 +43,9 @@ struct bl_verify_request {
 	bool strict;                     /* what is not quantized must be the base's bytes (our own exports) */
 	bool allow_nonfinite;            /* full-precision values that are not finite are no mismatch */
 	double max_step;                 /* > 0: an integer code further than this many steps from its weight is a mismatch */
+	/* Where full precision was meant to change: the values that were meant, in the place of the base's. NULL: nowhere. */
+	const struct bl_tensor *(*instead)(void *ctx, const struct bl_tensor *base);
+	void *instead_ctx;
 	bool as_zip;                     /* treat path as a zip whatever it is called (else: by its first bytes) */
 };
 /* BL_OK when it could be examined (look at n_fatal), an error when not even that (missing, not a checkpoint, hostile). */

@@ -19,6 +19,8 @@ struct bl_stored {
 	double w2, e2, max_abs, max_step;
 	int code_min, code_max;
 	bool bad;                            /* a finding was made */
+	double claim; int claim_n, claim_m;  /* part of the weights that is promised to be 0, and n of how many neighbours; 0: nothing */
+	int64_t zeros, astray;               /* how many are; groups of neighbours that have too few */
 };
 
 struct bl_verifier {
@@ -36,6 +38,11 @@ struct bl_verifier {
 void bl_finding_add(struct bl_verify_result *r, bool fatal, const char *where, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* verify_tensors.c: the tensor set of every linear and of the rest; fills v->stored. */
 void bl_check_tensors(struct bl_verifier *v);
+/* verify_claims.c: what config.json promises of zeros, into v->stored; what was found of it */
+void bl_claims_read(struct bl_verifier *v);
+void bl_claims_check(struct bl_verifier *v);
+/* zero [n]: whether a weight is 0; n: whole groups of neighbours. Adds to both. */
+void bl_claims_count(const struct bl_stored *s, const bool *zero, int64_t n, int64_t *zeros, int64_t *astray);
 /* verify_values.c: hashes, checksums, values; one pool run. */
 enum bl_status bl_values_run(struct bl_verifier *v, struct bl_err *err);
 

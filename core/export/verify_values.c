@@ -11,8 +11,8 @@
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/export/export.h"
-#include "core/export/nonfinite.h"
 #include "core/export/verify_private.h"
+#include "core/model/nonfinite.h"
 #include "core/scheme/codec.h"
 
 #define PIECE_ELEMS (512 * 1024)
@@ -79,6 +79,7 @@ static void get_row(float *dst, const void *data, enum bl_dtype d, int64_t from,
 struct rowbuf {
 	float *w, *q, *scales, table[256];
 	int8_t *codes, *zeros;      /* [BATCH] rows */
+	bool *zero;                 /* which of a row are 0, in the order of columns */
 	int32_t *group;             /* of the columns of a base that is quantized */
 	int32_t *column, *start;    /* with an index of groups: columns group by group, and where each begins; else as they are */
 	int64_t cols;
@@ -95,6 +96,8 @@ static void rowbuf_empty(struct rowbuf *b)
 	bl_free(b->column);
 	bl_free(b->group);
 	bl_free(b->start);
+	bl_free(b->zero);
+	b->zero = NULL;
 	b->w = b->q = b->scales = NULL;
 	b->codes = b->zeros = NULL;
 	b->column = b->start = b->group = NULL;
@@ -121,7 +124,8 @@ static struct rowbuf *rowbuf_borrow(struct run *r, int64_t cols, struct bl_err *
 	if (bl_try_alloc(&b->w, n + LANES, sizeof *b->w, "a row", err) || bl_try_alloc(&b->q, n + LANES, sizeof *b->q, "a row", err) ||
 	    bl_try_alloc(&b->scales, BATCH * n, sizeof *b->scales, "rows", err) || bl_try_alloc(&b->codes, BATCH * n + 64, 1, "rows", err) ||
 	    bl_try_alloc(&b->zeros, BATCH * n, 1, "rows", err) || bl_try_alloc(&b->column, n, sizeof *b->column, "a row", err) ||
-	    bl_try_alloc(&b->group, n, sizeof *b->group, "a row", err) || bl_try_alloc(&b->start, n + 1, sizeof *b->start, "a row", err))
+	    bl_try_alloc(&b->group, n, sizeof *b->group, "a row", err) || bl_try_alloc(&b->start, n + 1, sizeof *b->start, "a row", err) ||
+	    bl_try_alloc(&b->zero, n, sizeof *b->zero, "a row", err))
 		return NULL;
 	b->cols = cols;
 	return b;
@@ -150,7 +154,7 @@ static void sort_columns(const struct bl_stored *s, struct rowbuf *b, int64_t sp
 		b->column[i] = (int32_t)i;
 }
 
-struct sums { double w2, e2, max_abs, max_step; };
+struct sums { double w2, e2, max_abs, max_step; int64_t zeros, astray; };
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -261,9 +265,13 @@ static void one_row(struct row *c, int64_t row, int64_t i)
 			finding_once(c->r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row, (long long)g);
 		else if (c->compares)
 			compare(b->w + from, b->q + from, n, scale, zero, &c->sum);
+		for (int64_t j = from; s->claim > 0 && j < from + n; j++)
+			b->zero[b->column[j]] = b->q[j] - zero == 0;
 		if (bound > 0 && c->sum.max_step > bound && fabsf(scale) >= TINY_SCALE)
 			finding_once(c->r, s, s->codes->name, "a code in row %lld, group %lld is too far from its weight for rounding to nearest", (long long)row, (long long)g);
 	}
+	if (s->claim > 0)
+		bl_claims_count(s, b->zero, k, &c->sum.zeros, &c->sum.astray);
 }
 
 static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl_err *err)
@@ -300,6 +308,8 @@ static enum bl_status rows_piece(struct run *r, const struct piece *p, struct bl
 		c.other->next = r->idle;
 		r->idle = c.other;
 	}
+	s->zeros += c.sum.zeros;
+	s->astray += c.sum.astray;
 	s->w2 += c.sum.w2;
 	s->e2 += c.sum.e2;
 	s->max_abs = fmax(s->max_abs, c.sum.max_abs);
@@ -342,6 +352,34 @@ static void raw_piece(struct run *r, const struct piece *p)
 
 /* ---- tensors in full precision ---- */
 
+/* False where nothing is promised. Chunks are whole groups of neighbours. */
+static bool count_zeros(struct run *r, const struct bl_tensor *t, int64_t first, int64_t n)
+{
+	struct bl_verifier *v = r->v;
+	int64_t zeros = 0, astray = 0;
+	bool zero[4096];
+
+	for (int k = 0; k < v->n_stored; k++) {
+		struct bl_stored *s = &v->stored[k];
+
+		if (!(s->claim > 0) || s->member->weight != t || !plain_float(t))
+			continue;
+		for (int64_t at = 0; at < n; at += (int64_t)sizeof zero) {
+			const int64_t m = n - at < (int64_t)sizeof zero ? n - at : (int64_t)sizeof zero;
+
+			for (int64_t i = 0; i < m; i++)
+				zero[i] = get_float(t->data, t->dtype, first + at + i) == 0;
+			bl_claims_count(s, zero, m, &zeros, &astray);
+		}
+		pthread_mutex_lock(&r->lock);
+		s->zeros += zeros;
+		s->astray += astray;
+		pthread_mutex_unlock(&r->lock);
+		return true;
+	}
+	return false;
+}
+
 static void same_piece(struct run *r, const struct piece *p)
 {
 	struct bl_verifier *v = r->v;
@@ -357,6 +395,9 @@ static void same_piece(struct run *r, const struct piece *p)
 			       bl_place(place, t, first + bad));
 		pthread_mutex_unlock(&r->lock);
 	}
+	const bool pruned = count_zeros(r, t, first, n);
+	if (b && v->rq->instead)
+		b = v->rq->instead(v->rq->instead_ctx, b);
 	if (!b || b->n_elems != t->n_elems)
 		return;
 	if (b->dtype == t->dtype)
@@ -368,8 +409,8 @@ static void same_piece(struct run *r, const struct piece *p)
 		}
 	pthread_mutex_lock(&r->lock);
 	r->compared_elems += (uint64_t)n;
-	if (differs)
-		bl_finding_add(v->r, v->rq->strict, t->name, "differs from the base's although it is not quantized");
+	if (differs && (!pruned || v->rq->strict))
+		bl_finding_add(v->r, v->rq->strict, t->name, pruned ? "differs from what was to be written" : "differs from the base's although it is not quantized");
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -516,8 +557,10 @@ enum bl_status bl_values_run(struct bl_verifier *v, struct bl_err *err)
 	cut(&r);
 	if (bl_pool_run(v->rq->pool, r.n, run_piece, &r, bl_progress_cancel(v->rq->progress), err) == BL_OK) {
 		check_crcs(&r);
-		if (v->model)
+		if (v->model) {
 			sum_up(&r);
+			bl_claims_check(v);
+		}
 		for (size_t i = 0; i < r.n && v->rq->base; i++)
 			if (r.pieces[i].kind == PIECE_SAME && !r.pieces[i].from && bl_model_tensor(v->rq->base, v->model->tensors[r.pieces[i].index]->name))
 				v->r->proved_tensors++;

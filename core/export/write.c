@@ -12,7 +12,7 @@
 #include "core/base/file.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
-#include "core/export/nonfinite.h"
+#include "core/model/nonfinite.h"
 
 #define PIECE_ELEMS (256 * 1024)
 #define COPY_BYTES (4u << 20)
@@ -113,13 +113,11 @@ static enum bl_status copy_piece(struct writer *w, const struct piece *p, struct
 	const struct bl_out_tensor *o = &w->l->tensors[p->index];
 	int64_t size = bl_dtype_bytes(o->t.dtype), bad = -1;
 	const uint8_t *data = (const uint8_t *)o->copy->data + p->from;
-	char place[48];
 
 	if (!bl_plan_zero_nonfinite(w->rq->plan))
 		bad = bl_first_nonfinite(data, o->t.dtype, p->n / size);
 	if (bad >= 0)
-		return bl_fail(err, BL_INVALID, "%s: %s at %s; fix the checkpoint or allow values that are not finite", o->t.name,
-			       bl_nonfinite_name(data, o->t.dtype, bad), bl_place(place, &o->t, p->from / size + bad));
+		return bl_refuse_nonfinite(o->copy, p->from / size + bad, err);
 	if (put(w, o->file, o->t.offset + (uint64_t)p->from, data, (uint64_t)p->n, err) && err->sys == EFAULT) {
 		struct bl_err why = BL_ERR_INIT; /* the kernel met the end of a source that was cut short: say that, not "bad address" */
 		if (bl_map_unchanged(&w->rq->model->files[o->copy->file].st.map, &why))
@@ -191,6 +189,7 @@ static enum bl_status pack_piece(struct writer *w, const struct piece *p, struct
 		rows.scales = m->solved->scales + at * m->solved->spr;
 		rows.zeros = m->solved->zeros ? m->solved->zeros + at * m->solved->spr : NULL;
 		rows.group_of = m->solved->group_of;
+		rows.global = m->solved->global;
 	} else {
 		if (bl_solve_rows(&w->l->solvers[m->solver], m->member, p->from, p->n, &b->rows, err))
 			return err->status;

@@ -186,7 +186,7 @@ enum bl_status bl_plan_preset(struct bl_plan *p, const struct bl_model *m, const
 	bl_plan_begin(p, label);
 	for (int i = 0; i < m->n_units; i++)
 		if (bl_plan_set_scheme(p, i, &s))
-			bl_plan_set_method(p, i, "rtn", "");
+			bl_plan_set_method(p, i, "", "");
 	bl_plan_end(p);
 	return BL_OK;
 }

@@ -267,6 +267,8 @@ const char *bl_plan_redo_label(const struct bl_plan *p) { return p->n_redo ? p->
 
 /* ---- editing ---- */
 
+const char *bl_plan_usual_method(const struct bl_scheme *s) { return s->number == BL_NUM_FULL ? "" : s->number == BL_NUM_PRUNED ? "sparsegpt" : "rtn"; }
+
 bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s)
 {
 	struct bl_choice *c = &p->now->choice[unit];
@@ -278,8 +280,10 @@ bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s)
 	if (s->number == BL_NUM_FULL) {
 		memset(c->method, 0, sizeof c->method);
 		c->params = bl_plan_intern(p, "");
-	} else if (!c->method[0]) {
-		snprintf(c->method, sizeof c->method, "rtn");
+	} else if (!c->method[0] || (s->number == BL_NUM_PRUNED && !strcmp(c->method, "rtn"))) {
+		memset(c->method, 0, sizeof c->method);
+		snprintf(c->method, sizeof c->method, "%s", bl_plan_usual_method(s));
+		c->params = bl_plan_intern(p, "");
 	}
 	end_edit(p);
 	return true;
@@ -296,7 +300,7 @@ bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const c
 		return true;
 	bl_plan_begin(p, "method");
 	memset(c->method, 0, sizeof c->method);
-	snprintf(c->method, sizeof c->method, "%s", *method ? method : "rtn");
+	snprintf(c->method, sizeof c->method, "%s", *method ? method : bl_plan_usual_method(&c->scheme));
 	c->params = bl_plan_intern(p, params ? params : "");
 	end_edit(p);
 	return true;

@@ -57,6 +57,8 @@ void bl_plan_digest(const struct bl_plan *p, char out[65]);
 void bl_plan_begin(struct bl_plan *p, const char *label);   /* "down of blocks 0-29: W8A8"; nests, outermost label wins */
 bool bl_plan_end(struct bl_plan *p);                        /* true when something changed */
 /* Each returns false when the unit is locked (nothing changed). Setting a quantized scheme on a unit without a method gives it "rtn". */
+/* "rtn"; "" in full precision, "sparsegpt" where that is pruned */
+const char *bl_plan_usual_method(const struct bl_scheme *s);
 bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s);
 bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const char *params);
 void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked);

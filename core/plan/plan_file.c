@@ -180,7 +180,7 @@ static enum bl_status read_unit(struct reader *r, struct bl_state *s, const cJSO
 		return bl_err_prefix(r->err, "%s", where);
 	}
 	bool full = c->scheme.number == BL_NUM_FULL; /* takes no method, the others always have one */
-	snprintf(c->method, sizeof c->method, "%s", full ? "" : method && *method ? method : "rtn");
+	snprintf(c->method, sizeof c->method, "%s", !full && method && *method ? method : bl_plan_usual_method(&c->scheme));
 	c->params = bl_plan_intern(r->p, params && !full ? params : "");
 	c->locked = locked;
 	return BL_OK;

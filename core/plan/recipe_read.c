@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Applying an llm-compressor recipe. Stages are any map of maps; QuantizationModifier and GPTQModifier are understood, everything else is listed.
+ * Applying an llm-compressor recipe. Stages are any map of maps; QuantizationModifier, GPTQModifier, SparseGPTModifier and
+ * WandaPruningModifier are understood, everything else is listed. What is pruned and then quantized is one choice: a scheme, and the method that prunes.
  * Targets go by linear and are weighed as compressed-tensors weighs them: an exact name beats an expression, that beats the class "Linear"; among
  * expressions the first of the alphabet, else the later one. A later modifier beats an earlier one. The plan goes by unit, so a unit whose
  * linears would disagree stays in full precision, and that is listed. */
@@ -173,22 +174,65 @@ static struct bl_recipe_scheme read_base(struct reader *r, const struct bl_yaml 
 	return base;
 }
 
+/* Keeps full precision, with zeros. */
+static enum bl_status read_pruning(struct reader *r, const struct bl_yaml *m, struct bl_err *err)
+{
+	static const char *const known[] = {"targets", "ignore", "block_size", BL_RECIPE_METHOD_KEY, NULL};
+	struct bl_yaml all = {.kind = BL_YAML_SCALAR, .text = (char *)(uintptr_t)"Linear", .line = m->line};
+	const struct bl_yaml *targets = bl_yaml_get(m, "targets"), *named = bl_yaml_get(m, BL_RECIPE_METHOD_KEY);
+	struct bl_recipe_scheme s = {.scheme = {.number = BL_NUM_PRUNED, .bits = 16, .symmetric = 1}};
+
+	snprintf(s.method, sizeof s.method, "%s", named && named->kind == BL_YAML_SCALAR ? named->text : !strcmp(m->key, "SparseGPTModifier") ? "sparsegpt" : "wanda");
+	if (!bl_recipe_knows(r->methods, s.method)) {
+		bl_recipe_note(&r->notes, m->line, "method %s is not available: nothing is pruned", s.method);
+		return BL_OK;
+	}
+	for (const struct bl_yaml *f = m->child; f; f = f->next) {
+		int k = 0;
+		while (known[k] && strcmp(known[k], f->key))
+			k++;
+		if (known[k] || bl_yaml_is_null(f))
+			continue;
+		if (bl_recipe_is_key(f->key, strlen(f->key), bl_recipe_prune_keys))
+			bl_recipe_param(&s, f->key, f, &r->notes);
+		else
+			bl_recipe_note(&r->notes, f->line, "%s.%s has no effect here", m->key, f->key);
+	}
+	return mark_all(r, targets ? targets : &all, add_scheme(r, &s), err);
+}
+
+/* What is pruned by one modifier and quantized by a later one. */
+static int both(struct reader *r, int pruned, int quantized)
+{
+	struct bl_recipe_scheme s = r->schemes[pruned];
+
+	s.scheme = r->schemes[quantized].scheme;
+	if (r->schemes[quantized].params[0])
+		bl_recipe_note(&r->notes, 0, "%s rounds what it prunes with its own settings: \"%s\" is left out", s.method, r->schemes[quantized].params);
+	return add_scheme(r, &s);
+}
+
 static enum bl_status read_modifier(struct reader *r, const struct bl_yaml *m, struct bl_err *err)
 {
 	r->n_modifiers++;
-	if (strcmp(m->key, "GPTQModifier") && strcmp(m->key, "QuantizationModifier")) {
+	const bool prunes = !strcmp(m->key, "SparseGPTModifier") || !strcmp(m->key, "WandaPruningModifier");
+	if (!prunes && strcmp(m->key, "GPTQModifier") && strcmp(m->key, "QuantizationModifier")) {
 		bl_recipe_note(&r->notes, m->line, "%s is not in this version; it is left out", m->key);
 		return BL_OK;
 	}
 	if (m->kind != BL_YAML_MAP)
 		return bl_fail(err, BL_INVALID, "%s: line %d: %s must hold settings", r->label, m->line, m->key);
-	struct bl_recipe_scheme base = read_base(r, m);
+	struct bl_recipe_scheme base = {.method = ""};
+	if (!prunes)
+		base = read_base(r, m);
 	for (size_t i = 0; i < r->n_linears; i++)
 		r->picks[i] = (struct pick){.scheme = NOT_TARGETED};
-	if (read_groups(r, m, &base, err) || mark_all(r, bl_yaml_get(m, "ignore"), IGNORED, err))
+	if ((prunes ? read_pruning(r, m, err) : read_groups(r, m, &base, err)) || mark_all(r, bl_yaml_get(m, "ignore"), IGNORED, err))
 		return err->status;
 	for (size_t i = 0; i < r->n_linears; i++) {
 		int new = r->picks[i].scheme;
+		if (new >= 0 && r->of[i] >= 0 && r->schemes[r->of[i]].scheme.number == BL_NUM_PRUNED && !bl_scheme_is_full(&r->schemes[new].scheme))
+			r->of[i] = new = both(r, r->of[i], new);
 		r->n_overridden += new >= 0 && r->of[i] >= 0 && new != r->of[i];
 		if (new >= 0 || (new == IGNORED && r->of[i] == NOT_TARGETED)) /* what one modifier ignores another may have done */
 			r->of[i] = new;

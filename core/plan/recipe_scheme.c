@@ -56,6 +56,8 @@ void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct b
 }
 
 const char *const bl_recipe_rtn_keys[] = {"maxshrink", "grid", "norm", "quotient", NULL};
+const char *const bl_recipe_prune_keys[] = {"sparsity", "mask_structure", "dampening_frac", "actorder", "observer", "least", "grid", "norm", "inputs", "qep_alpha",
+						"token_weight", "score", "update", NULL};
 const char *const bl_recipe_gptq_keys[] = {"block_size", "dampening_frac", "actorder", NULL};
 
 bool bl_recipe_is_key(const char *key, size_t n, const char *const *list)

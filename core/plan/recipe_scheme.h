@@ -30,8 +30,9 @@ void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct b
 /* Arguments of observer_kwargs for what the recipe's own words cannot say: a method that is no modifier, parameters as one text. */
 #define BL_RECIPE_METHOD_KEY "bitlathe_method"
 #define BL_RECIPE_PARAMS_KEY "bitlathe_params"
-/* Parameters that recipes have words for, NULL-terminated: in observer_kwargs (round-to-nearest), in a GPTQModifier. */
-extern const char *const bl_recipe_rtn_keys[], *const bl_recipe_gptq_keys[];
+/* Parameters that recipes have words for, NULL-terminated: in observer_kwargs (round-to-nearest), in a GPTQModifier, in one
+ * that prunes. */
+extern const char *const bl_recipe_rtn_keys[], *const bl_recipe_gptq_keys[], *const bl_recipe_prune_keys[];
 bool bl_recipe_is_key(const char *key, size_t n, const char *const *list);
 
 #endif

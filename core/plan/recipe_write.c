@@ -57,11 +57,15 @@ static bool is_sayable(const char *params, const char *const *keys)
 	return true;
 }
 
-/* The modifiers of the recipe: -1 is the one that rounds, others are the first unit with these GPTQ parameters. */
+#define PRUNES (-2)
+
+/* The modifiers of the recipe: -1 is the one that rounds, PRUNES those that only prune, others are the first unit with these GPTQ parameters. */
 static int modifier_of(const struct bl_plan *p, int unit)
 {
 	const struct bl_choice *c = bl_plan_choice(p, unit);
 
+	if (c->scheme.number == BL_NUM_PRUNED)
+		return PRUNES;
 	if (c->scheme.number == BL_NUM_FULL || strcmp(c->method, "gptq") || !is_sayable(c->params, bl_recipe_gptq_keys))
 		return -1;
 	for (int i = 0; i < unit; i++) {
@@ -186,6 +190,27 @@ static void print_modifier(struct bl_str *out, const struct bl_plan *p, const st
 		bl_str_add(out, "      targets: []\n");
 }
 
+/* Units that are pruned and not quantized, led by this one. */
+static void print_pruning(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, int lead)
+{
+	const struct bl_choice *c = bl_plan_choice(p, lead);
+	const bool wanda = !strcmp(c->method, "wanda");
+	struct param a;
+
+	bl_str_addf(out, "    %s:\n      ignore: [lm_head]\n", wanda ? "WandaPruningModifier" : "SparseGPTModifier");
+	if (!wanda && strcmp(c->method, "sparsegpt")) {
+		bl_str_add(out, "      " BL_RECIPE_METHOD_KEY ": ");
+		bl_str_add_json(out, c->method);
+		bl_str_add(out, "\n");
+	}
+	for (const char *t = next_param(&a, c->params); t; t = next_param(&a, t)) /* 2:4 without quotes is a number to some readers */
+		bl_str_addf(out, "      %.*s: \"%.*s\"\n", (int)a.key_len, a.key, (int)a.value_len, a.value);
+	bl_str_add(out, "      targets:\n");
+	for (int i = 0; i < m->n_units; i++)
+		for (int j = 0; same(bl_plan_choice(p, i), c) && j < m->units[i].n_members; j++)
+			bl_str_addf(out, "      - %s\n", m->units[i].members[j].name);
+}
+
 static void print_provenance(struct bl_str *out, const struct bl_plan *p, const struct bl_model *m, const char *tool)
 {
 	char digest[65], shown[256];
@@ -231,7 +256,7 @@ static void print_all(struct bl_str *out, const struct bl_plan *p, const struct 
 	for (int i = 0; i < m->n_units; i++) {
 		bool quantized = bl_plan_choice(p, i)->scheme.number != BL_NUM_FULL;
 		any |= quantized;
-		rounds |= quantized && modifier_of(p, i) < 0;
+		rounds |= quantized && modifier_of(p, i) == -1;
 	}
 	if (rounds || !any) {
 		bl_str_add(out, "default_stage:\n  default_modifiers:\n");
@@ -241,6 +266,11 @@ static void print_all(struct bl_str *out, const struct bl_plan *p, const struct 
 		if (modifier_of(p, i) == i) {
 			bl_str_addf(out, "gptq_stage_%d:\n  gptq_modifiers:\n", stage++);
 			print_modifier(out, p, m, i, &number);
+		}
+	for (int i = 0; i < m->n_units; i++)
+		if (modifier_of(p, i) == PRUNES && leads(p, i)) {
+			bl_str_addf(out, "sparsity_stage_%d:\n  sparsity_modifiers:\n", stage++);
+			print_pruning(out, p, m, i);
 		}
 }
 

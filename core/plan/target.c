@@ -175,7 +175,7 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 	struct question q = {t, &m->units[unit], s, m->units[unit].dtype == BL_F16};
 
 	*v = (struct bl_verdict){.legal = true, .kernel = "", .rule = NULL};
-	if (s->number == BL_NUM_FULL)
+	if (bl_scheme_is_full(s))
 		v->kernel = q.f16 ? "cuBLAS FP16" : "cuBLAS BF16";
 	else if (s->group && q.u->cols % s->group)
 		refuse(v, "R3", "K = %lld is not a multiple of the group size %d", (long long)q.u->cols, s->group);
@@ -275,7 +275,7 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 	sentence[0] = '\0';
 	for (int i = 0; i < m->n_units; i++) {
 		const struct bl_scheme *s = &bl_plan_choice(p, i)->scheme;
-		if (s->number == BL_NUM_FULL)
+		if (bl_scheme_is_full(s))
 			continue;
 		if (s->number == BL_NUM_E2M1) {
 			snprintf(sentence, 240, "4-bit floats: compressed-tensors 0.13 does not decode them (newer ones do)");

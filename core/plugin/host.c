@@ -12,10 +12,13 @@
 
 struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 {
-	return (struct bk_grid){ .number = g->number == BL_GRID_E4M3 ? BK_E4M3 : BK_INT,
+	const bool e4m3 = g->number == BL_GRID_E4M3, e2m1 = g->number == BL_GRID_E2M1, full = g->number == BL_GRID_FULL;
+
+	return (struct bk_grid){ .number = e4m3 ? BK_E4M3 : e2m1 ? BK_E2M1 : full ? BK_FULL : BK_INT,
 				 .bits = (int)g->bits,
-				 .symmetric = g->symmetric || g->number == BL_GRID_E4M3,
-				 .group = g->group > 0 ? g->group : 0 };
+				 .symmetric = g->symmetric || e4m3 || e2m1,
+				 .group = g->group > 0 ? g->group : 0,
+				 .scale = e4m3 && g->group ? BK_SCALE_GIVEN : !e2m1 ? BK_SCALE_BF16 : g->group == 16 ? BK_SCALE_E4M3 : BK_SCALE_POW2 };
 }
 
 /* The number of a grid that is a table, 0: the kernels know it. */

@@ -9,6 +9,7 @@
 #include "core/backend/backend.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/model/nonfinite.h"
 #include "core/scheme/codec.h"
 
 #define SLICE_ELEMS 32768
@@ -37,11 +38,12 @@ enum bl_status bl_solver_init(struct bl_solver *s, const struct bl_registry *r, 
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, scheme));
 	if (scheme->strategy == BL_STRATEGY_TENSOR && scheme->number != BL_NUM_FLOAT)
 		return bl_fail(err, BL_UNSUPPORTED, "%s: one scale for a whole linear goes with 8-bit floats alone", bl_scheme_name(name, scheme));
-	if (bl_scheme_is_shared(scheme) && (strcmp(method, "rtn") || (params && *params)))
-		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn alone", bl_scheme_name(name, scheme));
 	n.method = bl_registry_method(r, method);
 	if (!n.method)
 		return no_such_method(r, method, err);
+	if (bl_scheme_is_shared(scheme) && (bl_method_trains(r, n.method) || (!bl_method_whole(r, n.method) && (strcmp(method, "rtn") || (params && *params)))))
+		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn and with methods that see whole units",
+			       bl_scheme_name(name, scheme));
 	if (scheme->order && !bl_method_whole(r, n.method))
 		return bl_fail(err, BL_UNSUPPORTED, "%s: groups by an index come from methods that see what flows into a unit (gptq), not from %s", bl_scheme_name(name, scheme),
 			       method);
@@ -160,9 +162,7 @@ static enum bl_status nonfinite(struct work *k, int64_t row, int64_t n, struct b
 		if (isfinite(w[i]))
 			continue;
 		if (!k->s->zero_nonfinite)
-			return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", k->m->weight->name,
-				       isnan(w[i]) ? "NaN" : w[i] > 0 ? "Inf" : "-Inf", (long long)(row + i / k->m->cols),
-				       (long long)(i % k->m->cols));
+			return bl_refuse_nonfinite(k->m->weight, row * k->m->cols + i, err);
 		w[i] = 0;
 	}
 	return BL_OK;

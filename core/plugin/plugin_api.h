@@ -30,7 +30,8 @@ struct bl_param {
 /* Names that the host knows, in methods that see whole units: `inputs`, a choice "base|quantized": whose inputs the Hessian is of, the base model's or those of
  * the model as quantized up to the block (the host then solves the blocks in order); `qep_alpha`, a real: the weights that the method gets are moved by this part
  * of the way to those that make up best for what quantized inputs have lost; `token_weight`, a choice "same|rms": whether tokens count the same, or by the size of
- * what the linear makes of them where a norm follows (o, down): then by one over its mean square. */
+ * what the linear makes of them where a norm follows (o, down): then by one over its mean square; `sparsity`, a real, and `mask_structure`, a choice of "n:m" where
+ * 0:0 is none: how many weights become 0, which the export promises and the proof counts. */
 /* Values in the order of the rows: number for INT/REAL/BOOL, index of the choice for CHOICE. */
 typedef const double *bl_param_values;
 
@@ -43,6 +44,7 @@ enum bl_grid_number {
 	BL_GRID_NF4 = 4,     /* the 16 values of bitsandbytes; scales are the largest |w| of a group, float32 */
 	BL_GRID_NF4_NESTED = 5, /* the same, and the scales are quantized again when they are written */
 	BL_GRID_SCB = 6,     /* 8-bit integers in units of the row's largest |w| / 127, which is what `scales` holds, float32 */
+	BL_GRID_FULL = 7,    /* since version 4: bfloat16 values that a method has changed; codes are their patterns (BL_DM_BF16), there are no scales */
 };
 enum bl_grid_act {
 	BL_GRID_ACT_NONE = 0,
@@ -93,7 +95,7 @@ struct bl_host {
 };
 
 /* ---- the device (version 2): what a method that sees a whole unit works with ---- */
-enum bl_dm_type { BL_DM_F32 = 3, BL_DM_CODES = 4 };
+enum bl_dm_type { BL_DM_BF16 = 1, BL_DM_F32 = 3, BL_DM_CODES = 4 };
 struct bl_dm { /* a matrix in the device's memory, row-major: never to be read or written by the plugin itself */
 	void *p;
 	int64_t rows, cols, ld;
@@ -102,8 +104,9 @@ struct bl_dm { /* a matrix in the device's memory, row-major: never to be read o
 struct bl_scale_search { /* ranges (1 - (1 - least) * i / steps) of the whole range, i = 0 .. steps */
 	double least;
 	int steps;
-	int full_range; /* also absmax / 2^(bits-1), whose scales may be negative */
+	int full_range; /* integers: also absmax / 2^(bits-1), whose scales may be negative; E2M1: also absmax / 4 */
 };
+struct bl_prune { double ratio; int n, m; }; /* weights that become 0: `ratio` of all, or (m > 0; 2, 4, 8 or 16) n of every m columns */
 /* Functions return NULL, or what went wrong, which the plugin hands on; everything may be called from one thread at a time. Vectors (scales [rows, spr] float32,
  * zeros [rows, spr] int8 or NULL, weight [cols] float32, order and group_of [cols] int32) lie in the device's memory too. */
 struct bl_device {
@@ -138,6 +141,14 @@ struct bl_device {
 	/* scale_search by sum weight * |w - Q(w)|^norm (since 0.2: look at `size`) */
 	const char *(*scale_search_norm)(const struct bl_device *d, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
 					 const struct bl_scale_search *how, double norm);
+	/* since version 4; masks are matrices of codes, not 0 where a weight becomes 0 */
+	/* SparseGPT: chooses by what each weight costs once those after it make up for it; e = w - what is left */
+	const char *(*prune)(const struct bl_device *d, const struct bl_dm *mask, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r, const struct bl_prune *how);
+	/* row by row the smallest |w| * weight[column] */
+	const char *(*select)(const struct bl_device *d, const struct bl_dm *mask, const struct bl_dm *w, const float *weight, const struct bl_prune *how);
+	/* round, with weights that stay 0 */
+	const char *(*round_masked)(const struct bl_device *d, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *mask);
 	/* since version 4 (kernels/solve/solve.h has the mathematics) */
 	/* y := y (R R^T)^-1, r as factor made it */
 	const char *(*solve_rows)(const struct bl_device *d, const struct bl_dm *y, const struct bl_dm *r);
@@ -175,6 +186,9 @@ struct bl_method_unit { /* one call: all rows of what shares an input */
 	void *ctx;
 	/* since version 3: out, [cols], host memory, when columns belong to groups by an index and not by their place; else NULL */
 	int32_t *group_of;
+	/* since version 4: the linears whose rows these are, one after the other */
+	const int64_t *part_rows;
+	int n_parts;
 	/* since version 4: of methods with BL_METHOD_CROSS sum x y^T, x the inputs of the base model and y those that h is of, whose both triangles then count; it
 	 * stays as it is. p is NULL for others. */
 	struct bl_dm cross;

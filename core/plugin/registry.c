@@ -337,7 +337,7 @@ struct bl_grid bl_grid_of(const struct bl_scheme *s)
 					[BL_ACT_FP8_GROUP] = BL_GRID_ACT_FP8_GROUP,
 					[BL_ACT_FP4_GROUP] = BL_GRID_ACT_FP4_GROUP };
 	static const uint32_t number[] = { [BL_NUM_INT] = BL_GRID_INT, [BL_NUM_FLOAT] = BL_GRID_E4M3, [BL_NUM_E2M1] = BL_GRID_E2M1, [BL_NUM_NF4] = BL_GRID_NF4,
-					   [BL_NUM_SCB] = BL_GRID_SCB };
+					   [BL_NUM_SCB] = BL_GRID_SCB, [BL_NUM_PRUNED] = BL_GRID_FULL };
 
 	return (struct bl_grid){ .number = s->nested ? BL_GRID_NF4_NESTED : number[s->number],
 				 .bits = s->bits,

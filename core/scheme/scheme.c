@@ -35,6 +35,9 @@
 #define LLM_INT8 \
 	{ .number = BL_NUM_SCB, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL }
 
+#define PRUNED \
+	{ .number = BL_NUM_PRUNED, .bits = 16, .symmetric = 1 }
+
 static const struct bl_scheme_row rows[] = {
 	{ { .number = BL_NUM_FULL, .bits = 16, .symmetric = 1 }, "b", "Full precision: the weights stay as they are on disk." },
 	{ W8A8, "8", "8-bit integers per channel, inputs rounded to 8 bits per token: integer matrix units, the fastest on most cards." },
@@ -64,6 +67,7 @@ static const struct bl_scheme_row rows[] = {
 	{ NF4(1), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights, the scales in 8 bits." },
 	{ NF4(0), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights." },
 	{ LLM_INT8, "", "bitsandbytes: 8-bit integers per channel; the client picks outlying inputs out by itself." },
+	{ PRUNED, "", "Full precision with weights that sparsegpt or wanda set to 0; the zeros are stored too, so the file is no smaller." },
 };
 
 const struct bl_scheme_row *bl_scheme_rows(int *n)
@@ -113,10 +117,13 @@ static const struct special *special(const struct bl_scheme *s)
 	static const struct special full = { "BF16", "BF16" }, w8a8 = { "W8A8", "W8A8" }, w8a8_static = { "W8A8_STATIC", "W8A8st" },
 				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" },
 				    fp8_block = { "FP8_BLOCK", "FP8blk" }, mxfp4 = { "MXFP4A16", "MXFP4" }, nvfp4a16 = { "NVFP4A16", "NVFP4A16" },
-				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" };
+				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" },
+				    pruned = { "BF16_SPARSE", "BF16sp" };
 
 	if (s->number == BL_NUM_FULL)
 		return &full;
+	if (s->number == BL_NUM_PRUNED)
+		return &pruned;
 	if (s->number == BL_NUM_INT)
 		return s->act == BL_ACT_INT8_TENSOR ? &w8a8_static : &w8a8;
 	if (s->number == BL_NUM_E2M1)
@@ -179,7 +186,8 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "fp8block", FP8_BLOCK },         { "fp8blk", FP8_BLOCK },         { "nvfp4", NVFP4(BL_ACT_FP4_GROUP) },
 	{ "nvfp4a16", NVFP4(BL_ACT_NONE) }, { "mxfp4a16", MXFP4 },          { "mxfp4", MXFP4 },
 	{ "nf4", NF4(0) },                 { "nf4dq", NF4(1) },             { "llmint8", LLM_INT8 },
-	{ "llm.int8", LLM_INT8 },          { "bnbint8", LLM_INT8 },
+	{ "llm.int8", LLM_INT8 },          { "bnbint8", LLM_INT8 },      { "bf16sparse", PRUNED },
+	{ "bf16sp", PRUNED },
 };
 
 /* text without separators and in lower case; false when it does not fit. A minus before a digit stays: -1 is no group. */
@@ -289,6 +297,9 @@ enum bl_status bl_scheme_parse(struct bl_scheme *out, const char *text, struct b
 			return BL_OK;
 		}
 	}
+	if (strncmp(key, "mxfp8", 5) == 0)
+		return bl_fail(err, BL_UNSUPPORTED, "scheme \"%.40s\": no serving target here loads 8-bit floats with powers of two as scales (compressed-tensors 0.13 has no such "
+			       "format); FP8_BLOCK and FP8_DYNAMIC are near to it", text);
 	struct bl_scheme s;
 	bool order = cut_order(key);
 

@@ -2,17 +2,19 @@
  * How the numbers of a unit are stored, as a value. Names are the ecosystem's (compressed-tensors presets) with a suffix where the
  * preset's group is not meant: BF16 · W8A8 · W8A8_STATIC · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
  * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · W4A16_actorder (groups by an index over the columns) · FP8_DYNAMIC · FP8 (one scale per tensor) ·
- * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · NF4 · NF4_DQ (its scales are quantized again) · LLM_INT8. Equal text = equal scheme. */
+ * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · NF4 · NF4_DQ (its scales are quantized again) · LLM_INT8 · BF16_SPARSE. Equal text = equal scheme. */
 #ifndef BL_SCHEME_SCHEME_H
 #define BL_SCHEME_SCHEME_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/base/err.h"
 
-/* FULL: kept as it is on disk; FLOAT: E4M3; E2M1: 4-bit floats; NF4: the 16 values of bitsandbytes; SCB: 8-bit integers in units of the row's largest / 127 */
-enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT, BL_NUM_E2M1, BL_NUM_NF4, BL_NUM_SCB };
+/* FULL: kept as it is on disk; FLOAT: E4M3; E2M1: 4-bit floats; NF4: the 16 values of bitsandbytes; SCB: 8-bit integers in units of the row's largest / 127;
+ * PRUNED: bfloat16 as FULL, but a method has set some of them to 0 */
+enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT, BL_NUM_E2M1, BL_NUM_NF4, BL_NUM_SCB, BL_NUM_PRUNED };
 /* BLOCK: one scale per square of `group` rows and columns; TENSOR_GROUP: small scales per group, in units of one number of the unit */
 enum bl_strategy { BL_STRATEGY_NONE, BL_STRATEGY_TENSOR, BL_STRATEGY_CHANNEL, BL_STRATEGY_GROUP, BL_STRATEGY_BLOCK, BL_STRATEGY_TENSOR_GROUP };
 /* Activations: untouched; dynamic, one scale per token; static, one scale per unit that a calibration found; dynamic in groups of columns. */
@@ -20,7 +22,7 @@ enum bl_act { BL_ACT_NONE, BL_ACT_INT8_TOKEN, BL_ACT_FP8_TOKEN, BL_ACT_INT8_TENS
 
 struct bl_scheme {
 	uint8_t number;    /* enum bl_number */
-	uint8_t bits;      /* 2..8; 16 for FULL */
+	uint8_t bits;      /* 2..8; 16 for FULL and PRUNED */
 	uint8_t symmetric; /* 1, or 0 with a zero point per scale */
 	uint8_t strategy;  /* enum bl_strategy */
 	uint8_t act;       /* enum bl_act */
@@ -39,6 +41,10 @@ static inline bool bl_scheme_weights_alone(const struct bl_scheme *s) { return s
 static inline bool bl_scheme_rounds_inputs(const struct bl_scheme *s) { return s->act != BL_ACT_NONE || bl_scheme_weights_alone(s); }
 /* Needs the range of its inputs from a calibration (FP4: for the number that the groups' scales are in units of). */
 static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP4_GROUP; }
+/* Whether it is stored in full precision, by whatever values. */
+static inline bool bl_scheme_is_full(const struct bl_scheme *s) { return s->number == BL_NUM_FULL || s->number == BL_NUM_PRUNED; }
+/* Bytes of a code. */
+static inline size_t bl_scheme_code_bytes(const struct bl_scheme *s) { return s->number == BL_NUM_PRUNED ? 2 : 1; }
 /* Whether scales are found over more than a row, so that only plain rounding knows how. */
 static inline bool bl_scheme_is_shared(const struct bl_scheme *s)
 {

@@ -48,7 +48,8 @@ static enum bl_status agree(struct tuning *t, struct bl_err *err)
 			return bl_fail(err, BL_INVALID, "%s and %s are trained together and must have the same method and parameters (%s %s, %s %s)", s->model->units[t->first].name,
 				       s->model->units[i].name, f->method, f->params, c->method, c->params);
 		const struct bl_grid g = bl_grid_of(&c->scheme);
-		const char *why = t->method->refuses(&g, s->model->units[i].rows, s->model->units[i].cols);
+		const char *why = bl_scheme_is_shared(&c->scheme) ? "scales over more than a row are not trained" :
+				  t->method->refuses(&g, s->model->units[i].rows, s->model->units[i].cols);
 		if (why)
 			return bl_fail(err, BL_UNSUPPORTED, "%s: %s cannot do this: %s", s->model->units[i].name, c->method, why);
 	}
@@ -281,7 +282,7 @@ enum bl_status bl_session_recommend(struct bl_session *s, struct bl_err *err)
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_choice *c = bl_plan_choice(s->plan, i);
 
-		if (c->scheme.number == BL_NUM_FULL || c->scheme.strategy == BL_STRATEGY_TENSOR)
+		if (bl_scheme_is_full(&c->scheme) || c->scheme.strategy == BL_STRATEGY_TENSOR)
 			continue;
 		bl_plan_set_method(s->plan, i, RECOMMENDED, "");
 	}

@@ -117,6 +117,10 @@ static enum bl_status from_solved(struct bl_session *s, int unit, const struct b
 		memcpy(w->scales, u->scales, (size_t)(u->rows * bl_unit_weights_spr(w)) * sizeof *w->scales);
 		return BL_OK;
 	}
+	if (c->scheme.number == BL_NUM_PRUNED) {
+		memcpy(w->dense, u->codes, (size_t)(u->rows * u->cols) * sizeof *w->dense);
+		return BL_OK;
+	}
 	if (bl_try_alloc(&f, (size_t)(rows * u->cols), sizeof *f, "decoded rows", err))
 		return err->status;
 	for (int64_t at = 0; at < u->rows; at += rows) {

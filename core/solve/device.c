@@ -21,7 +21,18 @@ static const char *told(struct bl_solve_device *d, int error)
 
 static struct bk_mat mat(const struct bl_dm *m)
 {
-	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : BK_I8 };
+	return (struct bk_mat){ m->p, m->rows, m->cols, m->ld, m->type == BL_DM_F32 ? BK_F32 : m->type == BL_DM_BF16 ? BK_BF16 : BK_I8 };
+}
+
+/* With what the plugin need not know: the number that scales are in units of, and that there is nothing to seek. */
+static struct bk_grid grid_of(const struct bl_solve_device *d, const struct bl_grid *g)
+{
+	struct bk_grid k = bl_grid_of_plugin(g);
+
+	k.unit = d->global;
+	if (d->given)
+		k.scale = BK_SCALE_GIVEN;
+	return k;
 }
 
 static const char *dev_alloc(const struct bl_device *dev, void **out, size_t bytes)
@@ -114,10 +125,12 @@ static const char *dev_scale_search_norm(const struct bl_device *dev, float *sca
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat a = mat(w);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 	const struct bk_search s = { how->least, how->steps, norm, how->full_range };
 
-	return d->error ? d->why : told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
+	if (d->error || d->given)
+		return d->error ? d->why : told(d, d->engine->ops->copy(d->engine->run, scales, d->given, d->given_bytes));
+	return told(d, d->ops->scale_search(&d->solve, scales, zeros, &a, weight, &k, &s));
 }
 
 static const char *dev_scale_search(const struct bl_device *dev, float *scales, int8_t *zeros, const struct bl_dm *w, const float *weight, const struct bl_grid *g,
@@ -131,9 +144,38 @@ static const char *dev_round(const struct bl_device *dev, const struct bl_dm *co
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
+}
+
+static const char *dev_round_masked(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+				    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *mask)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), mm = mat(mask);
+	const struct bk_grid k = grid_of(d, g);
+
+	return d->error ? d->why : told(d, d->ops->round_masked(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &mm));
+}
+
+static const char *dev_prune(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+			     const struct bl_prune *how)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mm = mat(mask), me = mat(e), mw = mat(w), mr = mat(r);
+	const struct bk_prune k = { how->ratio, how->n, how->m };
+
+	return d->error ? d->why : told(d, d->ops->prune(&d->solve, &mm, &me, &mw, &mr, &k));
+}
+
+static const char *dev_select(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *w, const float *weight, const struct bl_prune *how)
+{
+	struct bl_solve_device *d = of(dev);
+	const struct bk_mat mm = mat(mask), mw = mat(w);
+	const struct bk_prune k = { how->ratio, how->n, how->m };
+
+	return d->error ? d->why : told(d, d->ops->select(&d->solve, &mm, &mw, weight, &k));
 }
 
 static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *h, const float *scales,
@@ -141,7 +183,7 @@ static const char *dev_descend(const struct bl_device *dev, const struct bl_dm *
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mh = mat(h);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->descend(&d->solve, &mc, &me, &mh, scales, zeros, &k, sweeps));
 }
@@ -151,9 +193,12 @@ static const char *dev_refit(const struct bl_device *dev, float *scales, const s
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat me = mat(e), mc = mat(codes), mw = mat(w), mh = mat(h);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
+	d->refit_asked |= d->given != NULL;
+	if (d->error || d->given)
+		return d->error ? d->why : NULL;
+	return told(d, d->ops->refit(&d->solve, scales, &me, &mc, &mw, &mh, zeros, &k));
 }
 
 static const char *dev_loss(const struct bl_device *dev, double *out, const struct bl_dm *e, const struct bl_dm *h)
@@ -185,7 +230,7 @@ static const char *dev_remainder(const struct bl_device *dev, const struct bl_dm
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat me = mat(e), mw = mat(w), mc = mat(codes);
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->diff(&d->solve, &me, &mw, &mc, scales, zeros, NULL, &k));
 }
@@ -213,7 +258,7 @@ static const char *dev_round_fed(const struct bl_device *dev, const struct bl_dm
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), ms = s ? mat(s) : mr, mv = v ? mat(v) : mr;
 	const struct bk_feed f = { s ? &ms : NULL, v ? &mv : NULL, first };
-	const struct bk_grid k = bl_grid_of_plugin(g);
+	const struct bk_grid k = grid_of(d, g);
 
 	return d->error ? d->why : told(d, d->ops->round_fed(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &f));
 }
@@ -236,6 +281,7 @@ void bl_solve_device_init(struct bl_solve_device *d, struct bl_engine *e, const 
 		.size = sizeof(struct bl_device), .host = d, .alloc = dev_alloc, .release = dev_release, .put = dev_put, .get = dev_get, .copy = dev_copy,
 		.gemm = dev_gemm, .permute_sym = dev_permute_sym, .factor = dev_factor, .permute_cols = dev_permute_cols, .scale_search = dev_scale_search,
 		.round = dev_round, .descend = dev_descend, .refit = dev_refit, .loss = dev_loss, .cancelled = dev_cancelled, .scale_search_norm = dev_scale_search_norm,
+		.prune = dev_prune, .select = dev_select, .round_masked = dev_round_masked,
 		.solve_rows = dev_solve_rows, .add_scaled = dev_add_scaled, .remainder = dev_remainder, .difference = dev_difference, .feed = dev_feed,
 		.round_fed = dev_round_fed,
 	};

@@ -15,6 +15,10 @@ struct bl_solve_device {
 	struct bk_solve solve;
 	const struct bk_solve_ops *ops;
 	const atomic_int *cancel;
+	float global;             /* what the unit's scales are in units of; 0: they are what they are */
+	void *given;              /* [rows, spr] scales that rows share, in the engine's memory: they are neither sought nor refitted. NULL: none */
+	size_t given_bytes;
+	bool refit_asked;         /* of scales that are given */
 	void *blocks[BL_DEVICE_BLOCKS];
 	int error;                /* the first that an operation gave; 0 */
 	char why[200];

@@ -3,13 +3,16 @@
 #include "core/solve/solve.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/model/nonfinite.h"
 #include "core/plugin/host.h"
 #include "core/solve/device.h"
+#include "core/solve/shared.h"
 
 void bl_solved_free(struct bl_solved *s)
 {
@@ -68,12 +71,14 @@ static enum bl_status check(struct bl_solve_job *k, struct bl_err *err)
 
 	if (rq->scheme.number == BL_NUM_FULL)
 		return bl_fail(err, BL_INVALID, "%s is kept as it is: there is nothing to solve", bl_scheme_name(name, &rq->scheme));
-	if (bl_scheme_is_shared(&rq->scheme))
-		return bl_fail(err, BL_UNSUPPORTED, "%s: its scales are found over more than a row, which goes with plain rtn alone", bl_scheme_name(name, &rq->scheme));
 	k->method = bl_registry_method(rq->registry, rq->method);
 	if (!k->method || !bl_method_whole(rq->registry, k->method) || bl_method_trains(rq->registry, k->method))
 		return bl_fail(err, BL_NOT_FOUND, "method \"%s\" does not solve whole units, or is not among the plugins", rq->method);
 	k->grid = bl_grid_of(&rq->scheme);
+	k->grid.group = k->grid.group > 0 ? k->grid.group : 0; /* one scale for a linear: every row has it */
+	for (int m = 0; m < k->u->n_members && rq->scheme.number == BL_NUM_PRUNED; m++)
+		if (k->u->members[m].weight && k->u->members[m].weight->dtype != BL_BF16)
+			return bl_fail(err, BL_UNSUPPORTED, "%s: only bfloat16 weights are pruned without quantizing them", k->u->members[m].name);
 	if (k->grid.group && n % k->grid.group)
 		return bl_fail(err, BL_INVALID, "%s: %lld columns cannot be divided into groups of %lld", k->u->name, (long long)n, (long long)k->grid.group);
 	k->spr = bl_scheme_scales_per_row(&rq->scheme, n);
@@ -141,7 +146,7 @@ void bl_solve_drop(struct bl_solve_job *k)
 {
 	if (!k)
 		return;
-	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss, k->d_group };
+	void *const all[] = { k->raw, k->w, k->rq.h_device ? NULL : k->h, k->codes, k->scales, k->zeros, k->found, k->d_diagonal, k->loss, k->d_group, k->dev.given };
 
 	(void)k->e->ops->upload_join(k->e->run);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -155,15 +160,30 @@ void bl_solve_drop(struct bl_solve_job *k)
 
 /* ---- ready ---- */
 
+/* There are no scales, which is a scale of 1. */
+static enum bl_status put_ones(struct bl_solve_job *k, struct bl_err *err)
+{
+	const size_t n = (size_t)(k->u->rows * k->spr);
+	float *one = bl_xalloc(n, sizeof *one);
+
+	for (size_t i = 0; i < n; i++)
+		one[i] = 1;
+	bl_engine_check(k->e, k->e->ops->put(k->e->run, k->scales, one, n * sizeof *one), "scales", err);
+	bl_free(one);
+	return err->status;
+}
+
 static enum bl_status allocate(struct bl_solve_job *k, struct bl_err *err)
 {
 	const size_t n = (size_t)k->u->rows, cols = (size_t)k->u->cols;
 
-	if (bl_engine_alloc(k->e, &k->codes, n * cols, "codes", err) || bl_engine_alloc(k->e, &k->scales, n * (size_t)k->spr * 4, "scales", err) ||
+	if (bl_engine_alloc(k->e, &k->codes, n * cols * bl_scheme_code_bytes(&k->rq.scheme), "codes", err) || bl_engine_alloc(k->e, &k->scales, n * (size_t)k->spr * 4, "scales", err) ||
 	    bl_engine_alloc(k->e, &k->loss, n * 8, "losses", err) || bl_engine_alloc(k->e, &k->found, 16, "counters", err) ||
 	    bl_engine_alloc(k->e, &k->d_diagonal, cols * 4, "the Hessian's diagonal", err))
 		return err->status;
 	if (!k->grid.symmetric && bl_engine_alloc(k->e, &k->zeros, n * (size_t)k->spr, "zero points", err))
+		return err->status;
+	if (k->grid.number == BL_GRID_FULL && put_ones(k, err))
 		return err->status;
 	if (!k->rq.scheme.order)
 		return BL_OK;
@@ -202,11 +222,7 @@ static enum bl_status say_nonfinite(const struct bl_solve_job *k, int64_t index,
 
 	for (; m + 1 < k->u->n_members && row >= k->u->members[m].rows; m++)
 		row -= k->u->members[m].rows;
-	const struct bl_tensor *t = k->u->members[m].weight;
-	float x = 0;
-
-	bl_cpu_ops()->load_rows(&x, (const char *)t->data + (size_t)(row * cols + index % cols) * size_of(t), (enum bk_dtype)dtype_of(t), 1);
-	return bl_fail(err, BL_INVALID, "%s: %s at [%lld,%lld]", t->name, isnan(x) ? "NaN" : x > 0 ? "Inf" : "-Inf", (long long)row, (long long)(index % cols));
+	return bl_refuse_nonfinite(k->u->members[m].weight, row * cols + index % cols, err);
 }
 
 static enum bl_status sum_losses(struct bl_solve_job *k, double *sum, struct bl_err *err)
@@ -289,6 +305,13 @@ static enum bl_status correct(struct bl_solve_job *k, struct bl_err *err)
 	return err->status;
 }
 
+static enum bl_status share(struct bl_solve_job *k, struct bl_err *err)
+{
+	const struct bk_mat w = weights(k);
+
+	return bl_shared_find(&k->dev, &k->rq.scheme, k->u, &w, err);
+}
+
 enum bl_status bl_solve_ready(struct bl_solve_job *k, struct bl_err *err)
 {
 	const uint64_t start = bl_now_ns();
@@ -298,6 +321,8 @@ enum bl_status bl_solve_ready(struct bl_solve_job *k, struct bl_err *err)
 		return err->status;
 	if (k->rq.cross_device && k->rq.correct > 0)
 		correct(k, err);
+	if (!err->status)
+		share(k, err);
 	k->spent += bl_now_ns() - start;
 	return err->status;
 }
@@ -308,12 +333,12 @@ size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s)
 {
 	const size_t scales = (size_t)(u->rows * bl_scheme_scales_per_row(s, u->cols));
 
-	return scales * sizeof(float) + (size_t)(u->rows * u->cols) + scales;
+	return scales * sizeof(float) + (size_t)(u->rows * u->cols) * bl_scheme_code_bytes(s) + scales;
 }
 
 static enum bl_status place(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
 {
-	const size_t n = (size_t)(k->u->rows * k->u->cols), scales = (size_t)(k->u->rows * k->spr);
+	const size_t n = (size_t)(k->u->rows * k->u->cols) * bl_scheme_code_bytes(&k->rq.scheme), scales = (size_t)(k->u->rows * k->spr);
 
 	if (host) {
 		s->borrowed = true;
@@ -353,13 +378,14 @@ static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *h
 {
 	const int64_t n = k->u->rows, cols = k->u->cols;
 	const struct bk_run_ops *ops = k->e->ops;
-	const struct bk_mat w = weights(k), codes = { k->codes, n, cols, cols, BK_I8 };
+	const size_t code_bytes = bl_scheme_code_bytes(&k->rq.scheme);
+	const struct bk_mat w = weights(k), codes = { k->codes, n, cols, cols, code_bytes == 2 ? BK_BF16 : BK_I8 };
 	const struct bk_grid g = bl_grid_of_plugin(&k->grid);
 	double loss = 0;
 
 	if (k->group_of && check_groups(k, err))
 		return err->status;
-	if (place(k, s, host, err) || bl_engine_check(k->e, ops->download(k->e->run, s->codes, k->codes, (size_t)(n * cols)), "fetching codes", err) ||
+	if (place(k, s, host, err) || bl_engine_check(k->e, ops->download(k->e->run, s->codes, k->codes, (size_t)(n * cols) * code_bytes), "fetching codes", err) ||
 	    bl_engine_check(k->e, ops->download(k->e->run, s->scales, k->scales, (size_t)(n * k->spr) * sizeof(float)), "fetching scales", err) ||
 	    (s->zeros && bl_engine_check(k->e, ops->download(k->e->run, s->zeros, k->zeros, (size_t)(n * k->spr)), "fetching zero points", err)))
 		return err->status;
@@ -379,15 +405,22 @@ static enum bl_status fetch(struct bl_solve_job *k, struct bl_solved *s, void *h
 static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *host, struct bl_err *err)
 {
 	const int64_t n = k->u->rows, cols = k->u->cols;
+	int64_t part_rows[BL_MEMBERS_MAX];
+
+	for (int m = 0; m < k->u->n_members; m++)
+		part_rows[m] = k->u->members[m].rows;
 	const struct bl_method_unit call = {
 		.host = &k->rq.registry->host, .device = &k->dev.device, .module = k->u->name, .grid = k->grid, .params = k->params, .rows = n, .cols = cols,
 		.tokens = k->rq.tokens, .w = { k->w, n, cols, cols, BL_DM_F32 }, .h = { k->h, cols, cols, cols, BL_DM_F32 }, .h_diagonal = k->diagonal,
-		.codes = { k->codes, n, cols, cols, BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k, .group_of = k->group_of,
+		.codes = { k->codes, n, cols, cols, k->grid.number == BL_GRID_FULL ? BL_DM_BF16 : BL_DM_CODES }, .scales = k->scales, .zeros = k->zeros, .report = note, .ctx = k, .group_of = k->group_of,
+		.part_rows = part_rows, .n_parts = k->u->n_members,
 		.cross = { k->rq.correct > 0 ? NULL : k->rq.cross_device, cols, cols, cols, BL_DM_F32 },
 	};
 	const char *why = k->method->solve_unit(&call);
 
 	bl_solve_device_fini(&k->dev);
+	if (k->dev.refit_asked)
+		note(k, "scales that rows share are those of the whole range: they are not refitted");
 	if (k->rq.cancel && atomic_load(k->rq.cancel))
 		return bl_fail(err, BL_CANCELLED, "cancelled");
 	if (k->dev.error)
@@ -407,6 +440,8 @@ enum bl_status bl_solve_run(struct bl_solved **out, struct bl_solve_job *k, void
 	s->rows = k->u->rows;
 	s->cols = k->u->cols;
 	s->spr = k->spr;
+	s->global = k->dev.global;
+	s->code_bytes = (int)bl_scheme_code_bytes(&k->rq.scheme);
 	s->seconds = (double)(bl_now_ns() - start + k->spent) * 1e-9;
 	s->report = k->report.len ? bl_str_take(&k->report) : bl_xstrdup("");
 	bl_solve_drop(k);
@@ -443,7 +478,7 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 	/* weights, codes, scales; beside them either a copy in R's order, its codes and a block of products, or a product of the size of the weights; with refits
 	 * differences, their gradient, and the normal equations */
 	refit = 4 * nk + 4 * nk + 8 * nk + (256u << 20);
-	*working = 4 * nk + nk + 5 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
+	*working = 4 * nk + 2 * nk + 9 * n * spr + h + h + 4 * nk + nk + (rounds ? refit : 512 * n) + (16u << 20);
 	if (crosses) /* differences in R's order, what is rounded, a target */
 		*working += h + 4 * nk + 4 * nk;
 	if (*working < *waiting + 4 * nk)
@@ -451,6 +486,34 @@ void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool roun
 }
 
 /* ---- names that the host knows ---- */
+
+bool bl_method_sparsity(const struct bl_registry *r, const char *method, const char *params, struct bl_sparsity *out)
+{
+	const struct bl_method *m = bl_registry_method(r, method);
+	struct bl_err ignored = BL_ERR_INIT;
+	struct bl_sparsity s = { 0 };
+	double *v = NULL;
+
+	if (!m || !bl_method_whole(r, m) || bl_params_parse(&v, m->params, m->n_params, params, m->name, &ignored))
+		return false;
+	for (int i = 0; i < m->n_params; i++) {
+		const char *choice = m->params[i].choices;
+
+		if (!strcmp(m->params[i].name, "sparsity") && m->params[i].type == BL_PARAM_REAL)
+			s.ratio = v[i];
+		if (strcmp(m->params[i].name, "mask_structure") || m->params[i].type != BL_PARAM_CHOICE || !choice)
+			continue;
+		for (int skip = (int)v[i]; choice && skip > 0; skip--)
+			choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL;
+		if (choice && sscanf(choice, "%d:%d", &s.n, &s.m) == 2 && s.m > 0)
+			s.ratio = (double)s.n / s.m;
+	}
+	bl_free(v);
+	if (!(s.ratio > 0))
+		return false;
+	*out = s;
+	return true;
+}
 
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params)
 {

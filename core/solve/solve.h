@@ -14,10 +14,12 @@
 struct bl_solved { /* of a unit, members' rows one after the other */
 	int unit;
 	int64_t rows, cols, spr;
-	int8_t *codes;   /* [rows, cols] */
+	int8_t *codes;   /* [rows, cols]; scheme BF16_SPARSE: bfloat16 patterns, two bytes each */
+	int code_bytes;
 	float *scales;   /* [rows, spr] */
 	int8_t *zeros;   /* [rows, spr]; NULL when symmetric */
 	int32_t *group_of; /* [cols], with scheme.order; else NULL */
+	float global;    /* number that the scales are in units of (NVFP4), of the unit; else 0 */
 	double rel;      /* tr(D H D^T) / tr(W H W^T), weights alone */
 	double seconds;
 	char *report;    /* sentences, one a line; "" */
@@ -60,6 +62,9 @@ size_t bl_solve_host_bytes(const struct bl_unit *u, const struct bl_scheme *s);
  * crosses: one that weighs two models' inputs against each other, without what lies there for it). */
 void bl_solve_need(const struct bl_unit *u, const struct bl_scheme *s, bool rounds, bool crosses, uint64_t *waiting, uint64_t *working);
 
+/* How many weights a method's parameters say become 0; false: none. */
+struct bl_sparsity { double ratio; int n, m; }; /* m > 0: n of every m neighbours in a row */
+bool bl_method_sparsity(const struct bl_registry *r, const char *method, const char *params, struct bl_sparsity *out);
 /* Whose inputs a method's parameters ask for (plugin_api.h, "Names that the host knows"). */
 struct bl_solve_inputs { bool quantized, by_rms, cross; double correct; }; /* cross: and the base's beside them */
 struct bl_solve_inputs bl_solve_inputs_of(const struct bl_registry *r, const char *method, const char *params);

@@ -15,7 +15,7 @@
 #include "core/base/mem.h"
 #include "core/base/str.h"
 
-#define PRODUCER   3 /* counts up when solvers give other numbers: part of the key */
+#define PRODUCER   4 /* counts up when solvers give other numbers: part of the key */
 #define REPORT_MAX 8192
 
 struct head {
@@ -24,6 +24,8 @@ struct head {
 	int64_t rows, cols, spr;
 	int32_t has_zeros, has_order;
 	double rel, seconds;
+	float global;
+	uint32_t unused;
 	char key[64];
 	struct bl_sum body, sum; /* sum: of everything above */
 };
@@ -50,14 +52,14 @@ static char *path_of(const char *cache_dir, const char *key)
 
 static struct head head_of(const struct bl_solved *s, const char *key)
 {
-	struct head h = { .magic = "BLSOLVE", .producer = PRODUCER, .rows = s->rows, .cols = s->cols, .spr = s->spr, .has_zeros = s->zeros != NULL, .has_order = s->group_of != NULL, .rel = s->rel,
+	struct head h = { .magic = "BLSOLVE", .producer = PRODUCER, .rows = s->rows, .cols = s->cols, .spr = s->spr, .has_zeros = s->zeros != NULL, .has_order = s->group_of != NULL, .rel = s->rel, .global = s->global,
 			  .seconds = s->seconds, .report_bytes = (uint32_t)strlen(s->report) };
 
 	memcpy(h.key, key, sizeof h.key);
 	h.body = bl_sum_add(h.body, s->scales, (size_t)(s->rows * s->spr) * sizeof *s->scales);
 	if (s->group_of)
 		h.body = bl_sum_add(h.body, s->group_of, (size_t)s->cols * sizeof *s->group_of);
-	h.body = bl_sum_add(h.body, s->codes, (size_t)(s->rows * s->cols));
+	h.body = bl_sum_add(h.body, s->codes, (size_t)(s->rows * s->cols * s->code_bytes));
 	if (s->zeros)
 		h.body = bl_sum_add(h.body, s->zeros, (size_t)(s->rows * s->spr));
 	h.body = bl_sum_add(h.body, s->report, h.report_bytes);
@@ -87,7 +89,7 @@ enum bl_status bl_solved_save(const struct bl_solved *s, const char *cache_dir, 
 	}
 	const struct { const void *p; size_t n; } parts[] = {
 		{ &h, sizeof h }, { s->scales, (size_t)(s->rows * s->spr) * sizeof *s->scales }, { s->group_of, s->group_of ? (size_t)s->cols * sizeof *s->group_of : 0 },
-		{ s->codes, (size_t)(s->rows * s->cols) },
+		{ s->codes, (size_t)(s->rows * s->cols * s->code_bytes) },
 		{ s->zeros, s->zeros ? (size_t)(s->rows * s->spr) : 0 }, { s->report, h.report_bytes },
 	};
 	uint64_t at = 0;
@@ -120,8 +122,8 @@ static enum bl_status check_body(void *ctx, struct bl_err *err)
 	s->scales = (float *)p;
 	s->group_of = k->h->has_order ? (int32_t *)(s->scales + scales) : NULL;
 	s->codes = (int8_t *)(p + scales * sizeof *s->scales + (s->group_of ? (size_t)s->cols * sizeof *s->group_of : 0));
-	s->zeros = k->h->has_zeros ? s->codes + s->rows * s->cols : NULL;
-	p = (const uint8_t *)s->codes + s->rows * s->cols + (s->zeros ? scales : 0);
+	s->zeros = k->h->has_zeros ? s->codes + s->rows * s->cols * s->code_bytes : NULL;
+	p = (const uint8_t *)s->codes + s->rows * s->cols * s->code_bytes + (s->zeros ? scales : 0);
 	s->report = bl_xstrndup((const char *)p, k->h->report_bytes);
 	if (strlen(s->report) != k->h->report_bytes)
 		return bl_fail(err, BL_MISMATCH, "%s: its contents are damaged", s->map.path);
@@ -156,6 +158,7 @@ enum bl_status bl_solved_load(struct bl_solved **out, const struct bl_solve_requ
 	s->rows = u->rows;
 	s->cols = u->cols;
 	s->spr = bl_scheme_scales_per_row(&rq->scheme, u->cols);
+	s->code_bytes = (int)bl_scheme_code_bytes(&rq->scheme);
 	if (bl_map_open(map, path, err))
 		goto done;
 	if (map->bytes < sizeof h) {
@@ -166,12 +169,14 @@ enum bl_status bl_solved_load(struct bl_solved **out, const struct bl_solve_requ
 	const struct bl_sum zero = { 0 }, sum = bl_sum_add(zero, &h, offsetof(struct head, sum));
 	if (memcmp(h.magic, "BLSOLVE", 8) || h.producer != PRODUCER || memcmp(&sum, &h.sum, sizeof sum) || memcmp(h.key, key, sizeof h.key) || h.rows != s->rows ||
 	    h.cols != s->cols || h.spr != s->spr || h.has_zeros != !g.symmetric || h.has_order != (rq->scheme.order != 0) || h.report_bytes > REPORT_MAX || !(h.rel >= 0) || !isfinite(h.rel) ||
-	    map->bytes != sizeof h + (uint64_t)(s->rows * s->cols) + (uint64_t)(s->rows * s->spr) * (4 + (h.has_zeros ? 1 : 0)) + (h.has_order ? 4 * (uint64_t)s->cols : 0) + h.report_bytes) {
+	    !isfinite(h.global) || h.global < 0 ||
+	    map->bytes != sizeof h + (uint64_t)(s->rows * s->cols * s->code_bytes) + (uint64_t)(s->rows * s->spr) * (4 + (h.has_zeros ? 1 : 0)) + (h.has_order ? 4 * (uint64_t)s->cols : 0) + h.report_bytes) {
 		bl_fail(err, BL_MISMATCH, "%s: its head does not belong to this unit and choice", path);
 		goto done;
 	}
 	s->rel = h.rel;
 	s->seconds = h.seconds;
+	s->global = h.global;
 	struct loading k = { s, &h, trust };
 	bl_guard_run(check_body, &k, err);
 done:

@@ -60,6 +60,7 @@ enum bl_status tune_result(struct tune *t, int unit, struct bl_err *err)
 	out->rows = s->rows;
 	out->cols = s->cols;
 	out->spr = s->spr;
+	out->code_bytes = 1;
 	out->report = bl_xstrdup(t->report);
 	if (bl_try_alloc(&out->codes, n, 1, "codes", err) || bl_try_alloc(&out->scales, g, sizeof(float), "scales", err) ||
 	    (s->zero && bl_try_alloc(&out->zeros, g, 1, "zero points", err)) || TUNE_OP(t, err, "fetching codes", get(t->e->run, out->codes, s->best, n)) ||

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "core/base/half.h"
+#include "core/model/nonfinite.h"
 #include "core/tune/private.h"
 
 #define INSIDE 0.3f /* where in its cell a weight starts whose code is not the nearest: at its border the first steps, which are mostly noise, would push it back */
@@ -127,7 +128,11 @@ enum bl_status tune_start(struct tune *t, struct tune_state *s, float *base, int
 	bl_engine_parallel(t->e, (size_t)((s->rows + ROWS - 1) / ROWS), some_rows, &k);
 	if (atomic_load(&k.no_memory))
 		return bl_fail(err, BL_NO_MEMORY, "memory: %.1f MiB asked for rows of weights", (double)s->cols / (1 << 18));
-	if (atomic_load(&k.bad) >= 0)
-		return bl_fail(err, BL_INVALID, "%s: not finite at [%lld,%lld]", u->name, (long long)(atomic_load(&k.bad) / s->cols), (long long)(atomic_load(&k.bad) % s->cols));
+	if (atomic_load(&k.bad) >= 0) {
+		int64_t at = atomic_load(&k.bad), first;
+		const struct bl_tensor *w = member_at(u, at / s->cols, &first);
+
+		return bl_refuse_nonfinite(w, at - first * s->cols, err);
+	}
 	return bl_engine_check(t->e, 0, "reading weights", err); /* a file that shrank */
 }

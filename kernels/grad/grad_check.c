@@ -240,7 +240,7 @@ static void do_fake(struct pair *p)
 	struct twin *t = &p->t;
 	static const int bits[] = { 2, 3, 4, 4, 4, 8 };
 	const struct bk_grid grid = { CHANCE(t, 5) ? BK_E4M3 : BK_INT, bits[bk_check_int(t->c, 0, 5)], CHANCE(t, 2),
-				      CHANCE(t, 3) ? 0 : 8 * bk_check_int(t->c, 1, 16) };
+				      CHANCE(t, 3) ? 0 : 8 * bk_check_int(t->c, 1, 16), BK_SCALE_BF16, 0 };
 	const int fp8 = grid.number != BK_INT, type = io_type(t), type2 = io_type(t), code = fp8 ? BK_F8 : BK_I8, with_v = !fp8 && CHANCE(t, 2),
 		  alias = CHANCE(t, 2);
 	const int64_t n = size(t, 20), k = grid.group ? grid.group * size(t, 3) : size(t, 160), spr = grid.group ? k / grid.group : 1;

@@ -199,6 +199,8 @@ static int permute_cols(const struct bk_solve *s, const struct bk_mat *dst, cons
 		return BK_RUN_REFUSED;
 	if (dst->dtype == BK_F32)
 		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((float *)dst->p, dst->ld, (const float *)src->p, src->ld, order, dst->cols, back);
+	else if (dst->dtype == BK_BF16)
+		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((uint16_t *)dst->p, dst->ld, (const uint16_t *)src->p, src->ld, order, dst->cols, back);
 	else
 		move_cols_kernel<<<(unsigned)dst->rows, THREADS, 0, stream>>>((int8_t *)dst->p, dst->ld, (const int8_t *)src->p, src->ld, order, dst->cols, back);
 	return bk_launched();
@@ -275,8 +277,7 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 		return;
 	const float *w = a.w.p + row * a.w.ld + group * a.width, *weight = a.weight + group * a.width;
 	const float qmin = bk_grid_lo(&a.g), qmax = bk_grid_hi(&a.g), levels = (float)(1 << a.g.bits) - 1;
-	const float full = a.g.number == BK_INT ? levels / 2 : 448.0f;
-	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
+	float lo = 0, hi = 0, best = FLT_MAX, best_scale = a.g.scale == BK_SCALE_BF16 ? 0x1p-7f : bk_scale_of(0, &a.g), best_zero = 0;
 
 	for (int64_t k = lane; k < a.width; k += LANES) {
 		lo = fminf(lo, w[k]);
@@ -286,7 +287,7 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 	hi = edge_over<LANES, true>(hi, shared);
 	for (int i = 0; i <= a.steps && (lo < 0 || hi > 0); i++) {
 		const float p = (float)(1 - (1 - (double)a.least) * i / a.steps), top = fmaxf(-lo, hi) * p;
-		float scale = bk_round_bf16(a.g.symmetric ? top / full : (hi - lo) * p / levels), zero = 0, e;
+		float scale = a.g.symmetric ? bk_scale_of(top, &a.g) : bk_round_bf16((hi - lo) * p / levels), zero = 0, e;
 
 		if (!(scale > 0) || !(scale < FLT_MAX))
 			continue;
@@ -298,11 +299,11 @@ template <int LANES> static __global__ void search_kernel(struct search_args a)
 			best_scale = scale;
 			best_zero = zero;
 		}
-		if (!a.full_range || !a.g.symmetric || a.g.number != BK_INT)
+		if (!a.full_range || !a.g.symmetric || a.g.number == BK_E4M3)
 			continue;
-		scale = bk_round_bf16(top / -qmin);
-		if (hi >= -lo)
-			scale = -scale;
+		scale = a.g.number == BK_E2M1 ? bk_scale_of(1.5f * top, &a.g) : bk_round_bf16(top / -qmin) * (hi >= -lo ? -1.0f : 1.0f);
+		if (!(fabsf(scale) > 0) || !(fabsf(scale) < FLT_MAX))
+			continue;
 		e = group_loss<LANES>(a, w, weight, lane, scale, 0, shared);
 		if (e < best) {
 			best = e;
@@ -324,7 +325,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 	cudaStream_t stream = bk_run_stream(s->run);
 	struct search_args a = { scales, zeros, view_of(w), weight, *g, (float)how->least, how->norm > 0 ? (float)how->norm : 2.0f, how->steps, how->full_range, w->rows, 0, width };
 
-	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
+	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	a.spr = w->cols / width;
 	if (width <= 512)
@@ -351,6 +352,8 @@ struct walk_args {
 	struct bk_grid g;
 	int64_t n_rows, spr, width, c0;
 	int n;               /* columns of this block */
+	const int8_t *mask;  /* ROUND: where it is not 0 the weight becomes 0; NULL: nowhere */
+	int64_t ldm;
 	struct view s, v;    /* FED: bk_feed's, or NULL */
 	const float *first;
 };
@@ -393,15 +396,20 @@ template <int MODE> static __global__ void __launch_bounds__(ROWS) walk_kernel(s
 			e[j] = v[j] = 0;
 			if (live && j0 + j < a.n) {
 				const int64_t group = MODE == DESCEND ? k / a.width : a.group_of[k];
-				const float scale = a.scales[row * a.spr + group], zero = a.zeros ? (float)a.zeros[row * a.spr + group] : 0;
+				const bool full = MODE == ROUND && a.g.number == BK_FULL;
+				const float scale = full ? 1 : a.scales[row * a.spr + group], zero = a.zeros ? (float)a.zeros[row * a.spr + group] : 0;
 
 				if (MODE != DESCEND) {
 					const float w = a.w.p[row * a.w.ld + k];
 
 					v[j] = MODE == FED && k == 0 && a.first ? a.first[row] : w + x[j] / diagonal;
-					const struct bk_code q = bk_grid_round(v[j], scale, zero, a.g.number, lo, hi);
+					const struct bk_code q = MODE == ROUND && a.mask && a.mask[row * a.ldm + k] ? bk_grid_zero(zero, a.g.number)
+														     : bk_grid_round(v[j], scale, zero, a.g.number, lo, hi);
 
-					a.codes[row * a.ldc + k] = (int8_t)q.code;
+					if (full)
+						((uint16_t *)(void *)a.codes)[row * a.ldc + k] = (uint16_t)q.code;
+					else
+						a.codes[row * a.ldc + k] = (int8_t)q.code;
 					a.d.p[row * a.d.ld + k] = e[j] = w - q.value;
 					if (MODE == FED && a.v.p)
 						a.v.p[row * a.v.ld + k] = v[j];
@@ -464,23 +472,26 @@ static int feedback(const struct bk_solve *s, void *work, const struct bk_mat *d
 	return s->ops->gemm(s->run, &t, &rounded, 0, &over, 0, 1, 1, NULL);
 }
 
-static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+static int round_any(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f,
+		     const struct bk_mat *mask)
 {
 	const int64_t width = g->group ? g->group : w->cols, rows = w->rows, cols = w->cols;
 	const struct view none = { NULL, 0 };
 	void *work = NULL;
 	int error;
 
-	if (cols % width || r->rows != cols || r->cols != cols || d->rows != rows || d->cols != cols || !group_of || !f->s != !f->v)
+	if (cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != cols || r->cols != cols || d->rows != rows || d->cols != cols || !group_of ||
+	    !f->s != !f->v)
 		return BK_RUN_REFUSED;
 	if (f->s && (f->s->rows != cols || f->s->cols != cols || f->v->rows != rows || f->v->cols != cols))
 		return BK_RUN_REFUSED;
 	error = s->ops->alloc(s->run, &work, (size_t)(rows * BLOCK) * sizeof(float));
 	for (int64_t c0 = 0; c0 < cols && !error; c0 += BLOCK) {
 		const int64_t n = cols - c0 < BLOCK ? cols - c0 : BLOCK;
-		struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(w), view_of(r), (const float *)work, BLOCK, NULL, scales, zeros, group_of, *g,
-				       rows, cols / width, width, c0, (int)n, f->s ? view_of(f->s) : none, f->s ? view_of(f->v) : none, f->first };
+		struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(w), view_of(r), (const float *)work, BLOCK, NULL, scales,
+				       g->number == BK_FULL ? NULL : zeros, group_of, *g, rows, cols / width, width, c0, (int)n,
+				       mask ? (const int8_t *)mask->p : NULL, mask ? mask->ld : 0, f->s ? view_of(f->s) : none, f->s ? view_of(f->v) : none, f->first };
 
 		error = feedback(s, work, d, r, f, c0, n);
 		if (error)
@@ -495,12 +506,24 @@ static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const
 	return error;
 }
 
+static const struct bk_feed no_feed = { NULL, NULL, NULL };
+
+static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, f, NULL);
+}
+
+static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, mask);
+}
+
 static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
 		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
 {
-	const struct bk_feed none = { NULL, NULL, NULL };
-
-	return round_fed(s, codes, d, w, r, scales, zeros, group_of, g, &none);
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, NULL);
 }
 
 static int descend(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
@@ -524,7 +547,7 @@ static int descend(const struct bk_solve *s, const struct bk_mat *codes, const s
 			const int64_t n = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 			const struct bk_mat moved = { delta, rows, n, BLOCK, BK_F32 }, strip = part(h, c0, 0, n, cols);
 			struct walk_args a = { (int8_t *)codes->p, codes->ld, view_of(d), view_of(d), view_of(h), (const float *)work + c0, cols, (float *)delta, scales,
-					       zeros, NULL, *g, rows, cols / width, width, c0, (int)n };
+					       zeros, NULL, *g, rows, cols / width, width, c0, (int)n, NULL, 0, { NULL, 0 }, { NULL, 0 }, NULL };
 
 			walk_kernel<DESCEND><<<blocks_of(rows, ROWS), ROWS, 0, bk_run_stream(s->run)>>>(a);
 			error = bk_launched();
@@ -571,6 +594,7 @@ struct refit_args {
 	const float *unit;
 	int64_t rows, cols, n, width;
 	int *taken;          /* [rows] */
+	struct bk_grid g;
 };
 
 #define AT(p, i, j) p[((i) * a.n + (j)) * a.rows + row]
@@ -631,7 +655,7 @@ static __global__ void refit_kernel(struct refit_args a)
 		ROW(a.x, i) = z / AT(a.f, i, i);
 	}
 	for (int64_t i = 0; i < a.n; i++) {
-		const float old = a.scales[row * a.n + i], now = bk_round_bf16((float)ROW(a.x, i));
+		const float old = a.scales[row * a.n + i], now = bk_scale_near((float)ROW(a.x, i), &a.g);
 
 		ROW(a.x, i) = fabsf(now) > 0 && fabsf(now) < FLT_MAX && (now > 0) == (old > 0) ? now : old;
 	}
@@ -659,7 +683,7 @@ static int refit_chunk(const struct bk_solve *s, float *scales, const struct bk_
 	cudaStream_t stream = bk_run_stream(s->run);
 	const struct bk_mat unit = { work[0], rows, cols, cols, BK_F32 }, c = { work[1], rows, cols, cols, BK_F32 };
 	struct refit_args a = { (const double *)work[2], (const double *)work[3], (double *)work[4], (double *)work[5], scales, view_of(d), view_of(w),
-				(const float *)work[0], rows, cols, spr, width, (int *)work[6] };
+				(const float *)work[0], rows, cols, spr, width, (int *)work[6], *g };
 	int error;
 
 	unit_kernel<<<(unsigned)rows, THREADS, 0, stream>>>((float *)work[0], (const int8_t *)codes->p, codes->ld, zeros, cols, spr, width, g->number);
@@ -692,7 +716,7 @@ static int refit(const struct bk_solve *s, float *scales, const struct bk_mat *d
 	void *work[7] = { NULL };
 	int error = 0;
 
-	if (!spr || cols % width || h->rows != cols || h->cols != cols || chunk < 1)
+	if (!spr || cols % width || h->rows != cols || h->cols != cols || chunk < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	chunk = chunk > w->rows ? w->rows : chunk;
 	const size_t bytes[7] = { (size_t)(chunk * cols) * 4, (size_t)(chunk * cols) * 4, (size_t)(chunk * spr * spr) * 8, (size_t)(chunk * spr) * 8,
@@ -755,6 +779,7 @@ static int loss(const struct bk_solve *s, double *out, const struct bk_mat *d, c
 
 static const struct bk_solve_ops ops = {
 	sizeof(struct bk_solve_ops), permute_sym, factor, permute_cols, scale_search, round_all, descend, refit, loss, bk_solve_diff, bk_solve_nonfinite, bk_solve_diagonal, bk_solve_solve_rows, bk_solve_over_rms, bk_solve_add_scaled,
+	round_masked, bk_solve_prune, bk_solve_select, bk_solve_absmax,
 	bk_solve_difference, bk_solve_feed, round_fed,
 };
 

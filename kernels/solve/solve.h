@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rounding a linear against its inputs' second moments. For W [N, K] and H = sum x xᵀ [K, K] all of these make tr(D H Dᵀ), D = W - Ŵ, small; rows of W are
- * independent. Everything is float32 in the run's memory unless said; codes int8 (or e4m3 bytes); scales are representable in bfloat16; zeros are grid values.
+ * independent. Everything is float32 in the run's memory unless said; codes int8 (or e4m3 bytes, e2m1 patterns); scales are what bk_grid.scale can hold; zeros are grid values.
  *
  *   With P H Pᵀ + damp I = R Rᵀ, R upper triangular, rounding column k of the permuted matrix to the grid point next to
  *       w_k + sum_{j<k} d_j R[j,k] / R[k,k]
@@ -25,7 +25,12 @@ struct bk_search { /* scale search: candidates are whole-range scale * (1 - (1 -
 	double least;
 	int steps;
 	double norm;    /* 0: 2 */
-	int full_range; /* symmetric: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative) */
+	int full_range; /* symmetric integers: also try absmax / 2^(bits-1) with either sign of scale (a scale may then be negative); E2M1: also absmax / 4 */
+};
+
+struct bk_prune { /* how many become 0: `ratio` of all, or (m > 0; 2, 4, 8 or 16) n of every m columns */
+	double ratio;
+	int n, m;
 };
 
 /* What the inputs have lost on the way, made up for column by column (GPTAQ, arXiv 2504.02692). With S = feed(C), C = sum (x - y) yᵀ, H = sum y yᵀ, column k goes
@@ -45,9 +50,9 @@ struct bk_solve_ops {
 	/* h (both triangles) becomes R: upper triangle with h = R Rᵀ, zeros below. *failed: 1 when h is not positive definite (h is then garbage). In CUDA, and
 	 * beyond 16384 columns on the CPU, no second matrix is needed. */
 	int (*factor)(const struct bk_solve *s, const struct bk_mat *h, int *failed);
-	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32 or codes */
+	/* dst[:, i] = src[:, order[i]] (back: dst[:, order[i]] = src[:, i]); float32, bfloat16 or codes */
 	int (*permute_cols)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
-	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. */
+	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. Refused, like refit, where scales are given. */
 	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
 			    const struct bk_search *how);
 	/* codes, d <- w, all [N, K] in the order of R's columns (d may be w); group_of [K]: the scale's index of each column. */
@@ -56,7 +61,7 @@ struct bk_solve_ops {
 	/* Coordinate descent from codes and d (= W - Ŵ): each code in turn goes where the loss is smallest, others fixed. h: both triangles. */
 	int (*descend)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
 		       const int8_t *zeros, const struct bk_grid *g, int sweeps);
-	/* The best scales for the codes (normal equations per row), rounded to bfloat16; a row keeps its old ones unless the loss falls. d follows. */
+	/* The best scales for the codes (normal equations per row), rounded to what can be stored; a row keeps its old ones unless the loss falls. d follows. */
 	int (*refit)(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
 		     const int8_t *zeros, const struct bk_grid *g);
 	/* loss[n] = row n of d · h · dᵀ, both triangles of h; base likewise for w: what a relative error divides by. float64 sums. */
@@ -73,6 +78,17 @@ struct bk_solve_ops {
 	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
 	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
+	/* As round, but where mask [N, K] (int8, NULL: nowhere) is not 0 the weight becomes 0 (with a zero point: the code that stands for it). g FULL: codes are
+	 * bfloat16, scales and zeros are not looked at. */
+	int (*round_masked)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask);
+	/* SparseGPT (arXiv 2301.00774): mask [N, K] int8, 1 where a weight becomes 0; d = w - what is left, which makes up for it. Of each block of BK_SOLVE_BLOCK
+	 * columns (in R's order) those with the smallest (weight as updated so far * R[k,k])^2 go, over all rows; n of m columns (in R's order): row by row.
+	 * d may be w. */
+	int (*prune)(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r, const struct bk_prune *how);
+	/* mask: row by row the smallest |w| * weight[k] (the lower column of equals), (int)(ratio * K) of them or n of m */
+	int (*select)(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
+	int (*absmax)(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width); /* out [N, K / width]: largest |w| of `width` columns; w finite */
 	/* dst [K, K] = g - h, both triangles, with rows and columns in `order` (NULL: as they are; else dst is neither of them). */
 	int (*difference)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
 	/* c [K, K] := a (c R⁻ᵀ), of which only what is above the diagonal stays */

@@ -164,6 +164,114 @@ static int compare(struct bench *b, struct bench *ref, const struct bk_solve *cp
 	return 0;
 }
 
+/* ---- zeros ---- */
+
+struct zeros { int8_t *mask; float *d; int8_t *codes; double loss; };
+
+/* Prunes (or selects) and rounds with the mask on one table. */
+static int run_zeros(struct bench *b, const struct bk_solve *s, const struct bk_solve_ops *ops, const struct bk_prune *how, int selects, struct zeros *out)
+{
+	const struct bk_run_ops *o = s->ops;
+	const size_t nk = (size_t)(b->n * b->k), kk = (size_t)(b->k * b->k), ns = (size_t)(b->n * b->spr), k = (size_t)b->k;
+	void *dw = NULL, *dh = NULL, *dr = NULL, *dd = NULL, *dmask = NULL, *dcodes = NULL, *dscales = NULL, *dweight = NULL, *dgroup = NULL, *dloss = NULL, *dtop = NULL;
+	const struct { void **p; const void *from; size_t bytes; } all[] = {
+		{ &dw, b->w, nk * 4 }, { &dh, b->h, kk * 4 }, { &dr, NULL, kk * 4 }, { &dd, NULL, nk * 4 }, { &dmask, NULL, nk }, { &dcodes, NULL, nk },
+		{ &dscales, NULL, ns * 4 }, { &dweight, b->weight, k * 4 }, { &dgroup, b->group_of, k * 4 }, { &dloss, NULL, (size_t)b->n * 8 }, { &dtop, NULL, ns * 4 },
+	};
+	const struct bk_search search = { .least = 0.999, .steps = 1 };
+	double *rows = calloc((size_t)b->n, sizeof *rows), damp = 0;
+	int32_t *group = malloc(k * sizeof *group);
+	int error = rows && group ? 0 : BK_RUN_NO_MEMORY, failed = 1;
+
+	for (int64_t i = 0; i < b->k; i++)
+		damp += 0.01 * b->weight[i] / (double)b->k;
+	for (int64_t i = 0; i < b->k && group; i++)
+		group[i] = (int32_t)(i / (b->k / b->spr));
+	for (size_t i = 0; i < sizeof all / sizeof all[0] && !error; i++) {
+		error = o->alloc(s->run, all[i].p, all[i].bytes);
+		if (!error && all[i].from)
+			error = o->put(s->run, *all[i].p, all[i].from, all[i].bytes);
+	}
+	const struct bk_mat w = f32(dw, b->n, b->k), h = f32(dh, b->k, b->k), r = f32(dr, b->k, b->k), d = f32(dd, b->n, b->k), mask = i8(dmask, b->n, b->k),
+			    codes = i8(dcodes, b->n, b->k);
+#define DO(call)                      \
+	do {                          \
+		if (!error)           \
+			error = call; \
+	} while (0)
+	DO(o->put(s->run, dgroup, group, k * sizeof *group));
+	DO(ops->permute_sym(s, &r, &h, NULL, damp, 1));
+	DO(ops->factor(s, &r, &failed));
+	if (selects)
+		DO(ops->select(s, &mask, &w, dweight, how));
+	else
+		DO(ops->prune(s, &mask, &d, &w, &r, how));
+	DO(o->get(s->run, out->mask, dmask, nk));
+	DO(o->get(s->run, out->d, dd, selects ? 0 : nk * 4));
+	DO(ops->scale_search(s, dscales, NULL, &w, dweight, &b->g, &search));
+	DO(ops->round_masked(s, &codes, &d, &w, &r, dscales, NULL, dgroup, &b->g, &mask));
+	DO(o->get(s->run, out->codes, dcodes, nk));
+	DO(ops->permute_sym(s, &h, &h, NULL, damp, 1));
+	DO(ops->loss(s, dloss, &d, &h));
+	DO(o->get(s->run, rows, dloss, (size_t)b->n * 8));
+	DO(ops->absmax(s, dtop, &w, b->k / b->spr));
+	DO(o->get(s->run, b->scales, dtop, ns * 4));
+#undef DO
+	for (int64_t i = 0; i < b->n && rows; i++)
+		out->loss += rows[i];
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		o->release(s->run, *all[i].p);
+	free(rows);
+	free(group);
+	return error ? error : failed;
+}
+
+/* Masks agree but for scores next to each other; what is masked is 0; the losses are as good. */
+static int compare_zeros(struct bench *b, const struct bk_solve *cpu)
+{
+	static const struct bk_prune hows[] = { { 0.5, 0, 0 }, { 0, 2, 4 }, { 0.3, 0, 0 }, { 0, 4, 8 }, { 0, 0, 0 } };
+	const size_t nk = (size_t)(b->n * b->k);
+	struct zeros mine = { malloc(nk), calloc(nk, 4), malloc(nk), 0 }, theirs = { malloc(nk), calloc(nk, 4), malloc(nk), 0 };
+	int failed = mine.mask && mine.d && mine.codes && theirs.mask && theirs.d && theirs.codes ? 0 : bk_check_fail(b->c, "out of memory");
+
+	for (size_t i = 0; i < 2 * sizeof hows / sizeof hows[0] && !failed; i++) {
+		const struct bk_prune *how = &hows[i / 2];
+		int64_t differ = 0, wrong = 0;
+
+		if (how->m && b->k % how->m)
+			continue;
+		mine.loss = theirs.loss = 0;
+		int error = run_zeros(b, cpu, bk_solve_cpu(), how, i % 2, &theirs);
+
+		if (!error)
+			error = run_zeros(b, b->s, b->ops, how, i % 2, &mine);
+		for (size_t k = 0; k < nk; k++) {
+			differ += mine.mask[k] != theirs.mask[k];
+			wrong += mine.mask[k] && (mine.codes[k] || (i % 2 == 0 && mine.d[k] != b->w[k]));
+		}
+		for (int64_t k = 0; k < b->n * b->spr; k++) {
+			float top = 0;
+
+			for (int64_t j = 0; j < b->k / b->spr; j++)
+				top = fmaxf(top, fabsf(b->w[k * (b->k / b->spr) + j]));
+			wrong += b->scales[k] != top;
+		}
+		if (error)
+			failed = bad(b, i % 2 ? "select" : "prune", error);
+		else if (wrong || (i % 2 ? differ : differ > (int64_t)nk / 50 + 2))
+			failed = bad(b, i % 2 ? "select's mask" : "prune's mask", 1);
+		else if (!(fabs(mine.loss - theirs.loss) <= 0.02 * theirs.loss))
+			failed = bad(b, "round_masked", 1);
+	}
+	free(mine.mask);
+	free(mine.d);
+	free(mine.codes);
+	free(theirs.mask);
+	free(theirs.d);
+	free(theirs.codes);
+	return failed;
+}
+
 /* ---- the small operations ---- */
 
 /* y (R R^T) against w, relative to w; in double */
@@ -442,7 +550,9 @@ static int bench_new(struct bench *b)
 
 int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, struct bk_check *c)
 {
-	static const struct bk_grid grids[] = { { BK_INT, 4, 1, 32 }, { BK_INT, 3, 1, 0 }, { BK_INT, 4, 0, 64 }, { BK_INT, 8, 1, 0 }, { BK_E4M3, 8, 1, 0 } };
+	static const struct bk_grid grids[] = { { BK_INT, 4, 1, 32, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 64, BK_SCALE_BF16, 0 },
+						{ BK_INT, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E4M3, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 },
+						{ BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 13440 } };
 	const struct bk_run_options o = { .threads = 1 };
 	struct bk_solve cpu = { .ops = bk_run_cpu() };
 	int failed = cpu.ops->open(&cpu.run, &o) ? bk_check_fail(c, "the CPU's run does not open") : 0;
@@ -462,7 +572,7 @@ int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, str
 			memcpy(ref.weight, b.weight, (size_t)b.k * 4);
 			memcpy(ref.order, b.order, (size_t)b.k * 4);
 			memcpy(ref.group_of, b.group_of, (size_t)b.k * 4);
-			failed = compare(&b, &ref, &cpu) || (b.n * b.k > 1 && small(&b)) || fed(&b);
+			failed = compare(&b, &ref, &cpu) || (b.n * b.k > 1 && small(&b)) || fed(&b) || (b.g.symmetric && compare_zeros(&b, &cpu));
 		}
 		bench_free(&b);
 		bench_free(&ref);

@@ -11,21 +11,10 @@
 
 #include "kernels/solve/solve_grid.h"
 
-#define BLOCK  BK_SOLVE_BLOCK
 #define DOUBLE_MAX_COLS 16384
 
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
-
-/* c[m, n] += alpha a[m, k] b[k, n], one thread */
-static void product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
-{
-	if (m > 0 && n > 0 && k > 0)
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
-	else if (beta == 0)
-		for (int64_t i = 0; i < m; i++)
-			memset(c + i * ldc, 0, (size_t)n * sizeof *c);
-}
 
 /* ---- the matrix ---- */
 
@@ -145,6 +134,8 @@ static void move_cols(void *arg, size_t tile)
 
 			if (f32)
 				row_f(a->dst, i)[to] = row_f(a->src, i)[from];
+			else if (a->dst->dtype == BK_BF16)
+				row_h(a->dst, i)[to] = row_h(a->src, i)[from];
 			else
 				row_c(a->dst, i)[to] = row_c(a->src, i)[from];
 		}
@@ -172,11 +163,30 @@ struct search_args {
 	int64_t spr, width;
 };
 
+/* As bk_grid_round and the sum below, bit for bit, in a form that becomes vector code; n is a multiple of 8. */
+static float e2m1_loss(const float *w, const float *weight, int64_t n, float scale)
+{
+	float sum[8] = { 0 };
+
+	for (int64_t k = 0; k < n; k += 8)
+		for (int l = 0; l < 8; l++) {
+			const float v = w[k + l] / scale, b = fabsf(v), a = b > 6 ? 6 : b;
+			const uint32_t fine = bk_f32_bits(.5f * bk_round_int(2 * a)), mid = bk_f32_bits(bk_round_int(a)), wide = bk_f32_bits(2 * bk_round_int(.5f * a));
+			const uint32_t u = bk_pick(a < 2, fine, bk_pick(a < 4, mid, wide)) | (bk_f32_bits(v) & 0x80000000u);
+			const float e = w[k + l] - bk_bits_f32(u) * scale;
+
+			sum[l] += weight[k + l] * (e * e);
+		}
+	return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
 static float group_loss(const float *w, const float *weight, int64_t n, float scale, float zero, const struct bk_grid *g, float norm)
 {
 	const float lo = bk_grid_lo(g), hi = bk_grid_hi(g);
 	float sum[8] = { 0 };
 
+	if (g->number == BK_E2M1 && norm == 2 && n % 8 == 0)
+		return e2m1_loss(w, weight, n, scale);
 	for (int64_t k = 0; k < n; k++) {
 		const float e = w[k] - bk_grid_round(w[k], scale, zero, g->number, lo, hi).value;
 
@@ -188,9 +198,9 @@ static float group_loss(const float *w, const float *weight, int64_t n, float sc
 static void search_group(const struct search_args *a, int64_t row, int64_t group)
 {
 	const float *w = row_f(a->w, row) + group * a->width, *weight = a->weight + group * a->width;
-	const float full = a->g.number == BK_INT ? ((float)(1 << a->g.bits) - 1) / 2 : 448.0f, qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
+	const float qmin = bk_grid_lo(&a->g), qmax = bk_grid_hi(&a->g);
 	const float levels = (float)(1 << a->g.bits) - 1, norm = a->how.norm > 0 ? (float)a->how.norm : 2;
-	float lo = 0, hi = 0, best = FLT_MAX, best_scale = 0x1p-7f, best_zero = 0;
+	float lo = 0, hi = 0, best = FLT_MAX, best_scale = a->g.scale == BK_SCALE_BF16 ? 0x1p-7f : bk_scale_of(0, &a->g), best_zero = 0;
 
 	for (int64_t k = 0; k < a->width; k++) {
 		lo = w[k] < lo ? w[k] : lo;
@@ -199,7 +209,7 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 	for (int i = 0; i <= a->how.steps && (lo < 0 || hi > 0); i++) {
 		const float p = (float)(1 - (1 - a->how.least) * i / a->how.steps);
 		const float top = (-lo > hi ? -lo : hi) * p;
-		float scale = bk_round_bf16(a->g.symmetric ? top / full : (hi - lo) * p / levels), zero = 0, e;
+		float scale = a->g.symmetric ? bk_scale_of(top, &a->g) : bk_round_bf16((hi - lo) * p / levels), zero = 0, e;
 
 		if (!(scale > 0) || !isfinite(scale))
 			continue;
@@ -211,11 +221,17 @@ static void search_group(const struct search_args *a, int64_t row, int64_t group
 			best_scale = scale;
 			best_zero = zero;
 		}
-		if (!a->how.full_range || !a->g.symmetric || a->g.number != BK_INT)
+		if (!a->how.full_range || !a->g.symmetric || a->g.number == BK_E4M3)
 			continue;
-		scale = bk_round_bf16(top / -qmin);
-		if (hi >= -lo)
-			scale = -scale; /* the largest element lands on the most negative code */
+		if (a->g.number == BK_E2M1) {
+			scale = bk_scale_of(1.5f * top, &a->g); /* the largest element at 4, where neighbours are nearer */
+		} else {
+			scale = bk_round_bf16(top / -qmin);
+			if (hi >= -lo)
+				scale = -scale; /* the largest element lands on the most negative code */
+		}
+		if (!(fabsf(scale) > 0) || !isfinite(scale))
+			continue;
 		e = group_loss(w, weight, a->width, scale, 0, &a->g, norm);
 		if (e < best) {
 			best = e;
@@ -243,7 +259,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 	const int64_t width = g->group ? g->group : w->cols;
 	struct search_args a = { scales, zeros, w, weight, *g, *how, w->cols / (width ? width : 1), width };
 
-	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1)
+	if (width < 1 || w->cols % width || (!g->symmetric && !zeros) || how->steps < 1 || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	run(s, tiles_of(w->rows), search_tile, &a);
 	return 0;
@@ -252,7 +268,7 @@ static int scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, 
 /* ---- rounding with feedback ---- */
 
 struct round_args {
-	const struct bk_mat *codes, *d, *w, *r, *h, *s, *v; /* s, v: bk_feed's */
+	const struct bk_mat *codes, *d, *w, *r, *h, *mask, *s, *v; /* s, v: bk_feed's */
 	const float *first;
 	float *scales;
 	const int8_t *zeros;
@@ -271,14 +287,15 @@ static void round_tile(void *arg, size_t tile)
 	struct round_args *a = arg;
 	const int64_t row0 = (int64_t)tile * TILE, n = a->w->rows - row0 < TILE ? a->w->rows - row0 : TILE, cols = a->w->cols;
 	const float lo = bk_grid_lo(&a->g), hi = bk_grid_hi(&a->g);
+	const bool full = a->g.number == BK_FULL;
 	float t[TILE * BLOCK], tt[BLOCK][TILE], e[TILE], v[TILE];
 
 	for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 		const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
 
-		product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
+		bk_cpu_product(t, BLOCK, row_f(a->d, row0), a->d->ld, row_f(a->r, 0) + c0, a->r->ld, n, m, c0, 1, 0);
 		if (a->s)
-			product(t, BLOCK, row_f(a->v, row0), a->v->ld, row_f(a->s, 0) + c0, a->s->ld, n, m, c0, 1, 1);
+			bk_cpu_product(t, BLOCK, row_f(a->v, row0), a->v->ld, row_f(a->s, 0) + c0, a->s->ld, n, m, c0, 1, 1);
 		for (int64_t j = 0; j < m; j++)
 			for (int64_t i = 0; i < TILE; i++)
 				tt[j][i] = i < n ? t[i * BLOCK + j] : 0;
@@ -287,12 +304,16 @@ static void round_tile(void *arg, size_t tile)
 			const float *r = row_f(a->r, k) + c0, *s = a->s ? row_f(a->s, k) + c0 : NULL;
 
 			for (int64_t i = 0; i < n; i++) {
-				const float w = row_f(a->w, row0 + i)[k], scale = a->scales[(row0 + i) * a->spr + group];
+				const float w = row_f(a->w, row0 + i)[k], scale = full ? 1 : a->scales[(row0 + i) * a->spr + group], zero = zero_of(a, row0 + i, group);
 
 				v[i] = k == 0 && a->first ? a->first[row0 + i] : w + tt[j][i] * a->inv[k];
-				const struct bk_code q = bk_grid_round(v[i], scale, zero_of(a, row0 + i, group), a->g.number, lo, hi);
+				const struct bk_code q = a->mask && row_c(a->mask, row0 + i)[k] ? bk_grid_zero(zero, a->g.number)
+												: bk_grid_round(v[i], scale, zero, a->g.number, lo, hi);
 
-				row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
+				if (full)
+					row_h(a->codes, row0 + i)[k] = (uint16_t)q.code;
+				else
+					row_c(a->codes, row0 + i)[k] = (int8_t)q.code;
 				row_f(a->d, row0 + i)[k] = e[i] = w - q.value;
 			}
 			for (int64_t i = n; i < TILE; i++)
@@ -309,27 +330,19 @@ static void round_tile(void *arg, size_t tile)
 	}
 }
 
-static float *inverse_diagonal(const struct bk_mat *m)
-{
-	float *inv = malloc((size_t)m->cols * sizeof *inv);
-
-	for (int64_t k = 0; inv && k < m->cols; k++)
-		inv[k] = 1 / row_f(m, k)[k];
-	return inv;
-}
-
-static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+static int round_any(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask)
 {
 	const int64_t width = g->group ? g->group : w->cols;
-	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .s = f->s, .v = f->v, .first = f->first, .scales = (float *)scales, .zeros = zeros,
-				.group_of = group_of, .g = *g, .spr = w->cols / width, .width = width };
+	struct round_args a = { .codes = codes, .d = d, .w = w, .r = r, .s = f->s, .v = f->v, .first = f->first, .scales = (float *)scales,
+				.zeros = g->number == BK_FULL ? NULL : zeros, .group_of = group_of, .g = *g, .spr = w->cols / width, .width = width, .mask = mask };
 
-	if (w->cols % width || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows || d->cols != w->cols || !group_of || !f->s != !f->v)
+	if (w->cols % width || (g->number == BK_FULL) != (codes->dtype == BK_BF16) || r->rows != w->cols || r->cols != w->cols || d->rows != w->rows ||
+	    d->cols != w->cols || !group_of || !f->s != !f->v)
 		return BK_RUN_REFUSED;
 	if (f->s && (f->s->rows != w->cols || f->s->cols != w->cols || f->v->rows != w->rows || f->v->cols != w->cols))
 		return BK_RUN_REFUSED;
-	a.inv = inverse_diagonal(r);
+	a.inv = bk_cpu_inverse_diagonal(r);
 	if (!a.inv)
 		return BK_RUN_NO_MEMORY;
 	run(s, tiles_of(w->rows), round_tile, &a);
@@ -337,12 +350,24 @@ static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const
 	return 0;
 }
 
+static const struct bk_feed no_feed = { NULL, NULL, NULL };
+
+static int round_fed(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, f, NULL);
+}
+
+static int round_masked(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
+			const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask)
+{
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, mask);
+}
+
 static int round_all(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
 		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
 {
-	const struct bk_feed none = { NULL, NULL, NULL };
-
-	return round_fed(s, codes, d, w, r, scales, zeros, group_of, g, &none);
+	return round_any(s, codes, d, w, r, scales, zeros, group_of, g, &no_feed, NULL);
 }
 
 /* gr = d h, kept current: after a block of columns moved by delta, gr -= delta h[block, :]. */
@@ -357,7 +382,7 @@ static void descend_tile(void *arg, size_t tile)
 		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	product(gr, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	bk_cpu_product(gr, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 	for (int sweep = 0; sweep < a->sweeps; sweep++)
 		for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
 			const int64_t m = cols - c0 < BLOCK ? cols - c0 : BLOCK;
@@ -388,8 +413,8 @@ static void descend_tile(void *arg, size_t tile)
 			}
 			if (!moved)
 				continue;
-			product(gr, cols, delta, BLOCK, row_f(a->h, c0), a->h->ld, n, c0, m, -1, 1);
-			product(gr + c0 + m, cols, delta, BLOCK, row_f(a->h, c0) + c0 + m, a->h->ld, n, cols - c0 - m, m, -1, 1);
+			bk_cpu_product(gr, cols, delta, BLOCK, row_f(a->h, c0), a->h->ld, n, c0, m, -1, 1);
+			bk_cpu_product(gr + c0 + m, cols, delta, BLOCK, row_f(a->h, c0) + c0 + m, a->h->ld, n, cols - c0 - m, m, -1, 1);
 		}
 	free(gr);
 }
@@ -403,7 +428,7 @@ static int descend(const struct bk_solve *s, const struct bk_mat *codes, const s
 
 	if (d->cols % width || h->rows != d->cols || h->cols != d->cols)
 		return BK_RUN_REFUSED;
-	a.inv = inverse_diagonal(h);
+	a.inv = bk_cpu_inverse_diagonal(h);
 	if (!a.inv)
 		return BK_RUN_NO_MEMORY;
 	run(s, tiles_of(d->rows), descend_tile, &a);
@@ -473,7 +498,7 @@ static void refit_row(struct round_args *a, int64_t row, const float *unit, cons
 	if (!solve_small(f, x, n))
 		return;
 	for (int64_t i = 0; i < n; i++) {
-		x[i] = bk_round_bf16((float)x[i]);
+		x[i] = bk_scale_near((float)x[i], &a->g);
 		if (!(fabs(x[i]) > 0) || !isfinite(x[i]) || (x[i] > 0) != (old[i] > 0))
 			x[i] = old[i];
 	}
@@ -497,7 +522,7 @@ static void refit_tile(void *arg, size_t tile)
 		for (int64_t i = 0; i < n; i++)
 			for (int64_t k = 0; k < cols; k++)
 				unit[i * cols + k] = bk_grid_value(row_c(a->codes, row0 + i)[k], 1, zero_of(a, row0 + i, k / width), a->g.number);
-		product(c, cols, row_f(a->w, row0), a->w->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+		bk_cpu_product(c, cols, row_f(a->w, row0), a->w->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 		for (int64_t i = 0; i < n; i++)
 			for (int64_t g = 0; g < spr; g++) {
 				double sum = 0;
@@ -507,7 +532,7 @@ static void refit_tile(void *arg, size_t tile)
 				b[i * spr + g] = sum;
 			}
 		for (int64_t e = 0; e < spr; e++) {
-			product(c, cols, unit + e * width, cols, row_f(a->h, e * width), a->h->ld, n, cols, width, 1, 0);
+			bk_cpu_product(c, cols, unit + e * width, cols, row_f(a->h, e * width), a->h->ld, n, cols, width, 1, 0);
 			for (int64_t i = 0; i < n; i++)
 				for (int64_t g = 0; g < spr; g++) {
 					double sum = 0;
@@ -535,7 +560,7 @@ static int refit(const struct bk_solve *s, float *scales, const struct bk_mat *d
 	const int64_t width = g->group ? g->group : w->cols;
 	struct round_args a = { .codes = codes, .d = d, .w = w, .h = h, .scales = scales, .zeros = zeros, .g = *g, .spr = w->cols / width, .width = width };
 
-	if (w->cols % width || h->rows != w->cols || h->cols != w->cols)
+	if (w->cols % width || h->rows != w->cols || h->cols != w->cols || g->scale == BK_SCALE_GIVEN)
 		return BK_RUN_REFUSED;
 	run(s, tiles_of(w->rows), refit_tile, &a);
 	return a.no_memory ? BK_RUN_NO_MEMORY : 0;
@@ -555,7 +580,7 @@ static void loss_tile(void *arg, size_t tile)
 		__atomic_store_n(&a->no_memory, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	product(c, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
+	bk_cpu_product(c, cols, row_f(a->d, row0), a->d->ld, row_f(a->h, 0), a->h->ld, n, cols, cols, 1, 0);
 	for (int64_t i = 0; i < n; i++) {
 		double sum = 0;
 
@@ -592,6 +617,10 @@ static const struct bk_solve_ops ops = {
 	.solve_rows = bk_cpu_solve_solve_rows,
 	.over_rms = bk_cpu_solve_over_rms,
 	.add_scaled = bk_cpu_solve_add_scaled,
+	.round_masked = round_masked,
+	.prune = bk_cpu_solve_prune,
+	.select = bk_cpu_solve_select,
+	.absmax = bk_cpu_solve_absmax,
 	.difference = bk_cpu_solve_difference,
 	.feed = bk_cpu_solve_feed,
 	.round_fed = round_fed,

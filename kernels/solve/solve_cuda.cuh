@@ -26,13 +26,16 @@ static inline struct bk_mat part(const struct bk_mat *m, int64_t row, int64_t co
 	return { (float *)m->p + row * m->ld + col, rows, cols, m->ld, BK_F32 };
 }
 
-/* solve_small.cu */
+/* solve_small.cu, solve_prune.cu */
 int bk_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros, const int32_t *group_of,
 		  const struct bk_grid *g);
 int bk_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);
 int bk_solve_diagonal(const struct bk_solve *s, float *out, const struct bk_mat *h);
 int bk_solve_solve_rows(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *r);
 int bk_solve_over_rms(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
+int bk_solve_prune(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r, const struct bk_prune *how);
+int bk_solve_select(const struct bk_solve *s, const struct bk_mat *mask, const struct bk_mat *w, const float *weight, const struct bk_prune *how);
+int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width);
 int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a);
 int bk_solve_difference(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
 int bk_solve_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a);

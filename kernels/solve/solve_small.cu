@@ -12,6 +12,10 @@ static __global__ void diff_kernel(struct view d, struct view w, const int8_t *_
 	const int64_t row = blockIdx.x;
 
 	for (int64_t k = threadIdx.x; k < cols; k += THREADS) {
+		if (number == BK_FULL) {
+			d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_bf16_f32(((const uint16_t *)(const void *)codes)[row * ldc + k]);
+			continue;
+		}
 		const int64_t at = row * spr + (group_of ? group_of[k] : k / width);
 
 		d.p[row * d.ld + k] = w.p[row * w.ld + k] - bk_grid_value(codes[row * ldc + k], scales[at], zeros ? (float)zeros[at] : 0, number);
@@ -204,6 +208,34 @@ int bk_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, const 
 	if (x->rows != y->rows || x->cols != y->cols)
 		return BK_RUN_REFUSED;
 	add_scaled_kernel<<<(unsigned)y->rows, THREADS, 0, bk_run_stream(s->run)>>>(view_of(y), view_of(x), y->cols, a);
+	return bk_launched();
+}
+
+/* a group per warp */
+static __global__ void absmax_kernel(float *out, struct view w, int64_t groups, int64_t spr, int64_t width)
+{
+	const int64_t id = (int64_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
+	float top = 0;
+
+	if (id >= groups)
+		return;
+	const float *x = w.p + id / spr * w.ld + id % spr * width;
+
+	for (int64_t k = threadIdx.x % 32; k < width; k += 32)
+		top = fmaxf(top, fabsf(x[k]));
+	for (int o = 16; o > 0; o /= 2)
+		top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, o));
+	if (threadIdx.x % 32 == 0)
+		out[id] = top;
+}
+
+int bk_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width)
+{
+	if (width < 1 || w->cols % width)
+		return BK_RUN_REFUSED;
+	const int64_t spr = w->cols / width, groups = w->rows * spr;
+
+	absmax_kernel<<<blocks_of(groups, THREADS / 32), THREADS, 0, bk_run_stream(s->run)>>>(out, view_of(w), groups, spr, width);
 	return bk_launched();
 }
 

@@ -2,9 +2,29 @@
  * The small operations of the CPU's solvers: element by element, and rows times an inverse. */
 #include <cblas.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "kernels/solve/solve_cpu.h"
 #include "kernels/solve/solve_grid.h"
+
+void bk_cpu_product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta)
+{
+	if (m > 0 && n > 0 && k > 0)
+		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+	else if (beta == 0)
+		for (int64_t i = 0; i < m; i++)
+			memset(c + i * ldc, 0, (size_t)n * sizeof *c);
+}
+
+float *bk_cpu_inverse_diagonal(const struct bk_mat *m)
+{
+	float *inv = malloc((size_t)m->cols * sizeof *inv);
+
+	for (int64_t k = 0; inv && k < m->cols; k++)
+		inv[k] = 1 / row_f(m, k)[k];
+	return inv;
+}
 
 /* ---- what codes stand for ---- */
 
@@ -19,6 +39,11 @@ static void diff_tile(void *arg, size_t tile)
 		const int8_t *c = row_c(a->codes, i);
 		float *d = row_f(a->d, i);
 
+		if (a->g.number == BK_FULL) {
+			for (int64_t k = 0; k < a->w->cols; k++)
+				d[k] = w[k] - bk_bf16_f32(row_h(a->codes, i)[k]);
+			continue;
+		}
 		for (int64_t k = 0; a->group_of && k < a->w->cols; k++) {
 			const int64_t at = i * a->spr + a->group_of[k];
 
@@ -165,6 +190,34 @@ int bk_cpu_solve_add_scaled(const struct bk_solve *s, const struct bk_mat *y, co
 	if (x->rows != y->rows || x->cols != y->cols)
 		return BK_RUN_REFUSED;
 	run(s, tiles_of(y->rows), add_tile, &a);
+	return 0;
+}
+
+struct absmax_args { float *out; const struct bk_mat *w; int64_t width; };
+
+static void absmax_tile(void *arg, size_t tile)
+{
+	const struct absmax_args *a = arg;
+	const int64_t spr = a->w->cols / a->width;
+
+	for (int64_t i = (int64_t)tile * TILE; i < a->w->rows && i < (int64_t)(tile + 1) * TILE; i++)
+		for (int64_t g = 0; g < spr; g++) {
+			const float *w = row_f(a->w, i) + g * a->width;
+			float top = 0;
+
+			for (int64_t k = 0; k < a->width; k++)
+				top = fabsf(w[k]) > top ? fabsf(w[k]) : top;
+			a->out[i * spr + g] = top;
+		}
+}
+
+int bk_cpu_solve_absmax(const struct bk_solve *s, float *out, const struct bk_mat *w, int64_t width)
+{
+	struct absmax_args a = { out, w, width };
+
+	if (width < 1 || w->cols % width)
+		return BK_RUN_REFUSED;
+	run(s, tiles_of(w->rows), absmax_tile, &a);
 	return 0;
 }
 

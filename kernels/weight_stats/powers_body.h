@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inner loops of powers and look16 for vectors of W 32-bit lanes and the instruction set TARGET; included by powers_cpu.c once for each.
- * The includer defines HALVES and KEEP. */
+ * The includer defines HALVES, KEEP and MADD(a, b, c) = a b + c. */
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
 #define vecu  CAT(vecu, W)
@@ -17,9 +17,9 @@ typedef uint32_t anyu __attribute__((vector_size(4 * W), aligned(1), may_alias))
 
 struct CAT(powers, W) { double s[4][W]; };
 
-/* BK_RUN elements: sums of powers of w * scale; with a list also what belongs there. */
+/* BK_RUN elements: sums of powers of w * scale (scaled: it is not 1); with a list also what belongs there. */
 TARGET BK_BODY uint16_t *CAT(run, W)(struct CAT(powers, W) *restrict acc, uint16_t *restrict list, uint64_t *restrict below, const unsigned char *x,
-				     enum bk_dtype dtype, float scale, uint16_t limit, int64_t ahead)
+				     enum bk_dtype dtype, bool scaled, float scale, uint16_t limit, int64_t ahead)
 {
 	uint64_t under = 0;
 	union { vecf v; float f[W]; } s1 = { 0 }, s2 = { 0 }, s3 = { 0 }, s4 = { 0 };
@@ -41,16 +41,18 @@ TARGET BK_BODY uint16_t *CAT(run, W)(struct CAT(powers, W) *restrict acc, uint16
 			u = (vecf)a;
 			v = (vecf)b;
 		}
-		u *= scale;
-		v *= scale;
+		if (scaled) {
+			u *= scale;
+			v *= scale;
+		}
 		if (list)
 			KEEP(list, under, x + 4 * i, limit);
 		q = u * u;
 		r = v * v;
 		s1.v += u + v;
 		s2.v += q + r;
-		s3.v += q * u + r * v;
-		s4.v += q * q + r * r;
+		s3.v = MADD(q, u, MADD(r, v, s3.v));
+		s4.v = MADD(q, q, MADD(r, r, s4.v));
 	}
 	if (list)
 		*below += under;
@@ -66,6 +68,7 @@ TARGET BK_BODY uint16_t *CAT(run, W)(struct CAT(powers, W) *restrict acc, uint16
 TARGET BK_BODY int64_t CAT(look, W)(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top,
 				    uint16_t limit, int odd)
 {
+	const bool scaled = top > PLAIN_TOP || top < -PLAIN_TOP; /* else fourth powers are far from both ends of float32 as they are */
 	const int64_t size = dtype == BK_F32 ? 4 : 2;
 	const float scale = bk_bits_f32((uint32_t)(127 + 6 - top) << 23);
 	const uint16_t *start = list;
@@ -79,20 +82,22 @@ TARGET BK_BODY int64_t CAT(look, W)(double *sums, uint16_t *list, uint64_t *belo
 			finite_run(&own, x, dtype, n - i < BK_RUN ? n - i : BK_RUN);
 			x = own.b;
 		}
-		list = CAT(run, W)(&acc, list, below, x, dtype, scale, limit, x == own.b ? 0 : n * size);
+		list = scaled ? CAT(run, W)(&acc, list, below, x, dtype, true, scale, limit, x == own.b ? 0 : n * size) :
+				CAT(run, W)(&acc, list, below, x, dtype, false, 1, limit, x == own.b ? 0 : n * size);
 	}
 	for (int k = 0; k < 4; k++) {
 		double s = 0;
 
 		for (int j = 0; j < W; j++)
 			s += acc.s[k][j];
-		sums[k] += s * power_of_two((k + 1) * (top - 6));
+		sums[k] += scaled ? s * power_of_two((k + 1) * (top - 6)) : s;
 	}
 	return list - start;
 }
 
 #undef HALVES
 #undef KEEP
+#undef MADD
 #undef TARGET
 #undef vecu
 #undef vecs

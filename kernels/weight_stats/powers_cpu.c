@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * weight_stats, fast: sums of powers, and lists of what is not small. */
+#include <stdbool.h>
 #include <string.h>
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -7,6 +8,8 @@
 
 #include "kernels/common/num.h"
 #include "kernels/weight_stats/weight_stats.h"
+
+#define PLAIN_TOP 20 /* w < 2^20: the sum of BK_RUN fourth powers is below 2^92; what is lost below 2^-32 of w > 2^-20 is nothing beside it */
 
 BK_BODY double power_of_two(int e)
 {
@@ -69,6 +72,7 @@ BK_BODY void finite_run(void *own, const void *x, enum bk_dtype dtype, int64_t n
 		HALF_TO_FLOAT(b); \
 	} while (0)
 #define KEEP(list, under, p, limit) KEEP_PLAINLY(list, under, p, limit)
+#define MADD(a, b, c)               ((a) * (b) + (c))
 #include "kernels/weight_stats/powers_body.h"
 
 #ifdef BK_HAVE_X86
@@ -91,6 +95,7 @@ __attribute__((constructor)) static void fill_table(void)
 		(b) = (vecu)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((p) + 16)));     \
 	} while (0)
 #define KEEP(list, under, p, limit) KEEP_PLAINLY(list, under, p, limit)
+#define MADD(a, b, c)               ((vecf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #include "kernels/weight_stats/powers_body.h"
 
 #define W      16
@@ -111,6 +116,7 @@ __attribute__((constructor)) static void fill_table(void)
 		(list) += __builtin_popcount((uint32_t)b_);                                                                \
 		(under) += (uint64_t)__builtin_popcount((uint32_t)n_);                                                     \
 	} while (0)
+#define MADD(a, b, c) ((vecf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #include "kernels/weight_stats/powers_body.h"
 #endif
 

@@ -81,12 +81,50 @@ static void resize(struct bl_app *app, unsigned v)
 	bl_app_resize(app, rows[v & 7], cols[v >> 3 & 7]);
 }
 
+/* Most of the time went into opening the model. So its session goes on to the next workbench, with a new plan and
+ * what was computed from the weights; its jobs are cancelled. */
+static struct bl_session *lent;
+
+static void look_at_model(struct bl_app *app)
+{
+	struct bl_err err = BL_ERR_INIT;
+
+	if (!lent && bl_app_open(app, "m", &err))
+		abort();
+	if (!lent)
+		return;
+	app->session = lent;
+	lent = NULL;
+	bl_app_push(app, "layers", NULL);
+	bl_session_start_stats(app->session);
+}
+
+/* Not one that has work left, or another that was opened meanwhile: the workbench closes that itself. */
+static void take_back(struct bl_app *app)
+{
+	struct bl_session *s = app->session;
+	struct bl_job_view jobs[64];
+	int n = s ? bl_jobs_list(s->jobs, jobs, 64) : 0;
+
+	for (int i = 0; i < n && i < 64; i++)
+		bl_jobs_cancel(s->jobs, jobs[i].id);
+	for (int i = 0; s && i < 50 && bl_jobs_busy(s->jobs); i++)
+		usleep(1000);
+	if (!s || bl_jobs_busy(s->jobs) || strcmp(s->model->title, "m") != 0)
+		return;
+	bl_app_detach(app);
+	bl_plan_free(s->plan);
+	s->plan = bl_plan_new(s->model, bl_target_rows(&n)[0].name);
+	bl_session_edited(s);
+	lent = s;
+}
+
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bl_session_options o = { .threads = 1, .seed = 42, .program_dir = BL_BUILD_DIR };
 	struct bl_input in;
 	struct bl_app *app;
-	struct bl_err err = BL_ERR_INIT;
 	uint64_t now = 1000;
 	size_t from = 1;
 
@@ -98,8 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	app = bl_app_new(settings, &o, 24, 80, data[0] & 64);
 	resize(app, data[0]);
-	if (!(data[0] & 128) && bl_app_open(app, "m", &err))
-		abort();
+	if (!(data[0] & 128))
+		look_at_model(app);
 	bl_input_init(&in, 25);
 	for (size_t i = 1; i <= size; i++) {
 		if (i < size && data[i] < 0xf8)
@@ -120,6 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_cells(&app->grid);
 	}
 	bl_input_free(&in);
+	take_back(app);
 	bl_app_free(app);
 	if (fchdir(home))
 		abort();

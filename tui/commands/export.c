@@ -27,6 +27,11 @@ static void proof_json(cJSON *j, const struct bl_verify_result *r)
 	cJSON_AddNumberToObject(p, "max_step_error", r->max_step_error);
 	cJSON_AddNumberToObject(p, "relative_error", r->relative_error);
 	cJSON_AddNumberToObject(p, "coverage", r->coverage);
+	if (r->pruned_elems) {
+		bl_json_add_int(p, "pruned_weights", r->pruned_elems);
+		bl_json_add_int(p, "zeros", r->zeros);
+		cJSON_AddNumberToObject(p, "zero_share", (double)r->zeros / (double)r->pruned_elems);
+	}
 	cJSON_AddBoolToObject(p, "compared", r->compared);
 	bl_json_add_int(j, "linears", r->linears);
 	bl_json_add_int(j, "quantized_linears", r->quantized);
@@ -47,6 +52,8 @@ static void proof_text(struct bl_cli *c, const struct bl_verify_result *r)
 			    100 * r->coverage, r->max_abs_error, r->max_step_error, 100 * r->relative_error);
 	else
 		bl_cli_wrapped(c, 8, "proof   container, completeness and codes; values were not compared (--base MODEL does)");
+	if (r->pruned_elems)
+		bl_cli_wrapped(c, 8, "zeros   %.2f %% of the weights of linears that were pruned; they are stored like the others", 100 * (double)r->zeros / (double)r->pruned_elems);
 	for (int i = 0; i < r->n_findings; i++)
 		bl_cli_wrapped(c, 4, "  %s %s: %s", r->findings[i].fatal ? "x" : "!", r->findings[i].where, r->findings[i].sentence);
 }

@@ -118,7 +118,7 @@ static void report(struct bl_cli *c, struct bl_session *s, const uint8_t *select
 			cJSON_AddStringToObject(u, "report", text);
 			cJSON_AddItemToArray(units, u);
 		} else {
-			bl_cli_line(c, "  %-36s %-12s %-6s %7.2f dB  %6.3f s%s%s", s->model->units[i].name, scheme, ch->method, rel > 0 ? 10 * log10(rel) : -999, seconds,
+			bl_cli_line(c, "  %-33s %-12s %-9s %7.2f dB %6.3f s%s%s", s->model->units[i].name, scheme, ch->method, rel > 0 ? 10 * log10(rel) : -999, seconds,
 				    *text ? "  " : "", text);
 		}
 	}

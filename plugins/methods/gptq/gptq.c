@@ -14,14 +14,14 @@
 	CHOICE("actorder", "static", "static|none|groups", \
 	       "static: columns that see the most input are rounded first; groups: the same within groups, which come by their strongest; groups stay as they are.")
 #define OBSERVER \
-	CHOICE("observer", "hessian", "hessian|mse|minmax", "How scales are found: least error weighted by the input's energy, least error, or the whole range.")
+	CHOICE("observer", "hessian", "hessian|mse|minmax", "How scales are found: least error weighted by the input's energy, least error, or the whole range (always, where rows share a scale).")
 #define LEAST NUMBER("least", REAL, "0.3", 0.05, 0.99, "hessian, mse: the smallest part of the range that is tried.")
 #define GRID NUMBER("grid", INT, "70", 2, 1000, "hessian, mse: into how many steps the ranges are divided.")
 #define NORM NUMBER("norm", REAL, "2", 1, 8, "hessian, mse: errors count with this power.")
-#define ROUNDS NUMBER("rounds", INT, "0", 0, 20, "How often scales are refitted to the codes, each time followed by descent.")
+#define ROUNDS NUMBER("rounds", INT, "0", 0, 20, "How often scales are refitted to the codes (not where rows share them), each time followed by descent.")
 #define SWEEPS NUMBER("sweeps", INT, "2", 0, 20, "Sweeps of coordinate descent in each round.")
 #define FULL { .name = "full_range", .type = BL_PARAM_BOOL, .fallback = "false", \
-	       .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative)." }
+	       .sentence = "Also try scales whose grid ends at the largest weight on either side (they may be negative); 4-bit floats always try the largest at 4." }
 #define INPUTS CHOICE("inputs", "base", "base|quantized", "Whose inputs count: the base model's, or those of the model as quantized up to the block.")
 #define TOKEN \
 	CHOICE("token_weight", "same", "same|rms", "rms: where a norm follows the linear, tokens count by one over the mean square of its output.")
@@ -119,7 +119,7 @@ static const struct bl_method *const methods[] = { &gptq, &gptaq, &qronos, NULL 
 static const struct bl_plugin_v1 plugin = {
 	.api_version = BL_PLUGIN_API_VERSION,
 	.name = "gptq",
-	.version = "1",
+	.version = "2",
 	.sentence = "GPTQ, with scales by the Hessian, descent and refit; GPTAQ and Qronos.",
 	.methods = methods,
 };

@@ -124,7 +124,7 @@ static void of_weights(struct rates *r)
 	const struct bk_grad_ops *ops = r->s->ops;
 	const double n = 1e-9 * F * H;
 	const struct bk_mat w = mat(r->w, F, H, BK_BF16), hat = mat(r->w_hat, F, H, BK_BF16), g = mat(r->dw, F, H, BK_F32);
-	const struct bk_fake f = { &w, r->v, r->scale, NULL, { BK_INT, 4, 1, GROUP } };
+	const struct bk_fake f = { &w, r->v, r->scale, NULL, { BK_INT, 4, 1, GROUP, BK_SCALE_BF16, 0 } };
 	const struct bk_adam adam = { 1e-3f, 0.9f, 0.95f, 1e-8f, 0, 1, { 0, 0 } };
 	float *const p = r->v;
 

@@ -289,7 +289,7 @@ static void fake_quantization(void **state)
 	float dv[8], ds[2] = { 10, 0 };
 	int8_t codes[8], zero[2] = { 0, 1 };
 	const struct bk_mat mw = { w, 2, 4, 4, BK_F32 }, mh = { hat, 2, 4, 4, BK_F32 }, mc = { codes, 2, 4, 4, BK_I8 }, mg = { g, 2, 4, 4, BK_F32 };
-	const struct bk_fake f = { &mw, v, scale, zero, { BK_INT, 3, 0, 4 } };
+	const struct bk_fake f = { &mw, v, scale, zero, { .number = BK_INT, .bits = 3, .group = 4 } };
 	static const float want_hat[8] = { 0, 0.5f, 1.5f, -2, 0, 0.5f, 2.5f, -1 }, want_dv[8] = { 0.5f, 1, 0, 2, -0.5f, -1, 0, 0 };
 	static const int8_t want_codes[8] = { 0, 1, 3, -4, 1, 0, -4, 3 };
 
@@ -375,7 +375,7 @@ static void refusals(void **state)
 	const struct bk_mat a = { p, 4, 8, 8, BK_F32 }, b = { p, 4, 7, 8, BK_F32 }, half = { p, 4, 8, 8, BK_BF16 }, codes = { z, 1, 8, 8, BK_I8 },
 			    row = { p, 1, 8, 8, BK_F32 };
 	const struct bk_norm n = { p, BK_F32, 1e-5, 0 };
-	struct bk_fake f = { &row, NULL, p, NULL, { BK_INT, 4, 0, 0 } };
+	struct bk_fake f = { &row, NULL, p, NULL, { .number = BK_INT, .bits = 4 } };
 	const struct bk_grad_ops *ops = cpu.ops;
 	struct bk_run *r = cpu.side.run;
 	const struct bk_adam never = { .step = 0 };
@@ -390,7 +390,7 @@ static void refusals(void **state)
 	assert_int_equal(ops->fake_quant(r, &row, NULL, &f), 0);
 	f.grid.group = 3;
 	assert_int_equal(ops->fake_quant(r, &row, NULL, &f), BK_RUN_REFUSED);
-	f.grid = (struct bk_grid){ BK_E4M3, 8, 1, 0 };
+	f.grid = (struct bk_grid){ .number = BK_E4M3, .bits = 8, .symmetric = 1 };
 	f.zero = NULL;
 	assert_int_equal(ops->fake_quant(r, &row, &codes, &f), BK_RUN_REFUSED); /* codes of another type */
 	assert_int_equal(ops->fake_tokens(r, &a, &a, BK_TOKEN_INT8, NAN), BK_RUN_REFUSED);

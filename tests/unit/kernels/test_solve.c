@@ -210,7 +210,8 @@ static int against_inverse(const struct bk_grid *g)
 }
 
 static const struct bk_grid grids[] = {
-	{ BK_INT, 4, 1, 128 }, { BK_INT, 4, 1, 0 }, { BK_INT, 3, 1, 64 }, { BK_INT, 4, 0, 32 }, { BK_INT, 8, 1, 0 }, { BK_E4M3, 8, 1, 0 },
+	{ BK_INT, 4, 1, 128, BK_SCALE_BF16, 0 }, { BK_INT, 4, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 64, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 32, BK_SCALE_BF16, 0 },
+	{ BK_INT, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E4M3, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 }, { BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 20000 },
 };
 #define N_GRIDS (sizeof grids / sizeof grids[0])
 
@@ -273,8 +274,64 @@ static void each_step_lowers_the_loss(void **state)
 			const float v = bk_grid_value(L->codes[k], L->scales[at], g->symmetric ? 0 : (float)L->zeros[at], g->number);
 
 			assert_true(fabsf(L->w[k] - v - L->d[k]) < 1e-6f);
-			assert_true(L->scales[at] == bk_round_bf16(L->scales[at]));
+			assert_true(L->scales[at] == bk_scale_near(L->scales[at], g));
 		}
+	}
+}
+
+/* Scales of 4-bit floats against what each is by definition; what is next to one is itself. */
+static void scales_of_small_floats(void **state)
+{
+	const struct bk_grid mx = { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 }, nv = { BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 448 };
+	static const float value[16] = { 0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -.5f, -1, -1.5f, -2, -3, -4, -6 };
+
+	(void)state;
+	assert_true(bk_scale_of(6, &mx) == 1 && bk_scale_of(7, &mx) == 2 && bk_scale_of(1, &mx) == 0.25f && bk_scale_of(0, &mx) == 0x1p-127f);
+	assert_true(bk_scale_of(6, &nv) == 1 && bk_scale_of(0, &nv) == 0.125f / 448 && bk_scale_of(3, &nv) == 0.5f);
+	assert_true(bk_scale_near(0.9f, &mx) == 1 && bk_scale_near(1.4f, &mx) == 1 && bk_scale_near(1.6f, &mx) == 2 && bk_scale_near(-1, &mx) == 0);
+	for (int c = 0; c < 16; c++) {
+		assert_true(bk_grid_value(c, 2, 0, BK_E2M1) == 2 * value[c]);
+		assert_int_equal(bk_grid_round(2 * value[c], 2, 0, BK_E2M1, -8, 7).code, c == 8 ? 0 : c);
+	}
+	static const struct { float x; int code; } ties[] = { { .25f, 0 }, { .75f, 2 }, { 1.25f, 2 }, { 1.75f, 4 }, { 2.5f, 4 }, { 3.5f, 6 }, { 5, 6 }, { 5.1f, 7 }, { 99, 7 }, { -3.5f, 14 } };
+
+	for (size_t i = 0; i < sizeof ties / sizeof ties[0]; i++)
+		assert_int_equal(bk_grid_round(ties[i].x, 1, 0, BK_E2M1, -8, 7).code, ties[i].code);
+}
+
+/* The search's own arithmetic for 4-bit floats is that of the grid: the scale it takes is the first of the least, by plain sums in its order. */
+static void the_search_rounds_as_the_grid(void **state)
+{
+	const struct bk_grid *g = &grids[7];
+	static float scales[N * K / 16], top[N * K / 16];
+	const struct bk_search how = { .least = 0.3, .steps = 70, .full_range = 1 };
+	struct bk_mat w = M_W;
+
+	(void)state;
+	for (int k = 0; k < K; k++)
+		L->weight[k] = (float)(1 + k % 7);
+	assert_int_equal(ops->scale_search(&cpu, scales, NULL, &w, L->weight, g, &how), 0);
+	assert_int_equal(ops->absmax(&cpu, top, &w, 16), 0);
+	for (int i = 0; i < N * K / 16; i++) {
+		const float *x = L->w + i * 16, *weight = L->weight + i * 16 % K;
+		float best = 3e38f, want = 0;
+
+		for (int c = 0; c < 2 * 71; c++) {
+			const float p = (float)(1 - (1 - how.least) * (c / 2) / 70), s = bk_scale_of(c % 2 ? 1.5f * (top[i] * p) : top[i] * p, g);
+			float sum[8] = { 0 }, all;
+
+			for (int k = 0; k < 16; k++) {
+				const float e = x[k] - bk_grid_round(x[k], s, 0, BK_E2M1, -8, 7).value;
+
+				sum[k & 7] += weight[k] * (e * e);
+			}
+			all = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+			if (all < best) {
+				best = all;
+				want = s;
+			}
+		}
+		assert_true(scales[i] == want);
 	}
 }
 
@@ -331,6 +388,145 @@ static void groups_of_zeros_stay_zero(void **state)
 		assert_int_equal(L->codes[k], 0);
 	assert_true(L->scales[0] == 0x1p-7f);
 	memcpy(L->w, kept, sizeof kept);
+}
+
+/* SparseGPT as it is written, with the inverse and in double: the score of a weight is its square over the inverse's, what was removed before is made up for. */
+static double textbook(double ratio, int n, int m, int8_t *mask)
+{
+	static double r[K][K], u[K][K], w[N][K], score[N][BK_SOLVE_BLOCK];
+	double loss = 0;
+
+	for (int i = 0; i < K; i++)
+		for (int j = 0; j < K; j++)
+			r[i][j] = L->r[i * K + j];
+	for (int j = K - 1; j >= 0; j--) { /* u = r^-1, upper */
+		u[j][j] = 1 / r[j][j];
+		for (int i = j - 1; i >= 0; i--) {
+			double s = 0;
+
+			for (int k = i + 1; k <= j; k++)
+				s += r[i][k] * u[k][j];
+			u[i][j] = -s / r[i][i];
+		}
+	}
+	for (int i = 0; i < N; i++)
+		for (int k = 0; k < K; k++)
+			w[i][k] = L->w[i * K + k];
+	for (int c0 = 0; c0 < K; c0 += BK_SOLVE_BLOCK) {
+		const int count = (int)(ratio * N * BK_SOLVE_BLOCK);
+
+		for (int i = 0; i < N && !m; i++)
+			for (int j = 0; j < BK_SOLVE_BLOCK; j++)
+				score[i][j] = w[i][c0 + j] * w[i][c0 + j] / (u[c0 + j][c0 + j] * u[c0 + j][c0 + j]);
+		for (int i = 0; i < N && !m; i++)
+			for (int j = 0; j < BK_SOLVE_BLOCK; j++) {
+				int before = 0;
+
+				for (int a = 0; a < N; a++)
+					for (int b = 0; b < BK_SOLVE_BLOCK; b++)
+						before += score[a][b] < score[i][j];
+				mask[i * K + c0 + j] = before < count;
+			}
+		for (int i = 0; i < N; i++)
+			for (int k = c0; k < c0 + BK_SOLVE_BLOCK; k++) {
+				for (int p = 0; m && k % m == 0 && p < m; p++) {
+					int before = 0;
+
+					for (int q = 0; q < m; q++)
+						before += fabs(w[i][k + q] / u[k + q][k + q]) < fabs(w[i][k + p] / u[k + p][k + p]);
+					mask[i * K + k + p] = before < n;
+				}
+				const double e = mask[i * K + k] ? w[i][k] / u[k][k] : 0;
+
+				loss += e * e;
+				for (int j = k + 1; j < K && e != 0; j++)
+					w[i][j] -= e * u[k][j];
+			}
+	}
+	return loss;
+}
+
+static void pruning_as_it_is_written(void **state)
+{
+	static const struct bk_prune hows[] = { { 0.5, 0, 0 }, { 0.2, 0, 0 }, { 0, 2, 4 }, { 0, 4, 8 } };
+	static int8_t mask[N * K], want[N * K];
+	struct bk_mat mm = mat(mask, N, K, BK_I8), d = M_D, w = M_W, r = M_R;
+
+	(void)state;
+	prepare(&grids[0], false, 0.01, false);
+	for (size_t i = 0; i < sizeof hows / sizeof hows[0]; i++) {
+		const double loss = textbook(hows[i].ratio, hows[i].n, hows[i].m, want);
+		int differ = 0, zeros = 0;
+
+		assert_int_equal(ops->prune(&cpu, &mm, &d, &w, &r, &hows[i]), 0);
+		for (int k = 0; k < N * K; k++) {
+			differ += mask[k] != want[k];
+			zeros += mask[k];
+			assert_true(!mask[k] || L->d[k] == L->w[k]);
+		}
+		assert_in_range(differ, 0, N * K / 500); /* float32 against double: neighbours may change places */
+		assert_int_equal(zeros, hows[i].m ? N * K / 2 : 2 * (int)(hows[i].ratio * N * BK_SOLVE_BLOCK));
+		assert_true(fabs(total_loss() - loss) < 0.005 * loss); /* the loss is that of what is left */
+	}
+	const struct bk_prune nothing = { 0, 0, 0 }, odd = { 0, 2, 3 };
+
+	assert_int_equal(ops->prune(&cpu, &mm, &d, &w, &r, &nothing), 0);
+	for (int k = 0; k < N * K; k++)
+		assert_true(!mask[k] && L->d[k] == 0);
+	assert_int_equal(ops->prune(&cpu, &mm, &d, &w, &r, &odd), BK_RUN_REFUSED);
+}
+
+/* Small enough to see: |w| times weight, the lower column of equals. */
+static void selecting_by_hand(void **state)
+{
+	static float w[2 * 8] = { 1, -2, 3, -4, 5, -6, 7, -8, 1, 1, 1, 1, 0, 0, 2, 2 }, weight[8] = { 8, 1, 1, 1, 1, 1, 1, 0.1f };
+	static const int8_t half[2 * 8] = { 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 1, 1, 0, 0 }, two_of_four[2 * 8] = { 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1, 0, 0 };
+	int8_t mask[16];
+	const struct bk_mat mw = mat(w, 2, 8, BK_F32), mm = mat(mask, 2, 8, BK_I8);
+	const struct bk_prune a = { 0.5, 0, 0 }, b = { 0, 2, 4 };
+
+	(void)state;
+	w[15] = 20; /* times 0.1 */
+	assert_int_equal(ops->select(&cpu, &mm, &mw, weight, &a), 0);
+	assert_memory_equal(mask, half, sizeof half);
+	assert_int_equal(ops->select(&cpu, &mm, &mw, weight, &b), 0);
+	assert_memory_equal(mask, two_of_four, sizeof two_of_four);
+}
+
+/* No mask is no mask; what is masked stands for 0 on every grid, with zero points too, and what is left makes up for it. */
+static void rounding_with_zeros(void **state)
+{
+	static float e[N * K], e2[N * K];
+	static int8_t codes[N * K], codes2[N * K], mask[N * K];
+	static uint16_t full[N * K];
+	const struct bk_mat w = M_W, r = M_R, me = mat(e, N, K, BK_F32), me2 = mat(e2, N, K, BK_F32), mc = mat(codes, N, K, BK_I8), mc2 = mat(codes2, N, K, BK_I8),
+			    mm = mat(mask, N, K, BK_I8), mf = mat(full, N, K, BK_BF16);
+	const struct bk_grid as_it_is = { .number = BK_FULL, .bits = 16, .symmetric = 1 };
+	const struct bk_prune half = { 0.5, 0, 0 };
+
+	(void)state;
+	for (size_t i = 0; i < N_GRIDS; i++) {
+		const struct bk_grid *g = &grids[i];
+		const int64_t width = g->group ? g->group : K;
+		const int8_t *zeros = g->symmetric ? NULL : L->zeros;
+
+		prepare(g, false, 0.01, false);
+		assert_int_equal(ops->round(&cpu, &mc, &me, &w, &r, L->scales, zeros, L->group_of, g), 0);
+		assert_int_equal(ops->round_masked(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, NULL), 0);
+		assert_memory_equal(codes, codes2, sizeof codes);
+		assert_int_equal(ops->select(&cpu, &mm, &w, L->weight, &half), 0);
+		assert_int_equal(ops->round_masked(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, &mm), 0);
+		for (int k = 0; k < N * K; k++) {
+			const int64_t at = k / K * (K / width) + k % K / width;
+
+			if (mask[k])
+				assert_true(bk_grid_value(codes2[k], L->scales[at], zeros ? (float)zeros[at] : 0, g->number) == 0 && e2[k] == L->w[k]);
+		}
+	}
+	assert_int_equal(ops->round_masked(&cpu, &mf, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, &mm), 0);
+	for (int k = 0; k < N * K; k++)
+		assert_true(mask[k] ? full[k] == 0 : fabsf(L->w[k] - bk_bf16_f32(full[k]) - e[k]) <= 1e-6f);
+	assert_int_equal(ops->round_masked(&cpu, &mc, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, &mm), BK_RUN_REFUSED); /* codes of another size */
 }
 
 /* With other inputs y than the base's x, the best weights without rounding are W* = W + W C H^-1, C = sum (x - y) y^T: the error of any Q on them is that of W*,
@@ -473,9 +669,14 @@ int main(void)
 		cmocka_unit_test(the_same_as_with_an_inverse),
 		cmocka_unit_test(the_loss_is_the_length_of_d_times_r),
 		cmocka_unit_test(each_step_lowers_the_loss),
+		cmocka_unit_test(scales_of_small_floats),
+		cmocka_unit_test(the_search_rounds_as_the_grid),
 		cmocka_unit_test(weighted_scales_are_better_where_it_counts),
 		cmocka_unit_test(what_is_not_positive_definite_is_told),
 		cmocka_unit_test(groups_of_zeros_stay_zero),
+		cmocka_unit_test(pruning_as_it_is_written),
+		cmocka_unit_test(selecting_by_hand),
+		cmocka_unit_test(rounding_with_zeros),
 		cmocka_unit_test(the_exact_target),
 		cmocka_unit_test(in_place_and_not),
 	};

@@ -25,7 +25,7 @@ struct layer {
 static struct layer *L;
 static const struct bk_solve cpu;
 static const struct bk_solve_ops *ops;
-static const struct bk_grid grids[] = { { BK_INT, 4, 1, 64 }, { BK_INT, 3, 1, 0 }, { BK_INT, 4, 0, 32 } };
+static const struct bk_grid grids[] = { { BK_INT, 4, 1, 64, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 32, BK_SCALE_BF16, 0 } };
 
 static struct bk_mat mat(void *p, int64_t rows, int64_t cols, int dtype) { return (struct bk_mat){ p, rows, cols, cols, dtype }; }
 static int64_t width_of(const struct bk_grid *g) { return g->group ? g->group : K; }

@@ -1,109 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Units of the bundled model through a method that sees them whole: better than plain rounding, the same on any number of threads, stored and read back,
  * and what cannot be solved is said. */
-#include "core/solve/solve.h"
+#include "tests/unit/solve/support.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include "core/base/mem.h"
-#include "core/base/rng.h"
-#include "core/plugin/method_run.h"
 #include "core/solve/store.h"
-
-struct fixture {
-	struct bl_model *m;
-	struct bl_backend backend;
-	struct bl_pool *pool;
-	struct bl_engine e;
-	struct bl_registry r;
-	float *h; /* of any unit with so many columns */
-	char dir[64];
-};
-
-static void make_hessian(float *h, int64_t n)
-{
-	struct bl_rng rng;
-	float *x = bl_xalloc((size_t)(4 * n * n), sizeof *x);
-
-	bl_rng_seed(&rng, 7);
-
-	for (int64_t t = 0; t < 4 * n; t++) {
-		double common = bl_rng_normal(&rng);
-		for (int64_t k = 0; k < n; k++)
-			x[t * n + k] = (float)((common * (k % 3) + bl_rng_normal(&rng)) * (k % 41 == 5 ? 10 : 1));
-	}
-	for (int64_t i = 0; i < n; i++)
-		for (int64_t j = 0; j <= i; j++) {
-			float s = 0;
-			for (int64_t t = 0; t < 4 * n; t++)
-				s += x[t * n + i] * x[t * n + j];
-			h[i * n + j] = s;
-		}
-	bl_free(x);
-}
-
-static int set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof *f);
-	struct bl_err err = BL_ERR_INIT;
-
-	if (bl_model_open(&f->m, BL_SOURCE_DIR "/tests/models/tiny-exaone4", &err))
-		fail_msg("%s", err.text);
-	bl_backend_open(&f->backend, NULL);
-	f->pool = bl_pool_new(2);
-	if (bl_engine_open(&f->e, &f->backend, "cpu", f->pool, 0, &err))
-		fail_msg("%s", err.text);
-	bl_registry_open(&f->r, BL_BUILD_DIR);
-	f->h = bl_xalloc(256 * 256, sizeof *f->h);
-	make_hessian(f->h, 256);
-	strcpy(f->dir, "/tmp/bl-solve-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-
-	bl_remove_tree(f->dir);
-	bl_registry_close(&f->r);
-	bl_engine_close(&f->e);
-	bl_pool_free(f->pool);
-	bl_backend_close(&f->backend);
-	bl_model_close(f->m);
-	bl_free(f->h);
-	free(f);
-	return 0;
-}
-
-static struct bl_solve_request request(const struct fixture *f, int unit, const char *scheme, const char *params)
-{
-	struct bl_solve_request rq = { .registry = &f->r, .model = f->m, .unit = unit, .method = "gptq", .params = params, .h = f->h, .tokens = 1024 };
-	struct bl_err err = BL_ERR_INIT;
-
-	assert_int_equal(bl_scheme_parse(&rq.scheme, scheme, &err), BL_OK);
-	return rq;
-}
-
-static struct bl_solved *solve(struct fixture *f, int unit, const char *scheme, const char *params)
-{
-	struct bl_solve_request rq = request(f, unit, scheme, params);
-	struct bl_err err = BL_ERR_INIT;
-	struct bl_solved *s = NULL;
-
-	if (bl_solve_unit(&s, &f->e, &rq, &err))
-		fail_msg("%s", err.text);
-	return s;
-}
 
 /* damping 1 and no order is close to plain rounding; each step beyond it must pay */
 static void every_step_pays(void **state)
@@ -423,6 +329,67 @@ static void an_outlier_channel(void **state)
 	bl_free(h);
 }
 
+/* ---- 8- and 4-bit floats of every kind ---- */
+
+static const char *const floats[] = { "FP8_DYNAMIC", "FP8_channel", "FP8", "FP8_BLOCK", "NVFP4", "NVFP4A16", "MXFP4A16" };
+#define N_FLOATS (sizeof floats / sizeof floats[0])
+
+/* Whatever the grid: the error told is that of the codes, below that of rounding to nearest, and lower still with scales that are sought. */
+static void floats_of_every_kind(void **state)
+{
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < N_FLOATS; i++) {
+		struct bl_solve_request rq = request(f, 0, floats[i], "");
+		struct bl_solved *minmax = solve(f, 0, floats[i], "observer=minmax"), *sought = solve(f, 0, floats[i], ""), *refit = solve(f, 0, floats[i], "rounds=2");
+		struct nearest n = round_to_nearest(f, 0, &rq.scheme);
+		const double plain = relative_loss(f, 0, &rq.scheme, n.codes, n.scales);
+
+		assert_true(fabs(relative_loss(f, 0, &rq.scheme, sought->codes, sought->scales) - sought->rel) < 1e-3 * sought->rel);
+		assert_true(minmax->rel < 0.95 * plain && sought->rel < 1.02 * minmax->rel && refit->rel <= sought->rel * 1.0001);
+		assert_memory_equal(minmax->scales, n.scales, (size_t)(minmax->rows * minmax->spr) * sizeof(float));
+		if (bl_scheme_is_shared(&rq.scheme) && rq.scheme.strategy != BL_STRATEGY_TENSOR_GROUP) { /* not sought, not refitted, and that is told */
+			assert_memory_equal(refit->scales, n.scales, (size_t)(refit->rows * refit->spr) * sizeof(float));
+			assert_non_null(strstr(refit->report, "not refitted"));
+		} else {
+			assert_string_equal(refit->report, "");
+			assert_true(sought->rel < minmax->rel || rq.scheme.number == BL_NUM_FLOAT);
+		}
+		assert_true((sought->global > 0) == (rq.scheme.strategy == BL_STRATEGY_TENSOR_GROUP));
+		bl_free(n.codes);
+		bl_free(n.scales);
+		bl_solved_free(minmax);
+		bl_solved_free(sought);
+		bl_solved_free(refit);
+	}
+}
+
+/* Inputs that have nothing to do with each other: nothing can be made up for, and the codes are those of rounding to nearest, bit for bit. */
+static void nothing_to_make_up_for(void **state)
+{
+	static const char *const schemes[] = { "NVFP4A16", "NVFP4" };
+	struct fixture *f = *state;
+	float *h = bl_xalloc(256 * 256, sizeof *h);
+
+	for (int k = 0; k < 256; k++)
+		h[k * 256 + k] = (float)(1 + k % 5);
+	for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+		struct bl_solve_request rq = request(f, 0, schemes[i], "observer=minmax");
+		struct nearest n = round_to_nearest(f, 0, &rq.scheme);
+		struct bl_err err = BL_ERR_INIT;
+		struct bl_solved *s = NULL;
+
+		rq.h = h;
+		assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+		assert_memory_equal(s->codes, n.codes, (size_t)(s->rows * s->cols));
+		assert_memory_equal(s->scales, n.scales, (size_t)(s->rows * s->spr) * sizeof(float));
+		bl_free(n.codes);
+		bl_free(n.scales);
+		bl_solved_free(s);
+	}
+	bl_free(h);
+}
+
 static void refusals(void **state)
 {
 	struct fixture *f = *state;
@@ -479,8 +446,8 @@ int main(void)
 		cmocka_unit_test(every_step_pays),          cmocka_unit_test(the_error_is_that_of_the_codes), cmocka_unit_test(threads_change_nothing),
 		cmocka_unit_test(stored_and_read_back),     cmocka_unit_test(hessians_that_are_no_good),      cmocka_unit_test(refusals),
 		cmocka_unit_test(weights_that_are_not_finite), cmocka_unit_test(extremes),                   cmocka_unit_test(an_outlier_channel),
-		cmocka_unit_test(groups_by_an_index), cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
+		cmocka_unit_test(floats_of_every_kind), cmocka_unit_test(nothing_to_make_up_for), cmocka_unit_test(groups_by_an_index), cmocka_unit_test(beyond_the_range),          cmocka_unit_test(what_it_takes),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, solve_set_up, solve_tear_down);
 }

@@ -496,14 +496,13 @@ static void shrinking_file(void **state)
 	unlink(path);
 }
 
-/* All of it with both ways of counting, with every table this processor can run: `which` is its level, and 100 more with lists. */
+/* All of it with both ways of counting. */
 static int setup(void **state)
 {
 	static struct bk_ops ops;
-	int which = *(const int *)*state;
 
-	ops = *bk_ops_level(which % 100);
-	ops.lists = which >= 100;
+	ops = *bk_ops_cpu();
+	ops.lists = *(const int *)*state;
 	bl_cpu_ops_use(&ops);
 	return 0;
 }
@@ -515,23 +514,21 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define BOTH(test) cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, &which)
+#define BOTH(test) cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, &lists)
 
 int main(void)
 {
-	int failed = 0, which;
+	int failed = 0;
 
-	for (int i = 0; bk_ops_level(i); i++)
-		for (int lists = 0; lists < 2; lists++) {
-			const struct CMUnitTest tests[] = {
-				BOTH(equals_plain_sums), BOTH(fused_and_mixed), BOTH(same_digits_from_any_threads), BOTH(nonfinite_elements),
-				BOTH(flat_units),        BOTH(one_sided),       BOTH(outliers_and_extremes),        BOTH(stops),
-				BOTH(whole_model),       BOTH(shrinking_file),
-			};
+	for (int lists = 0; lists < 2; lists++) {
+		const struct CMUnitTest tests[] = {
+			BOTH(equals_plain_sums), BOTH(fused_and_mixed), BOTH(same_digits_from_any_threads), BOTH(nonfinite_elements),
+			BOTH(flat_units),        BOTH(one_sided),       BOTH(outliers_and_extremes),        BOTH(stops),
+			BOTH(whole_model),       BOTH(shrinking_file),
+		};
 
-			which = i + 100 * lists;
-			print_message("%s, %s\n", bk_ops_level(i)->name, lists ? "lists" : "counts of all");
-			failed += cmocka_run_group_tests(tests, NULL, NULL);
-		}
+		print_message("%s\n", lists ? "lists" : "counts of all");
+		failed += cmocka_run_group_tests(tests, NULL, NULL);
+	}
 	return failed;
 }

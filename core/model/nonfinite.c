@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A value is not finite when all its exponent bits are set: whole blocks are tested with one comparison each, without converting anything. */
-#include "core/export/nonfinite.h"
+#include "core/model/nonfinite.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -68,4 +68,12 @@ char *bl_place(char dst[48], const struct bl_tensor *t, int64_t i)
 	else
 		snprintf(dst, 48, "[%lld]", (long long)i);
 	return dst;
+}
+
+enum bl_status bl_refuse_nonfinite(const struct bl_tensor *t, int64_t at, struct bl_err *err)
+{
+	char place[48];
+
+	return bl_fail(err, BL_INVALID, "%s: %s at %s; fix the checkpoint or allow values that are not finite", t->name,
+		       bl_nonfinite_name(t->data, t->dtype, at), bl_place(place, t, at));
 }
