@@ -20,7 +20,7 @@ static const struct bk_ops ops_base = { .name = "base", OPS(base) };
 #ifdef BK_HAVE_X86
 static const struct bk_ops ops_v3 = { .name = "avx2", OPS(v3) };
 static const struct bk_ops ops_v4 = { .name = "avx512", OPS(v4) };
-static const struct bk_ops ops_vbmi2 = { .name = "avx512vbmi2", MOST(v4), .lists = 1, .powers = bk_powers_vbmi2, .look16 = bk_look16_vbmi2 };
+static const struct bk_ops ops_vbmi2 = { .name = "avx512vbmi2", MOST(v4), .lists = 1, .powers = bk_powers_vbmi2, .look16 = bk_look16_vbmi2, .sweep16 = bk_sweep16_vbmi2 };
 #endif
 
 const struct bk_ops *bk_ops_ref(void) { return &ops_ref; }

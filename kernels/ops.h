@@ -39,6 +39,7 @@ struct bk_extremes {
 };
 #define BK_NO_EXTREMES { INT32_MIN, 0, UINT32_MAX }
 
+#define BK_RUN       512 /* elements between additions of double numbers */
 #define BK_LIST_ROOM 32 /* entries of a list that are written and mean nothing */
 
 struct bk_ops {
@@ -64,6 +65,8 @@ struct bk_ops {
 	void (*powers)(double *sums, const void *w, enum bk_dtype dtype, int64_t n, int top, int odd);
 	int64_t (*look16)(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top, uint16_t limit,
 			  int odd);
+	int64_t (*sweep16)(uint16_t *row_max, uint16_t *col_max, double *sums, uint16_t *list, uint64_t *below, const void *w, int64_t n_rows, int64_t cols,
+			   uint16_t limit); /* may be NULL */
 	void (*tally16)(uint32_t *counts, const void *list, int64_t n, int64_t ahead);
 	int64_t (*list32)(uint32_t *list, uint64_t *below, const void *w, int64_t n, uint32_t limit);
 	void (*bins32)(uint64_t *bins, const uint32_t *list, int64_t n, float absmax, int n_bins);

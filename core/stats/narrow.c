@@ -16,26 +16,65 @@ static uint16_t raise_top(struct run *r, unsigned top)
 	return (uint16_t)(was < top ? top : was);
 }
 
+static uint16_t limit_under(const struct run *r, unsigned top) /* 1: where patterns are no logarithms */
+{
+	return top > (OCTAVES + 1) * r->octave ? (uint16_t)(top - OCTAVES * r->octave) : 1;
+}
+
+static void note_limit(struct slot *s, uint16_t limit)
+{
+	s->low = limit < s->low ? limit : s->low;
+	s->most = limit > s->most ? limit : s->most;
+}
+
+static uint16_t largest_of(const struct run *r, int64_t at, int64_t n)
+{
+	uint16_t top = 0;
+
+	for (int64_t i = at; i < at + n; i++)
+		top = r->row16[i] > top ? r->row16[i] : top;
+	return top;
+}
+
+/* In one pass, with the limit that what came before allows: more is listed than need be where larger elements turn up. False: the other way is needed. */
+static bool sweep_rows(struct run *r, struct slot *s, double sums[4], const char *w, int64_t at, int64_t n)
+{
+	const struct bk_ops *ops = bl_cpu_ops();
+	const unsigned top = atomic_load(&r->top);
+	int64_t listed;
+
+	if (!ops->sweep16 || r->dtype != BK_BF16 || !top || r->u->cols % BK_RUN)
+		return false;
+	listed = ops->sweep16(r->row16 + at, s->col16, sums, s->list, &s->below, w, n, r->u->cols, limit_under(r, top));
+	if (listed < 0)
+		return false;
+	note_limit(s, limit_under(r, top));
+	raise_top(r, largest_of(r, at, n));
+	ops->tally16(s->counts, s->list, listed, 0);
+	s->n_counted += (uint64_t)listed;
+	return true;
+}
+
 /* n rows at w, of which the first is the unit's row `at`. */
 static uint64_t look_at_rows(struct run *r, struct slot *s, double sums[4], const char *w, int64_t at, int64_t n)
 {
 	const struct bk_ops *ops = bl_cpu_ops();
 	int64_t cols = r->u->cols, listed;
-	uint64_t odd = ops->tops16(r->row16 + at, s->col16, w, n, cols, r->inf);
-	uint16_t top = 0, limit;
+	uint64_t odd;
+	uint16_t top, limit;
 
-	for (int64_t i = at; i < at + n; i++)
-		top = r->row16[i] > top ? r->row16[i] : top;
-	top = raise_top(r, top);
-	limit = top > (OCTAVES + 1) * r->octave ? (uint16_t)(top - OCTAVES * r->octave) : 1; /* 1: where patterns are no logarithms */
+	if (sweep_rows(r, s, sums, w, at, n))
+		return 0;
+	odd = ops->tops16(r->row16 + at, s->col16, w, n, cols, r->inf);
+	top = raise_top(r, largest_of(r, at, n));
+	limit = limit_under(r, top);
 	if (!ops->lists) {
 		s->low = 0;
 		ops->tally16(s->counts, w, n * cols, 2 * n * cols);
 		s->n_counted += (uint64_t)(n * cols);
 		return odd;
 	}
-	s->low = limit < s->low ? limit : s->low;
-	s->most = limit > s->most ? limit : s->most;
+	note_limit(s, limit);
 	listed = ops->look16(sums, s->list, &s->below, w, r->dtype, n * cols, bl_stats_top(bl_stats_value(r, top)), limit, odd != 0);
 	ops->tally16(s->counts, s->list, listed, 0);
 	s->n_counted += (uint64_t)listed;

@@ -68,7 +68,7 @@ TARGET BK_BODY uint16_t *CAT(run, W)(struct CAT(powers, W) *restrict acc, uint16
 TARGET BK_BODY int64_t CAT(look, W)(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top,
 				    uint16_t limit, int odd)
 {
-	const bool scaled = top > PLAIN_TOP || top < -PLAIN_TOP; /* else fourth powers are far from both ends of float32 as they are */
+	const bool scaled = top > BK_PLAIN_TOP || top < -BK_PLAIN_TOP; /* else fourth powers are far from both ends of float32 as they are */
 	const int64_t size = dtype == BK_F32 ? 4 : 2;
 	const float scale = bk_bits_f32((uint32_t)(127 + 6 - top) << 23);
 	const uint16_t *start = list;

@@ -9,8 +9,6 @@
 #include "kernels/common/num.h"
 #include "kernels/weight_stats/weight_stats.h"
 
-#define PLAIN_TOP 20 /* w < 2^20: the sum of BK_RUN fourth powers is below 2^92; what is lost below 2^-32 of w > 2^-20 is nothing beside it */
-
 BK_BODY double power_of_two(int e)
 {
 	uint64_t bits = (uint64_t)(1023 + e) << 52;
@@ -157,6 +155,67 @@ BK_TARGET_V3 int64_t bk_look16_v3 BK_LOOK16_PARAMS { return LOOK16(8); }
 /* Processors that can compress 16-bit lanes have a table of their own. */
 void bk_powers_v4 BK_POWERS_PARAMS { bk_powers_v3(sums, w, dtype, n, top, odd); }
 int64_t bk_look16_v4 BK_LOOK16_PARAMS { return bk_look16_v3(sums, list, below, w, dtype, n, top, limit, odd); }
+BK_TARGET_VBMI2 static uint16_t largest(__m512i x)
+{
+	__m256i a = _mm256_max_epu16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+	__m128i b = _mm_max_epu16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+
+	return (uint16_t)~_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1))));
+}
+
+BK_TARGET_VBMI2 static void add_up(double *sum, __m512 x) { *sum += _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)))); }
+
+/* One pass: what elements cost is the number of instructions, and loading and masking them is a good part of it. */
+BK_TARGET_VBMI2 int64_t bk_sweep16_vbmi2 BK_SWEEP16_PARAMS
+{
+	const __m512i any = _mm512_set1_epi16(0x7fff), inf = _mm512_set1_epi16(0x7f80), zero = _mm512_set1_epi16((short)0x8000),
+		      from = _mm512_set1_epi16((short)limit), high = _mm512_set1_epi32((int)0xffff0000);
+	const int64_t ahead = 2 * n_rows * cols;
+	const uint16_t *start = list;
+	double sum[4] = { 0 };
+	uint64_t under = 0;
+	uint16_t top = 0;
+
+	for (int64_t r = 0; r < n_rows; r++) {
+		const char *x = (const char *)w + 2 * r * cols;
+		__m512i most = _mm512_setzero_si512();
+
+		for (int64_t c = 0; c < cols;) {
+			__m512 s1 = _mm512_setzero_ps(), s2 = s1, s3 = s1, s4 = s1;
+
+			for (int64_t end = c + BK_RUN; c < end; c += 32) {
+				__m512i v = _mm512_loadu_si512(x + 2 * c), a = _mm512_and_si512(v, any), col = _mm512_loadu_si512(col_max + c);
+				__mmask32 big = _mm512_cmpge_epu16_mask(a, from), neg = _mm512_cmpgt_epu16_mask(v, zero);
+				__m512 t = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), u = _mm512_castsi512_ps(_mm512_and_si512(v, high));
+				__m512 q = _mm512_mul_ps(t, t), p = _mm512_mul_ps(u, u);
+
+				_mm_prefetch(x + 2 * c + ahead, _MM_HINT_T0);
+				most = _mm512_max_epu16(most, a);
+				_mm512_storeu_si512(col_max + c, _mm512_mask_max_epu16(col, _mm512_cmplt_epu16_mask(a, inf), col, a));
+				_mm512_storeu_si512(list, _mm512_maskz_compress_epi16(big, v));
+				list += __builtin_popcount((uint32_t)big);
+				under += (uint64_t)__builtin_popcount((uint32_t)neg);
+				s1 = _mm512_add_ps(s1, _mm512_add_ps(t, u));
+				s2 = _mm512_add_ps(s2, _mm512_add_ps(q, p));
+				s3 = _mm512_fmadd_ps(q, t, _mm512_fmadd_ps(p, u, s3));
+				s4 = _mm512_fmadd_ps(q, q, _mm512_fmadd_ps(p, p, s4));
+			}
+			add_up(&sum[0], s1);
+			add_up(&sum[1], s2);
+			add_up(&sum[2], s3);
+			add_up(&sum[3], s4);
+		}
+		row_max[r] = largest(most);
+		top = row_max[r] > top ? row_max[r] : top;
+	}
+	if (top >= (127 + BK_PLAIN_TOP) << 7 || top < (127 - BK_PLAIN_TOP) << 7)
+		return -1;
+	for (int k = 0; k < 4; k++)
+		sums[k] += sum[k];
+	*below += under;
+	return list - start;
+}
+
 BK_TARGET_VBMI2 void bk_powers_vbmi2 BK_POWERS_PARAMS { POWERS(16); }
 BK_TARGET_VBMI2 int64_t bk_look16_vbmi2 BK_LOOK16_PARAMS { return LOOK16(16); }
 

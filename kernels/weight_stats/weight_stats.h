@@ -26,6 +26,8 @@
  *   returns the list's length; what is not finite is neither in it nor in `below`
  * tally16    counts [65536] how often each of the bits in a list, or of all weights, occurs, added; the caller sees to it that none passes
  *            2^32 - 1; ahead: not 0, fetches what is so many bytes further on: counting leaves the memory idle
+ * sweep16    tops16 and look16 of bfloat16 in one, where cols is a multiple of BK_RUN; -1, with nothing but maxima touched, when an element is not finite or
+ *            the largest is not within 2^-BK_PLAIN_TOP .. 2^BK_PLAIN_TOP: the others are to be asked. May be missing from a table (NULL)
  * list32     list and below of look16, for float32; what is not finite is in both like what is
  * bins32     bins [n_bins + 1] float32 bits in bins of bk_bin are counted, what is not finite in the last
  * above      the number of finite elements with |w| > limit (bits of the type without sign)
@@ -37,7 +39,7 @@
 #include "kernels/common/variants.h"
 #include "kernels/ops.h"
 
-#define BK_RUN       512    /* elements between additions of double numbers */
+#define BK_PLAIN_TOP 20     /* fourth powers of such elements are far from both ends of float32 as they are */
 #define BK_TOP_MIN   (-121) /* so that float32 holds 2^-top and what comes of it */
 
 #define BK_TOPS16_PARAMS (uint16_t * row_max, uint16_t *col_max, const void *w, int64_t n_rows, int64_t cols, uint16_t inf)
@@ -47,6 +49,8 @@
 #define BK_POWERS_PARAMS (double *sums, const void *w, enum bk_dtype dtype, int64_t n, int top, int odd)
 #define BK_LOOK16_PARAMS                                                                                                       \
 	(double *sums, uint16_t *list, uint64_t *below, const void *w, enum bk_dtype dtype, int64_t n, int top, uint16_t limit, int odd)
+#define BK_SWEEP16_PARAMS                                                                                                      \
+	(uint16_t * row_max, uint16_t *col_max, double *sums, uint16_t *list, uint64_t *below, const void *w, int64_t n_rows, int64_t cols, uint16_t limit)
 #define BK_TALLY16_PARAMS (uint32_t * counts, const void *list, int64_t n, int64_t ahead)
 #define BK_LIST32_PARAMS  (uint32_t * list, uint64_t *below, const void *w, int64_t n, uint32_t limit)
 #define BK_BINS32_PARAMS  (uint64_t * bins, const uint32_t *list, int64_t n, float absmax, int n_bins)
@@ -72,6 +76,7 @@ BK_DECLARE(int64_t, bk_look16, BK_LOOK16_PARAMS);
 #ifdef BK_HAVE_X86
 void bk_powers_vbmi2 BK_POWERS_PARAMS;
 int64_t bk_look16_vbmi2 BK_LOOK16_PARAMS;
+int64_t bk_sweep16_vbmi2 BK_SWEEP16_PARAMS;
 #endif
 BK_DECLARE(void, bk_tally16, BK_TALLY16_PARAMS);
 BK_DECLARE(int64_t, bk_list32, BK_LIST32_PARAMS);

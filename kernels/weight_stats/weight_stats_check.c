@@ -170,6 +170,49 @@ static int narrow_lists(const struct bk_ops *ops, struct bk_check *c, enum bk_dt
 	return bad;
 }
 
+/* sweep16 against tops16 and look16, which ask for less. */
+static int swept(const struct bk_ops *ops, struct bk_check *c)
+{
+	const int64_t cols = BK_RUN * bk_check_int(c, 1, 5), rows = bk_check_int(c, 1, 5), n = rows * cols;
+	const int top = (int)bk_check_int(c, -BK_PLAIN_TOP - 3, BK_PLAIN_TOP + 3), odd = !bk_check_int(c, 0, 3);
+	const uint16_t limit = bk_check_int(c, 0, 7) ? (uint16_t)((127 + top - 5) << 7) : 1;
+	unsigned char *w = bk_check_alloc((size_t)n * 2, 1);
+	uint16_t *row[2], *col[2], *list[2], most = 0;
+	uint64_t below[2] = { 7, 7 };
+	double sums[2][4] = { { 0 }, { 0 } };
+	int64_t listed[2];
+	uint64_t seen = 0;
+	int bad = 0;
+
+	fill(c, w, BK_BF16, n, top, odd);
+	for (int k = 0; k < 2; k++) {
+		row[k] = bk_check_alloc((size_t)rows * 2, 2);
+		col[k] = bk_check_alloc((size_t)cols * 2, 2);
+		list[k] = bk_check_alloc((size_t)(n + BK_LIST_ROOM) * 2, 2);
+		memset(col[k], 0, (size_t)cols * 2);
+	}
+	listed[0] = ops->sweep16(row[0], col[0], sums[0], list[0], &below[0], w, rows, cols, limit);
+	seen = bk_ops_ref()->tops16(row[1], col[1], w, rows, cols, 0x7f80);
+	for (int64_t i = 0; i < rows; i++)
+		most = row[1][i] > most ? row[1][i] : most;
+	listed[1] = bk_ops_ref()->look16(sums[1], list[1], &below[1], w, BK_BF16, n, top, limit, seen != 0);
+	if (seen || most >= (127 + BK_PLAIN_TOP) << 7 || most < (127 - BK_PLAIN_TOP) << 7)
+		bad = listed[0] != -1 || below[0] != 7 || sums[0][1] != 0 ? bk_check_fail(c, "sweep16: does not leave to others what it cannot do") : 0;
+	else if (listed[0] != listed[1] || memcmp(list[0], list[1], (size_t)listed[0] * 2) != 0 || below[0] != below[1])
+		bad = bk_check_fail(c, "sweep16: %lld listed instead of %lld", (long long)listed[0], (long long)listed[1]);
+	else if (memcmp(row[0], row[1], (size_t)rows * 2) != 0)
+		bad = bk_check_fail(c, "sweep16: row maxima differ");
+	else
+		bad = same_sums(c, sums[0], sums[1], n, top);
+	if (!bad && memcmp(col[0], col[1], (size_t)cols * 2) != 0) /* finite ones, in any case */
+		bad = bk_check_fail(c, "sweep16: column maxima differ");
+	for (int k = 0; k < 2; k++)
+		if (!bk_check_free(row[k]) || !bk_check_free(col[k]) || !bk_check_free(list[k]))
+			bad = bk_check_fail(c, "sweep16 wrote behind an end");
+	bk_check_free(w);
+	return bad;
+}
+
 static int wide_lists(const struct bk_ops *ops, struct bk_check *c)
 {
 	int64_t n = bk_check_int(c, 0, 3) ? bk_check_int(c, 0, 700) : bk_check_int(c, 700, 9000), listed[2];
@@ -211,7 +254,7 @@ int bk_weight_stats_check(const struct bk_ops *ops, struct bk_check *c)
 {
 	for (int i = 0; i < 40; i++)
 		if (narrow_extremes(ops, c, i % 2 ? 0x7f80 : 0x7c00) || wide_extremes(ops, c) || narrow_lists(ops, c, BK_BF16) ||
-		    narrow_lists(ops, c, BK_F16) || wide_lists(ops, c))
+		    narrow_lists(ops, c, BK_F16) || wide_lists(ops, c) || (ops->sweep16 && swept(ops, c)))
 			return 1;
 	return 0;
 }
