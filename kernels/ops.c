@@ -10,17 +10,18 @@
 	.size = sizeof(struct bk_ops), .load_rows = bk_load_rows_##level, .range = bk_range_##level,             \
 	.scales = bk_scales_##level, .encode = bk_encode_##level, .decode = bk_decode_##level,                   \
 	.error = bk_error_##level, .sum_squares = bk_sum_squares_##level, .tops16 = bk_tops16_##level,           \
-	.ends16 = bk_ends16_##level, .extremes32 = bk_extremes32_##level, .tally16 = bk_tally16_##level,         \
+	.ends16 = bk_ends16_##level, .extremes32 = bk_extremes32_##level,                                        \
 	.list32 = bk_list32_##level, .bins32 = bk_bins32_##level, .above = bk_above_##level,                     \
 	.central = bk_central_##level
-#define OPS(level) MOST(level), .powers = bk_powers_##level, .look16 = bk_look16_##level
+#define OPS(level) MOST(level), .tally16 = bk_tally16_##level, .powers = bk_powers_##level, .look16 = bk_look16_##level
 
 static const struct bk_ops ops_ref = { .name = "ref", OPS(ref) };
 static const struct bk_ops ops_base = { .name = "base", OPS(base) };
 #ifdef BK_HAVE_X86
 static const struct bk_ops ops_v3 = { .name = "avx2", OPS(v3) };
 static const struct bk_ops ops_v4 = { .name = "avx512", OPS(v4) };
-static const struct bk_ops ops_vbmi2 = { .name = "avx512vbmi2", MOST(v4), .lists = 1, .powers = bk_powers_vbmi2, .look16 = bk_look16_vbmi2, .sweep16 = bk_sweep16_vbmi2 };
+static const struct bk_ops ops_vbmi2 = { .name = "avx512vbmi2", MOST(v4), .lists = 1, .tally16 = bk_tally16_loads, .powers = bk_powers_vbmi2,
+					 .look16 = bk_look16_vbmi2, .sweep16 = bk_sweep16_vbmi2 };
 #endif
 
 const struct bk_ops *bk_ops_ref(void) { return &ops_ref; }

@@ -43,7 +43,7 @@ static bool sweep_rows(struct run *r, struct slot *s, double sums[4], const char
 	const unsigned top = atomic_load(&r->top);
 	int64_t listed;
 
-	if (!ops->sweep16 || r->dtype != BK_BF16 || !top || r->u->cols % BK_RUN)
+	if (!ops->lists || !ops->sweep16 || r->dtype != BK_BF16 || !top || r->u->cols % BK_RUN)
 		return false;
 	listed = ops->sweep16(r->row16 + at, s->col16, sums, s->list, &s->below, w, n, r->u->cols, limit_under(r, top));
 	if (listed < 0)

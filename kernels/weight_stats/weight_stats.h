@@ -79,6 +79,7 @@ int64_t bk_look16_vbmi2 BK_LOOK16_PARAMS;
 int64_t bk_sweep16_vbmi2 BK_SWEEP16_PARAMS;
 #endif
 BK_DECLARE(void, bk_tally16, BK_TALLY16_PARAMS);
+void bk_tally16_loads BK_TALLY16_PARAMS; /* for some processors */
 BK_DECLARE(int64_t, bk_list32, BK_LIST32_PARAMS);
 BK_DECLARE(void, bk_bins32, BK_BINS32_PARAMS);
 BK_DECLARE(uint64_t, bk_above, BK_ABOVE_PARAMS);

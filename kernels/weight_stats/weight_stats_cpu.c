@@ -141,6 +141,18 @@ BK_BODY void bk_tally16_body BK_TALLY16_PARAMS
 }
 BK_VARIANTS(void, bk_tally16, BK_TALLY16_PARAMS, (counts, list, n, ahead))
 
+/* One load each: faster on processors with three load ports (by 7 to 20 % on a Sapphire Rapids; slower by 15 % on a Zen 3). */
+void bk_tally16_loads BK_TALLY16_PARAMS
+{
+	const bk_u16_any *x = list;
+
+	for (int64_t i = 0; i < n; i++) {
+		if (ahead && i % 32 == 0)
+			__builtin_prefetch((const char *)(x + i) + ahead);
+		counts[x[i]]++;
+	}
+}
+
 BK_BODY void bk_bins32_body BK_BINS32_PARAMS
 {
 	const double a = absmax, all = n_bins;
