@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stages of run.sh that train: the recommended recipe and AutoRound over the protocol's schemes (tune), settings around the recommended ones (sweep), the time
-# of GPTQ and AutoRound on the 1.2B shape (gptq, autoround), what GPTQ's relatives and HQQ reach (methods). tune, sweep and methods need both
+# of GPTQ and AutoRound on the 1.2B shape (gptq, autoround), what GPTQ's relatives and HQQ reach (methods), every method (table). tune, sweep, methods and table need both
 # models and the data in the bundle: BL_BUNDLE_SHARED="models data".
 # one plan: what tuning says of itself, what the plan reaches on held-out text, seconds
 tuned() { # model, name, options...
@@ -82,4 +82,13 @@ stage_gptq() {
 		tail -n 4 "$log/gptq-$s.log" | cut -c1-200
 	done
 	rm -rf "$big/gptq" "$big/cache-gptq"
+}
+# every method over the protocol's schemes, both models: table.md
+stage_table() {
+	for m in tiny hybrid; do
+		printf '\n## %s-exaone4\n\n' "$m"
+		"$here/bitlathe" compare "$BL_SHARED/models/$m-exaone4" --all-methods --markdown --data "$BL_SHARED/data/calib_text.jsonl" --data "$BL_SHARED/data/calib_conversations.jsonl" \
+			--samples 1024 --seqlen 1024 --ppl "$BL_SHARED/data/eval_books.jsonl" --kl "$BL_SHARED/data/eval_books.jsonl" --mcq "$BL_SHARED/data/facts_mcq.jsonl" \
+			--windows 128 --cache "$work/cache" -q | grep '^|'
+	done | tee "$log/table.md"
 }
