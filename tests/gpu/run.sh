@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs on a GPU machine (or any machine) from the repository's root what bundle.sh gathered: kernel checks, goldens on the device, statistics, the
 # bench of the 1.2B shape, edits and forward as a person waits for them (live), calibrations under limits (limits), the workbench itself in tmux (tour).
-# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [methods] [gptq] [autoround] [methods] [table]; default: check golden cuda. Prints the device first.
+# Usage: tests/gpu/run.sh [check] [golden] [bench] [cuda] [sanitize] [live] [limits] [tour] [tune] [sweep] [gptq] [autoround] [methods] [table]; default: check golden cuda. Prints the device first.
 # Logs go to $OUT (default: a folder in TMPDIR). live, limits and tour take any machine with BL_GPU_SHAPE=tiny: a small model, short windows.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
