@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Loads exports with the real clients: transformers 4.57.3 + compressed-tensors 0.13.0 (what vLLM 0.14.1 pins) and, for what only newer ones load,
 # transformers 5.17.0 + compressed-tensors 0.19.0. Every export must load without a missing or unexpected key and give the logits that an independent decoding of
-# the same files gives. bitsandbytes runs on the CPU, too; formats whose clients do not (GPTQ, AWQ, AutoRound) are checked as files, and what this program reads back
-# from them against the same independent decoding. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
+# the same files gives. bitsandbytes, transformers' GPTQ integration, GPTQModel's torch back ends and auto-round run on the CPU, too; what this program reads back from
+# such exports is compared with the same independent decoding. Usage: tests/interop/run.sh [BUILD_DIR]. Skips with a reason when ../shared or the packages are not to be had.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$(cd "${1:-$top/build}" && pwd)/bitlathe
