@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plugins/methods/hessian.h"
+
 const char *gptq_refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
 	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
@@ -120,14 +122,6 @@ static void drop(struct work *w, struct bl_dm *m)
 	m->p = NULL;
 }
 
-static void say(const struct work *w, const char *before, double part, const char *after)
-{
-	char text[200];
-
-	snprintf(text, sizeof text, "%s: %s %.3g%s", w->c->module, before, part, after);
-	w->c->report(w->c->ctx, text);
-}
-
 /* The largest eigenvalue of H by thirty multiplications, as Qronos' authors do it. */
 static const char *largest(struct work *w, double *value)
 {
@@ -163,48 +157,16 @@ static const char *largest(struct work *w, double *value)
 	return why;
 }
 
-/* R of the permuted, damped Hessian. The ladder: damping doubles until the factor exists. */
 static const char *factor(struct work *w)
 {
-	const double asked = w->s->damping;
-	double part = asked, unit = w->mean;
+	double part = w->s->damping, unit = w->mean;
 	const char *why = w->s->aim == AIM_TARGET ? largest(w, &unit) : NULL;
 
-	while (!why) {
-		w->damp = part * unit;
-		why = w->d->permute_sym(w->d, &w->r, &w->c->h, w->d_order, w->damp, w->mean > 0 ? w->mean : 1);
-		if (!why)
-			why = w->d->factor(w->d, &w->r, &w->failed);
-		if (why)
-			return why;
-		if (!w->failed) {
-			if (part != asked)
-				say(w, "damping raised to", part, ": the Hessian was not positive definite with less");
-			return NULL;
-		}
-		if (part >= 1)
-			break;
-		part = part > 0 ? 2 * part : 0.001;
-		part = part > 1 ? 1 : part;
-	}
 	if (!why)
-		say(w, "rounded plainly: the Hessian has no factor even with damping", part, "");
-	return why;
-}
-
-static const char *plain(struct work *w)
-{
-	/* R = I: no feedback */
-	const int64_t n = w->c->cols;
-	float *one = calloc((size_t)(n * n), sizeof *one);
-	const char *why;
-
-	if (!one)
-		return "out of memory";
-	for (int64_t k = 0; k < n; k++)
-		one[k * n + k] = 1;
-	why = w->d->put(w->d, w->r.p, one, (size_t)(n * n) * sizeof *one);
-	free(one);
+		why = hessian_factor(w->d, w->c, &w->r, w->d_order, &part, unit, w->mean > 0 ? w->mean : 1, &w->failed);
+	w->damp = part * unit;
+	if (!why && w->failed)
+		hessian_say(w->c, "rounded plainly: the Hessian has no factor even with damping", part, "");
 	return why;
 }
 
@@ -278,7 +240,7 @@ static const char *round_all(struct work *w)
 	const char *why = NULL;
 
 	if (w->failed)
-		why = plain(w);
+		why = hessian_identity(w->d, &w->r);
 	else if (w->s->aim == AIM_FED)
 		why = make_feed(w);
 	if (why)

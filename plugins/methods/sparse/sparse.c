@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/plugin/plugin_api.h"
+#include "plugins/methods/hessian.h"
 
 enum { P_SPARSITY, P_STRUCTURE, P_DAMPING, P_ORDER, P_OBSERVER, P_LEAST, P_GRID, P_NORM, P_INPUTS, P_QEP, P_TOKEN, P_BLOCK, P_COUNT };
 enum { W_SCORE = P_BLOCK, W_UPDATE, W_COUNT }; /* wanda's own in the place of block_size */
@@ -163,55 +163,15 @@ static const char *new_matrix(struct work *w, struct bl_dm *m, int64_t rows, int
 	return w->d->alloc(w->d, &m->p, (size_t)(rows * cols) * (type == BL_DM_F32 ? 4 : type == BL_DM_BF16 ? 2 : 1));
 }
 
-static void say(const struct work *w, const char *before, double part, const char *after)
-{
-	char text[200];
-
-	snprintf(text, sizeof text, "%s: %s %.3g%s", w->c->module, before, part, after);
-	w->c->report(w->c->ctx, text);
-}
-
-/* R = I: no feedback */
-static const char *identity(struct work *w)
-{
-	const int64_t n = w->c->cols;
-	float *one = calloc((size_t)(n * n), sizeof *one);
-	const char *why;
-
-	if (!one)
-		return "out of memory";
-	for (int64_t k = 0; k < n; k++)
-		one[k * n + k] = 1;
-	why = w->d->put(w->d, w->r.p, one, (size_t)(n * n) * sizeof *one);
-	free(one);
-	return why;
-}
-
-/* R of the permuted, damped Hessian. The ladder: damping doubles until the factor exists. */
 static const char *factor(struct work *w)
 {
-	const double asked = w->c->params[P_DAMPING];
-	double part = asked;
+	double part = w->c->params[P_DAMPING];
+	const char *why = hessian_factor(w->d, w->c, &w->r, w->d_order, &part, w->mean, w->mean > 0 ? w->mean : 1, &w->failed);
 
-	for (;;) {
-		const char *why = w->d->permute_sym(w->d, &w->r, &w->c->h, w->d_order, part * w->mean, w->mean > 0 ? w->mean : 1);
-
-		if (!why)
-			why = w->d->factor(w->d, &w->r, &w->failed);
-		if (why)
-			return why;
-		if (!w->failed) {
-			if (part != asked)
-				say(w, "damping raised to", part, ": the Hessian was not positive definite with less");
-			return NULL;
-		}
-		if (part >= 1)
-			break;
-		part = part > 0 ? 2 * part : 0.001;
-		part = part > 1 ? 1 : part;
-	}
-	say(w, "pruned by size and rounded plainly: the Hessian has no factor even with damping", part, "");
-	return identity(w);
+	if (why || !w->failed)
+		return why;
+	hessian_say(w->c, "pruned by size and rounded plainly: the Hessian has no factor even with damping", part, "");
+	return hessian_identity(w->d, &w->r);
 }
 
 static struct bl_dm rows_of(const struct bl_dm *m, int64_t row, int64_t rows)
@@ -281,7 +241,7 @@ static const char *solve(struct work *w)
 	if (!why)
 		why = new_matrix(w, &w->r, c->cols, c->cols, BL_DM_F32);
 	if (!why)
-		why = w->wanda && w->update == UPDATE_NONE ? identity(w) : factor(w);
+		why = w->wanda && w->update == UPDATE_NONE ? hessian_identity(w->d, &w->r) : factor(w);
 	if (!why && pruned) {
 		why = new_matrix(w, &w->mask, c->rows, c->cols, BL_DM_CODES);
 		if (!why)
