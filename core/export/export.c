@@ -237,21 +237,13 @@ static double step_bound(const struct bl_export_request *rq)
 	return 2;
 }
 
-static const struct bl_tensor *pruned_instead(void *ctx, const struct bl_tensor *base)
-{
-	const struct bl_layout *l = ctx;
-
-	for (int64_t i = 0; i < l->n_modules; i++)
-		if (l->modules[i].member->weight == base && l->modules[i].pruned.data)
-			return &l->modules[i].pruned;
-	return base;
-}
+static const struct bl_tensor *values_instead(void *ctx, const struct bl_tensor *base) { return bl_layout_values(ctx, base); }
 
 static enum bl_status prove(struct bl_export_result *out, const struct bl_layout *l, const struct bl_export_request *rq, const char *path, struct bl_err *err)
 {
 	struct bl_verify_request v = {.path = path, .base = rq->model, .target = rq->ignore_rules ? NULL : rq->target, .pool = rq->pool,
 				      .progress = rq->progress, .want_sha256 = true, .strict = true, .as_zip = is_zip(rq),
-				      .allow_nonfinite = bl_plan_zero_nonfinite(rq->plan), .max_step = step_bound(rq), .instead = pruned_instead, .instead_ctx = (void *)(uintptr_t)l};
+				      .allow_nonfinite = bl_plan_zero_nonfinite(rq->plan), .max_step = step_bound(rq), .instead = values_instead, .instead_ctx = (void *)(uintptr_t)l};
 
 	if (rq->progress) {
 		atomic_store(&rq->progress->done_bytes, 0);

@@ -343,8 +343,7 @@ static bool replaced(const struct bl_layout *l, const struct bl_tensor *t)
 	return false;
 }
 
-/* What is written where the source has t. */
-static const struct bl_tensor *values_of(const struct bl_layout *l, const struct bl_tensor *t)
+const struct bl_tensor *bl_layout_values(const struct bl_layout *l, const struct bl_tensor *t)
 {
 	for (int64_t i = 0; i < l->n_modules; i++)
 		if (l->modules[i].member->weight == t)
@@ -366,7 +365,7 @@ static enum bl_status make_tensors(struct bl_layout *l, const struct bl_export_r
 			continue;
 		struct bl_out_tensor *o = &l->tensors[l->n_tensors++];
 		o->t = *m->tensors[i];
-		o->copy = values_of(l, m->tensors[i]);
+		o->copy = bl_layout_values(l, m->tensors[i]);
 		o->module = -1;
 	}
 	for (int64_t i = 0; i < l->n_modules; i++)

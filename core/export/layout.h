@@ -57,5 +57,7 @@ struct bl_layout {
 
 enum bl_status bl_layout_make(struct bl_layout *l, const struct bl_export_request *rq, struct bl_err *err);
 void bl_layout_free(struct bl_layout *l);
+/* What is written where the source has t: itself, or the values that pruning gave it. */
+const struct bl_tensor *bl_layout_values(const struct bl_layout *l, const struct bl_tensor *t);
 
 #endif
