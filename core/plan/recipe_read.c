@@ -158,10 +158,7 @@ static struct bl_recipe_scheme read_base(struct reader *r, const struct bl_yaml 
 	else if (gptq)
 		bl_recipe_note(&r->notes, m->line, "method gptq is not available, rtn is used: the schemes are taken over, nothing is calibrated");
 	for (const struct bl_yaml *f = m->child; f; f = f->next) {
-		int k = 0;
-		while (known[k] && strcmp(known[k], f->key))
-			k++;
-		if (known[k] || bl_yaml_is_null(f))
+		if (bl_recipe_is_key(f->key, strlen(f->key), known) || bl_yaml_is_null(f))
 			continue;
 		if (!strcmp(f->key, "observer") || !strcmp(f->key, "weight_observer"))
 			observer = f;
@@ -188,10 +185,7 @@ static enum bl_status read_pruning(struct reader *r, const struct bl_yaml *m, st
 		return BL_OK;
 	}
 	for (const struct bl_yaml *f = m->child; f; f = f->next) {
-		int k = 0;
-		while (known[k] && strcmp(known[k], f->key))
-			k++;
-		if (known[k] || bl_yaml_is_null(f))
+		if (bl_recipe_is_key(f->key, strlen(f->key), known) || bl_yaml_is_null(f))
 			continue;
 		if (bl_recipe_is_key(f->key, strlen(f->key), bl_recipe_prune_keys))
 			bl_recipe_param(&s, f->key, f, &r->notes);
