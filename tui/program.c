@@ -83,24 +83,20 @@ static unsigned do_preset(struct bl_app *app, const char *arg)
 
 static unsigned do_recommended(struct bl_app *app, const char *arg)
 {
-	const struct bl_session *s = app->session;
 	struct bl_err err = BL_ERR_INIT;
 	int n = 0;
 
 	(void)arg;
-	if (bl_session_recommend(app->session, &err)) {
+	if (bl_session_set_methods(app->session, "recommended", &n, &err)) {
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
 	}
-	for (int i = 0; i < s->model->n_units; i++)
-		n += bl_session_choice_whole(s, bl_plan_choice(s->plan, i)) && bl_plan_choice(s->plan, i)->scheme.number != BL_NUM_FULL;
 	if (!n) {
 		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet that a method could serve: choose schemes first (8, 4, a or :preset W4A16)");
 		return BL_REACT_REDRAW;
 	}
-	edited(app);
-	bl_app_message(app, bl_session_calib(s) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
-		       bl_session_calib(s) ? "r solves, x exports" : "they are solved from a calibration: c");
+	bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
+		       bl_session_calib(app->session) ? "r solves, x exports" : "they are solved from a calibration: c");
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
