@@ -158,9 +158,12 @@ static struct bl_recipe_scheme read_base(struct reader *r, const struct bl_yaml 
 	else if (gptq)
 		bl_recipe_note(&r->notes, m->line, "method gptq is not available, rtn is used: the schemes are taken over, nothing is calibrated");
 	for (const struct bl_yaml *f = m->child; f; f = f->next) {
-		if (bl_recipe_is_key(f->key, strlen(f->key), known) || bl_yaml_is_null(f))
+		const bool order = usable && !strcmp(f->key, "actorder"); /* null is a value of it */
+		if (bl_recipe_is_key(f->key, strlen(f->key), known) || (bl_yaml_is_null(f) && !order))
 			continue;
-		if (!strcmp(f->key, "observer") || !strcmp(f->key, "weight_observer"))
+		if (order)
+			bl_recipe_actorder(&base, f, &r->notes);
+		else if (!strcmp(f->key, "observer") || !strcmp(f->key, "weight_observer"))
 			observer = f;
 		else if (usable && bl_recipe_is_key(f->key, strlen(f->key), bl_recipe_gptq_keys))
 			bl_recipe_param(&base, f->key, f, &r->notes);

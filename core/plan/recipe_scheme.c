@@ -55,6 +55,27 @@ void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct b
 		snprintf(s->params + n, sizeof s->params - n, "%s%s=%s", n ? "," : "", key, value->text);
 }
 
+void bl_recipe_actorder(struct bl_recipe_scheme *s, const struct bl_yaml *v, struct bl_recipe_notes *notes)
+{
+	struct bl_yaml said = *v;
+
+	switch (bl_recipe_order(v)) {
+	case BL_RECIPE_BY_INDEX:
+		s->by_index = true;
+		return;
+	case BL_RECIPE_STATIC:
+		said.text = (char *)(uintptr_t)"static";
+		break;
+	case BL_RECIPE_UNORDERED:
+		said.text = (char *)(uintptr_t)"none";
+		said.kind = BL_YAML_SCALAR;
+		break;
+	case BL_RECIPE_OTHER: /* the method knows whether it is one of its own */
+		break;
+	}
+	bl_recipe_param(s, "actorder", &said, notes);
+}
+
 const char *const bl_recipe_rtn_keys[] = {"maxshrink", "grid", "norm", "quotient", NULL};
 const char *const bl_recipe_prune_keys[] = {"sparsity", "mask_structure", "dampening_frac", "actorder", "observer", "least", "grid", "norm", "inputs", "qep_alpha",
 						"token_weight", "score", "update", NULL};
@@ -115,14 +136,40 @@ void bl_recipe_observer(struct bl_recipe_scheme *s, const struct bl_yaml *observ
 
 /* ---- schemes ---- */
 
+enum bl_recipe_order bl_recipe_order(const struct bl_yaml *v)
+{
+	static const struct { const char *text; enum bl_recipe_order means; } words[] = {
+		{"group", BL_RECIPE_BY_INDEX}, {"dynamic", BL_RECIPE_BY_INDEX}, {"static", BL_RECIPE_STATIC}, {"weight", BL_RECIPE_STATIC},
+	};
+	bool on;
+
+	if (!v || v->kind != BL_YAML_SCALAR || bl_yaml_is_null(v))
+		return BL_RECIPE_UNORDERED;
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (!strcmp(v->text, words[i].text))
+			return words[i].means;
+	return bl_yaml_bool(v, &on) ? on ? BL_RECIPE_BY_INDEX : BL_RECIPE_UNORDERED : BL_RECIPE_OTHER;
+}
+
+static void by_index(struct bl_recipe_scheme *s, const struct bl_yaml *at, struct bl_recipe_notes *notes)
+{
+	if (s->scheme.number == BL_NUM_INT && s->scheme.strategy == BL_STRATEGY_GROUP)
+		s->scheme.order = 1;
+	else
+		bl_recipe_note(notes, at->line, "actorder group has no effect on a scheme without groups");
+}
+
 bool bl_recipe_scheme_named(struct bl_recipe_scheme *out, const struct bl_recipe_scheme *base, const char *name, const struct bl_yaml *at,
 			    struct bl_recipe_notes *notes)
 {
 	struct bl_err ignored = BL_ERR_INIT;
 
 	*out = *base;
-	if (bl_scheme_parse(&out->scheme, name, &ignored) == BL_OK)
+	if (bl_scheme_parse(&out->scheme, name, &ignored) == BL_OK) {
+		if (base->by_index)
+			by_index(out, at, notes);
 		return true;
+	}
 	bl_recipe_note(notes, at->line, "scheme %.60s is not offered; it is left out", name);
 	return false;
 }
@@ -262,9 +309,12 @@ known:;
 	if (rtn && (observer || kwargs))
 		out->params[0] = '\0'; /* the group's own observer, not the modifier's */
 	bl_recipe_observer(out, observer, kwargs, methods, notes);
-	if (order && rtn)
+	const enum bl_recipe_order sorted = bl_recipe_order(order);
+	if (sorted == BL_RECIPE_BY_INDEX || out->by_index)
+		by_index(out, sorted == BL_RECIPE_BY_INDEX ? order : w, notes);
+	else if (sorted != BL_RECIPE_UNORDERED && rtn)
 		bl_recipe_note(notes, order->line, "actorder has no meaning for round-to-nearest; the files are the same without it");
-	else if (order && !strstr(out->params, "actorder="))
-		bl_recipe_param(out, "actorder", order, notes);
+	else if (sorted != BL_RECIPE_UNORDERED && !strstr(out->params, "actorder="))
+		bl_recipe_actorder(out, order, notes);
 	return true;
 }

@@ -11,7 +11,8 @@ struct bl_recipe_notes { struct bl_str *out; const char *label; int n; };
 void bl_recipe_note(struct bl_recipe_notes *n, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void bl_recipe_notes_end(struct bl_recipe_notes *n);
 
-struct bl_recipe_scheme { struct bl_scheme scheme; char method[BL_METHOD_NAME_MAX]; char params[512]; };
+/* by_index: the modifier asks for groups by an index wherever its schemes have groups. */
+struct bl_recipe_scheme { struct bl_scheme scheme; char method[BL_METHOD_NAME_MAX]; char params[512]; bool by_index; };
 
 /* Both start from `base`: the method and the parameters that the modifier gives to all of its groups.
  * A scheme by name ("W4A16"); false with a note when it is not offered. `at` gives the line. */
@@ -26,6 +27,13 @@ void bl_recipe_observer(struct bl_recipe_scheme *s, const struct bl_yaml *observ
 bool bl_recipe_knows(const struct bl_recipe_methods *methods, const char *name);
 /* Appends "key=value"; a value that a parameter text cannot hold is noted and left out. */
 void bl_recipe_param(struct bl_recipe_scheme *s, const char *key, const struct bl_yaml *value, struct bl_recipe_notes *notes);
+
+/* actorder as compressed-tensors reads it: group (dynamic, true): groups by an index, a matter of the scheme; static (weight): the order in which a method
+ * rounds, which the files do not show; null, false: no order. */
+enum bl_recipe_order { BL_RECIPE_UNORDERED, BL_RECIPE_STATIC, BL_RECIPE_BY_INDEX, BL_RECIPE_OTHER };
+enum bl_recipe_order bl_recipe_order(const struct bl_yaml *v); /* NULL: no order */
+/* A method's actorder: a parameter, or by_index. */
+void bl_recipe_actorder(struct bl_recipe_scheme *s, const struct bl_yaml *v, struct bl_recipe_notes *notes);
 
 /* Arguments of observer_kwargs for what the recipe's own words cannot say: a method that is no modifier, parameters as one text. */
 #define BL_RECIPE_METHOD_KEY "bitlathe_method"

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/base/str.h"
 #include "core/plan/recipe_scheme.h"
@@ -27,14 +28,26 @@ static const char *next_param(struct param *out, const char *at)
 	return at + whole + (at[whole] == ',');
 }
 
+static bool is_text(const char *s, size_t n, const char *text)
+{
+	return n == strlen(text) && !strncmp(s, text, n);
+}
+
 static bool is_plain(const char *s, size_t n)
 {
-	if (!n || n > 60 || !isalnum((unsigned char)*s))
+	if (!n || n > 60 || !isalnum((unsigned char)*s) || (n == 4 && !strncasecmp(s, "null", n)))
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)s[i]) && !strchr("._+-", s[i]))
 			return false;
 	return true;
+}
+
+/* Other values of actorder are read as another spelling of these, or as a scheme's. */
+static bool is_order(const struct param *a)
+{
+	return !is_text(a->key, a->key_len, "actorder") || is_text(a->value, a->value_len, "static") || is_text(a->value, a->value_len, "none") ||
+	       is_text(a->value, a->value_len, "groups");
 }
 
 /* Whether each parameter can stand as "key: value": plain words, each key once and, when there is a list, on it. */
@@ -48,7 +61,7 @@ static bool is_sayable(const char *params, const char *const *keys)
 		return false;
 	for (const char *c = next_param(&a, params); c; c = next_param(&a, c)) {
 		if (!is_plain(a.key, a.key_len) || !is_plain(a.value, a.value_len) || bl_recipe_is_key(a.key, a.key_len, own) ||
-		    (keys && !bl_recipe_is_key(a.key, a.key_len, keys)))
+		    (keys && !bl_recipe_is_key(a.key, a.key_len, keys)) || (keys == bl_recipe_gptq_keys && !is_order(&a)))
 			return false;
 		for (const char *d = next_param(&b, c); d; d = next_param(&b, d))
 			if (a.key_len == b.key_len && !strncmp(a.key, b.key, a.key_len))
@@ -88,13 +101,15 @@ static bool leads(const struct bl_plan *p, int unit)
 	return true;
 }
 
-/* "a=1,b=2" as "a: 1<between>b: 2". */
-static void print_params(struct bl_str *out, const char *params, const char *between)
+/* "a=1,b=2" as "a: 1<between>b: 2". null: whether no order of columns is said as recipes say it. */
+static void print_params(struct bl_str *out, const char *params, const char *between, bool null)
 {
 	struct param a;
 
-	for (const char *c = next_param(&a, params), *first = c; c; c = next_param(&a, c))
-		bl_str_addf(out, "%s%.*s: %.*s", c == first ? "" : between, (int)a.key_len, a.key, (int)a.value_len, a.value);
+	for (const char *c = next_param(&a, params), *first = c; c; c = next_param(&a, c)) {
+		const bool none = null && is_text(a.key, a.key_len, "actorder") && is_text(a.value, a.value_len, "none");
+		bl_str_addf(out, "%s%.*s: %.*s", c == first ? "" : between, (int)a.key_len, a.key, none ? 4 : (int)a.value_len, none ? "null" : a.value);
+	}
 }
 
 /* observer and observer_kwargs: the parameters of a choice that is rounded, or another method by name. */
@@ -118,7 +133,7 @@ static void print_observer(struct bl_str *out, const struct bl_choice *c)
 		bl_str_add(out, *rest ? ", " : "");
 	}
 	if (sayable) {
-		print_params(out, rest, ", ");
+		print_params(out, rest, ", ", false);
 	} else {
 		bl_str_add(out, BL_RECIPE_PARAMS_KEY ": ");
 		bl_str_add_json(out, c->params);
@@ -140,7 +155,7 @@ static void print_args(struct bl_str *out, const struct bl_choice *c, int modifi
 	if (s->strategy == BL_STRATEGY_BLOCK)
 		bl_str_addf(out, ", block_structure: [%d, %d]", s->group, s->group);
 	else if (s->group)
-		bl_str_addf(out, ", group_size: %d", s->group);
+		bl_str_addf(out, ", group_size: %d%s", s->group, s->order ? ", actorder: group" : "");
 	if (modifier < 0)
 		print_observer(out, c);
 	bl_str_add(out, "}\n");
@@ -175,7 +190,7 @@ static void print_modifier(struct bl_str *out, const struct bl_plan *p, const st
 	bl_str_addf(out, "    %s:\n      ignore: [lm_head]\n", modifier < 0 ? "QuantizationModifier" : "GPTQModifier");
 	if (modifier >= 0 && *bl_plan_choice(p, modifier)->params) {
 		bl_str_add(out, "      ");
-		print_params(out, bl_plan_choice(p, modifier)->params, "\n      ");
+		print_params(out, bl_plan_choice(p, modifier)->params, "\n      ", true);
 		bl_str_add(out, "\n");
 	}
 	for (int i = 0; i < m->n_units; i++) {

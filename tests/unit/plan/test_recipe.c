@@ -116,6 +116,34 @@ static void gptq_where_it_is(void **state)
 	bl_str_free(&notes);
 }
 
+/* Recipes say one word for the order of rounding, which is the method's, and for groups by an index, which are in the files. */
+static void actorder_of_a_modifier(void **state)
+{
+	static const struct { const char *said, *scheme, *params; } rows[] = {
+		{"group", "W4A16_actorder", ""}, {"dynamic", "W4A16_actorder", ""}, {"static", "W4A16", "actorder=static"},
+		{"weight", "W4A16", "actorder=static"}, {"null", "W4A16", "actorder=none"}, {"false", "W4A16", "actorder=none"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char text[256], name[BL_SCHEME_NAME_MAX];
+		struct bl_str notes = {0};
+		snprintf(text, sizeof text, STAGE "    GPTQModifier: {targets: Linear, ignore: [lm_head], scheme: W4A16, actorder: %s}\n", rows[i].said);
+		struct bl_plan *p = apply(text, &everything, &notes);
+		assert_string_equal(bl_scheme_name(name, &bl_plan_choice(p, 0)->scheme), rows[i].scheme);
+		assert_string_equal(bl_plan_choice(p, 0)->params, rows[i].params);
+		assert_string_equal(bl_str_c(&notes), "");
+		bl_plan_free(p);
+		bl_str_free(&notes);
+	}
+	struct bl_str notes = {0};
+	struct bl_plan *p = apply(STAGE "    GPTQModifier: {targets: Linear, ignore: [lm_head], scheme: W8A8, actorder: group}\n", &everything, &notes);
+	expect(p, 0, "W8A8", "W8A8", "W8A8", "W8A8");
+	expect_notes(&notes, (const char *const[]){"actorder group has no effect", NULL});
+	bl_plan_free(p);
+	bl_str_free(&notes);
+}
+
 /* One group with these weights and inputs for everything; scheme NULL: left out with a note that holds `says`. */
 static const struct { const char *weights, *inputs, *scheme, *params, *says; } groups[] = {
 	{"{num_bits: 8, type: int, symmetric: true, strategy: channel, dynamic: false}", "{num_bits: 8, type: int, symmetric: true, strategy: token, dynamic: true}", "W8A8", "", NULL},
@@ -134,6 +162,11 @@ static const struct { const char *weights, *inputs, *scheme, *params, *says; } g
 	{"{num_bits: 4, group_size: 128, observer: mse, observer_kwargs: {maxshrink: 0.3, grid: 50, patience: 5}}", "null", "W4A16", "observer=mse,maxshrink=0.3,grid=50", "patience"},
 	{"{num_bits: 4, group_size: 128, observer: imatrix}", "null", "W4A16", "", "imatrix"},
 	{"{num_bits: 4, group_size: 128, actorder: static}", "null", "W4A16", "", "actorder"},
+	{"{num_bits: 4, group_size: 128, actorder: group}", "null", "W4A16_actorder", "", NULL},
+	{"{num_bits: 4, symmetric: false, group_size: 64, actorder: dynamic}", "null", "W4A16_ASYM_g64_actorder", "", NULL},
+	{"{num_bits: 4, group_size: 128, actorder: true}", "null", "W4A16_actorder", "", NULL},
+	{"{num_bits: 4, group_size: 128, actorder: false}", "null", "W4A16", "", NULL},
+	{"{num_bits: 8, strategy: channel, actorder: group}", "null", "W8A16", "", "actorder group has no effect on a scheme without groups"},
 	{"{num_bits: 4, group_size: 128, scale_dtype: null, zp_dtype: null, block_structure: null}", "null", "W4A16", "", NULL},
 	{"{num_bits: 4, group_size: 128, scale_dtype: torch.float8_e4m3fn}", "null", "W4A16", "", "scale_dtype"},
 	{"{num_bits: 4, group_size: 128, invented: 3}", "null", "W4A16", "", "invented"},
@@ -318,6 +351,8 @@ static void out_and_in(void **state)
 		{"down=W4A16:gptq,block_size=64", "o=W4A16:gptq,block_size=64", "qkv=W8A8:gptq,block_size=128,actorder=static", "gate_up=W8A8", NULL},
 		{"down=W4A16:gptq", "o=W8A8:gptq,block_size=1,block_size=2", NULL},
 		{"down=W4A16:mine", "o=W8A8:mine,alpha=0.5,mode=fast", "qkv=W8A16_ASYM_channel:mine,x", NULL},
+		{"down=W4A16_act:gptq,dampening_frac=0.02", "o=W4A16:gptq,actorder=none", "qkv=W4A16_ASYM_g64_act:gptq,actorder=group", "gate_up=W4A16_act:rtn", NULL},
+		{"down=W4A16:gptq,actorder=weight", "o=W4A16:gptq,actorder=null", "qkv=W4A16:gptq,block_size=Null", "gate_up=W4A16:gptq,actorder=groups", NULL},
 		{"down=W4A16:rtn,observer=minmax", "o=W8A8:rtn,observer=mse,", "qkv=W4A16:rtn,=,=\"{}[] #: '", "gate_up=W2A16:rtn,grid=1,observer=mse", NULL},
 	};
 
@@ -496,7 +531,8 @@ static void the_shared_budget(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(as_tools_write_them), cmocka_unit_test(gptq_where_it_is), cmocka_unit_test(config_groups),   cmocka_unit_test(who_wins),
+		cmocka_unit_test(as_tools_write_them), cmocka_unit_test(gptq_where_it_is),
+		cmocka_unit_test(actorder_of_a_modifier), cmocka_unit_test(config_groups),   cmocka_unit_test(who_wins),
 		cmocka_unit_test(several_modifiers),   cmocka_unit_test(fused_units),      cmocka_unit_test(on_a_plan_with_history),
 		cmocka_unit_test(nothing_in_silence),  cmocka_unit_test(out_and_in),       cmocka_unit_test(provenance),      cmocka_unit_test(hostile),
 		cmocka_unit_test(large_but_legal),     cmocka_unit_test(the_shared_budget),
