@@ -58,6 +58,8 @@ void bl_app_act_over(struct bl_app *app); /* after depth_of_act++: frees what wa
 void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text);
 /* program.c: actions that belong to no screen. BL_REACT_UNKNOWN: not one of them. */
 unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg);
+/* Asks whether that job is to be cancelled. */
+void bl_ask_cancel(struct bl_app *app, const struct bl_job_view *job);
 /* What "leave" and a terminated process still need: the plan autosaved, a running export cancelled. */
 void bl_app_close_session(struct bl_app *app);
 /* Its screens go, the session stays: the caller's now. NULL when there is none. */
@@ -107,8 +109,8 @@ void bl_app_draw_totals(struct bl_app *app, int row);
 void bl_app_draw_verdict(struct bl_app *app, int row);
 
 /* app_draw.c */
-/* "write 1.2 GB of 1.9 GB  118 MB/s  0:02 left" */
-int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap);
+/* "write 1.2 GB of 1.9 GB  118 MB/s  0:02 left", as far as room columns hold it */
+void bl_job_line(const struct bl_job_view *j, int room, char *dst, size_t cap);
 struct bl_grid_view bl_app_body(const struct bl_app *app);
 int bl_app_jobs_running(const struct bl_app *app, struct bl_job_view *first);
 
