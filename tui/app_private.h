@@ -10,6 +10,7 @@
 
 #define BL_STACK_MAX  16
 #define BL_RECENT_MAX 20
+#define BL_EXPORT_NAME_MAX 512
 
 struct bl_frame {
 	const struct bl_screen *screen;
@@ -50,6 +51,8 @@ struct bl_app_private {
 	struct bl_calib_request calibrate;
 	struct bl_eval_request evaluate;
 	char method_text[600];        /* METHOD[,key=value] that the parameter form ended with, until somebody takes it; "" none */
+	uint64_t export_job;          /* the last export of this model, 0: none; the screen comes and goes */
+	char export_out[BL_EXPORT_NAME_MAX];
 	char budget_fields[4][160];   /* of the search form, while the program runs */
 };
 
@@ -81,6 +84,8 @@ unsigned bl_do_resume(struct bl_app *app, const char *arg);
 /* Start with the values of the form; what is in the way becomes a message. True: it is queued. */
 bool bl_start_calibration(struct bl_app *app);
 bool bl_start_evaluation(struct bl_app *app);
+/* A job of that kind is there already, and the message says so. */
+bool bl_job_in_the_way(struct bl_app *app, const char *kind);
 /* The job of that kind ("calibrate") that is queued, runs or is paused. */
 bool bl_app_find_job(const struct bl_app *app, const char *kind, struct bl_job_view *out);
 
