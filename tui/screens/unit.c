@@ -10,6 +10,7 @@
 #include "core/base/str.h"
 #include "core/estimate/estimate.h"
 #include "core/session/tryout.h"
+#include "tui/app_private.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
 #include "tui/screens/unit_panes.h"
@@ -136,7 +137,7 @@ static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_
 		     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
 	bl_grid_textf(g, y, v.col + 56, v.cols - 56, verdict.legal ? BL_ROLE_TEXT : BL_ROLE_WARN, 0, "%s%s%s%s",
 		      mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
-		      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.sentence);
+		      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.legal ? verdict.sentence : bl_app_reason(verdict.sentence, v.cols - 56));
 	if (i == st->list.row)
 		bl_screen_cursor(app, g, v, y);
 }
