@@ -282,6 +282,12 @@ void bl_app_message_err(struct bl_app *app, const struct bl_err *err)
 		set_message(app, BL_MSG_ERROR, err->text[0] ? err->text : bl_status_text(err->status));
 }
 
+void bl_app_answered(struct bl_app *app)
+{
+	if (app->priv->message.kind != BL_MSG_INFO)
+		app->priv->message.on = false;
+}
+
 void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, const char *arg)
 {
 	struct bl_app_private *p = app->priv;

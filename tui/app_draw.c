@@ -270,8 +270,11 @@ static void draw_keys(struct bl_app *app, int row)
 	first_key(app, BL_ACT_HELP, help, sizeof help);
 	reserve = help[0] ? bl_text_width(help) + 7 : 0;
 	stays = app->priv->message.on && app->priv->message.kind != BL_MSG_INFO;
-	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "",
-		 bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
+	const struct bl_screen *top = bl_app_top(app);
+	const char *footer = top->footer_now ? top->footer_now(bl_app_state(app)) : NULL;
+	if (!footer)
+		footer = top->footer ? top->footer : "";
+	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "", footer);
 	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
 		char *label = strchr(name, '=');
 		int a, w;

@@ -186,6 +186,8 @@ static bool start(struct bl_app *app)
 		bl_session_search(app->session, &rq, &err);
 	if (err.status)
 		bl_app_message_err(app, &err);
+	else
+		bl_app_answered(app);
 	return !err.status;
 }
 
@@ -210,6 +212,7 @@ static unsigned change(struct bl_app *app, int field, const char *arg)
 		set_kind(app, (kind_of(app) + 1) % 3);
 	} else if (*arg) {
 		snprintf(value_of(app, field), sizeof app->priv->budget_fields[0], "%s", arg);
+		bl_app_answered(app);
 	} else {
 		snprintf(label, sizeof label, "%s: ", fields[field].name);
 		bl_app_prompt(app, label, value_of(app, field), NULL, BL_ACT_FIELD);

@@ -290,6 +290,7 @@ static unsigned start(struct bl_app *app, struct export_state *st, bool sure)
 		return BL_REACT_REDRAW;
 	}
 	snprintf(app->priv->export_out, sizeof app->priv->export_out, "%s", st->out);
+	bl_app_answered(app);
 	app->priv->export_job = bl_session_export(app->session, st->out, true, false);
 	return BL_REACT_REDRAW;
 }

@@ -213,6 +213,8 @@ void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *r
 	if (*arg) {
 		if (bl_form_set(f, request, arg, &err))
 			bl_app_message_err(app, &err);
+		else
+			bl_app_answered(app);
 		return;
 	}
 	if (f->kind == BL_FORM_FILE)

@@ -302,7 +302,7 @@ static void unit_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_unit = {
 	.name = "unit",
 	.title = "Unit",
-	.footer = "open pane-next method solve solve-with=with scale lock back help",
+	.footer = "open=take pane-next=pane method solve solve-with=with scale lock back help",
 	.state_bytes = sizeof(struct unit_state),
 	.enter = unit_enter,
 	.draw = unit_draw,

@@ -166,7 +166,7 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
 	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
 	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s (%s switches)", log ? "logarithmic" : "linear",
-		      tokens ? "tokens by their |x|max, 8 bars per octave" : "|x| per octave", text);
+		      tokens ? "tokens by |x|max, 8 bars per octave" : "|x| per octave", text);
 }
 
 /* How much a channel can contribute: the largest input times the largest weight that it meets. */
@@ -234,6 +234,7 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 	const struct bl_input_stats *x = bl_session_input(app->session, unit);
 	const struct bl_weight_stats *w = bl_session_stats(app->session, unit);
 	int64_t best[4];
+	char rest[24];
 	int n = v.cols >= 110 ? 4 : 3, at;
 
 	if (!x || x->cols < 1)
@@ -256,7 +257,9 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 		at += bl_bar_draw_plain(g, y, at, 8, BL_ROLE_BAR, reach(x, w, best[i]) / fmax(reach(x, w, best[0]), 1e-30));
 		at += bl_grid_textf(g, y, at, v.col + v.cols - at, BL_ROLE_MEASURED, 0, " %.3g  ", reach(x, w, best[i]));
 	}
-	bl_grid_textf(g, y, at, v.col + v.cols - at, BL_ROLE_DIM, 0, "+%lld", (long long)(x->cols - n));
+	snprintf(rest, sizeof rest, "+%lld", (long long)(x->cols - n));
+	if (bl_text_width(rest) <= v.col + v.cols - at) /* half a number would be a wrong one */
+		bl_grid_text(g, y, at, v.col + v.cols - at, BL_ROLE_DIM, 0, rest);
 }
 
 /* ---- all of them ---- */

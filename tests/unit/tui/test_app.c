@@ -304,7 +304,7 @@ static void test_quantities(void **state)
 static void test_every_size(void **state)
 {
 	static const char *const scripts[] = {
-		"wait",         "<Enter>", "<Enter> <Tab>",     "S", "C", "p", "J", "L", "?",
+		"wait",         "<Enter>", "<Enter> <Tab>",     "S", "C", "p", "J", "L", "?", "c", "c p", "e", "B", "8 m", "8 R", "x", "x <Tab>",
 		": \"set do\"", "8 Q",     ": \"zzz\" <Enter>", "G", "g"
 	};
 	static const int sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20, 24, 40, 79, 80, 81, 120, 200, 300 };

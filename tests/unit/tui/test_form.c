@@ -272,12 +272,48 @@ static void completion(void **state)
 	test_drop(app);
 }
 
+/* An error stays until it is dismissed, or until what it asked for was done. */
+static void what_was_asked_for_is_an_answer(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, "c <Enter>");
+	assert_true(test_shows(app, "no data to calibrate with"));
+	test_press(app, "j");
+	assert_true(test_shows(app, "no data to calibrate with"));
+	test_press(app, "a \"some text.txt\" <Enter>");
+	assert_false(test_shows(app, "no data to calibrate with"));
+	test_press(app, "q e <Enter>");
+	assert_true(test_shows(app, "nothing to measure on"));
+	test_press(app, "<Space> \"some text.txt\" <Enter>");
+	assert_false(test_shows(app, "nothing to measure on"));
+	test_press(app, "j j j <Space> \"-3\" <Enter>"); /* a refusal is none */
+	assert_true(app->priv->message.on && app->priv->message.kind == BL_MSG_ERROR);
+	test_drop(app);
+}
+
+/* The last line says what the keys do here, on a page of a screen, too. */
+static void a_page_has_its_own_keys(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, "c a \"some text.txt\" <Enter> wait p wait");
+	assert_false(test_shows(app, "Enter start"));
+	assert_true(test_shows(app, "Tab next"));
+	test_press(app, "q");
+	assert_true(test_shows(app, "Enter start"));
+	test_drop(app);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calibrate_words), cmocka_unit_test(refusals),   cmocka_unit_test(steps),
 		cmocka_unit_test(the_form),        cmocka_unit_test(remembered), cmocka_unit_test(completion),
-		cmocka_unit_test(pause_and_resume),
+		cmocka_unit_test(pause_and_resume), cmocka_unit_test(what_was_asked_for_is_an_answer),
+		cmocka_unit_test(a_page_has_its_own_keys),
 	};
 
 	return cmocka_run_group_tests(tests, enter, test_leave_folder);
