@@ -197,7 +197,8 @@ void bl_live_unwatch(struct bl_live *l);      /* ends the watcher, which wakes t
 void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 
 /* --- pieces of live work (main lane) --- */
-struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */ };
+struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */
+		      bool polite; /* or another job that waits */ };
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 /* bl_session_unit_weights for a given policy; any thread. */

@@ -114,6 +114,8 @@ static void test_prompt(void **state)
 	assert_false(app->priv->prompt.on);
 	test_press(app, ": \"snapsho\" <Tab>");
 	assert_true(test_shows(app, ":snapshot"));
+	test_press(app, "C-u \"preset W8\" <Esc> : <Up>"); /* Esc loses nothing either */
+	assert_true(test_shows(app, ":preset W8"));
 	test_press(app, "C-u \"setting hin\" <Tab> <Tab> <Tab>");
 	assert_true(test_shows(app, ":setting hints=true") || test_shows(app, ":setting hints=false"));
 	test_press(app, "C-g");
