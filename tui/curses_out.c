@@ -65,10 +65,11 @@ static bool has(const char *cap)
 	return s && s != (char *)-1;
 }
 
-/* What must be sent when there is no time for curses: attributes off, cursor on, the other screen left, or ours cleared where there is no other. */
+/* What must be sent when there is no time for curses: attributes off, cursor on, ours cleared (a terminal that grew may keep the part beyond its
+ * old size), the other screen left where there is one. */
 static void collect_restore(struct bl_curses *c)
 {
-	const char *caps[] = { "sgr0", "cnorm", has("rmcup") ? "rmcup" : "clear" };
+	const char *caps[] = { "sgr0", "cnorm", "clear", "rmcup" };
 	size_t used = (size_t)snprintf(c->restore, sizeof c->restore, "%s%s", c->modern ? EXTRA_OFF : "",
 				       c->modern && c->mouse ? MOUSE_OFF : "");
 
@@ -116,15 +117,13 @@ static void extras(const struct bl_curses *c, bool on)
 	(void)n;
 }
 
-/* Back to the shell. A terminal without a second screen keeps what stands on it: nothing may be left under the prompt. */
+/* Back to the shell. A terminal without a second screen, or one that grew meanwhile, keeps what stands on it: nothing may be left under the prompt. */
 static void end_screen(struct bl_curses *c)
 {
 	extras(c, false);
 	curs_set(1);
-	if (!has("rmcup")) {
-		erase();
-		refresh();
-	}
+	erase();
+	refresh();
 	endwin();
 	bl_term_set_restore(NULL);
 }
