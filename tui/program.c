@@ -43,6 +43,8 @@ static unsigned do_set(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	int changed = 0, locked = 0;
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	if (bl_plan_set_text(app->session->plan, app->session->model, arg, &changed, &locked, &err)) {
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
@@ -91,7 +93,7 @@ static unsigned do_recommended(struct bl_app *app, const char *arg)
 		return BL_REACT_REDRAW;
 	}
 	if (!n) {
-		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet that a method could serve: choose schemes first (8, 4, a or :preset W4A16)");
+		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet: choose schemes first (8, 4, a or :preset W4A16)");
 		return BL_REACT_REDRAW;
 	}
 	bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",

@@ -65,6 +65,8 @@ static int first_quantized(const struct bl_app *app, const uint8_t *selected)
 
 static unsigned nothing_to_solve(struct bl_app *app)
 {
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	bl_app_message(app, BL_MSG_WARN, "a unit in full precision takes no method: choose a scheme first (4, 8, a)");
 	return BL_REACT_REDRAW;
 }
@@ -93,7 +95,7 @@ unsigned bl_screen_solve(struct bl_app *app, const uint8_t *selected)
 	if (bl_session_quantize(app->session, selected, NULL))
 		bl_app_message(app, BL_MSG_INFO, "solving: the line above shows how far it is, C-c asks to cancel");
 	else
-		bl_app_message(app, BL_MSG_INFO, "what is chosen needs no solving ahead: it is computed as it is shown · m lists methods that do");
+		bl_app_message(app, BL_MSG_INFO, "nothing to solve ahead here, it is computed as shown · m lists other methods");
 	return BL_REACT_REDRAW;
 }
 

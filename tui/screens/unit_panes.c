@@ -291,6 +291,8 @@ void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct 
 		draw_input_histogram(app, log, x, true, g, v);
 	else if (pane == BL_PANE_MAP)
 		draw_map(x, s, g, v);
+	else if (!s && app->session->model->config.quant_method[0])
+		bl_grid_text(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "The weights are quantized already: the original has values to look at.");
 	else if (!s)
 		bl_grid_text(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "reading the weights…");
 	else if (pane == BL_PANE_HISTOGRAM)
