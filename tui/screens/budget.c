@@ -105,7 +105,7 @@ static void draw_units(struct bl_app *app, const struct bl_search_result *r, str
 
 	if (y >= v.row + v.rows)
 		return;
-	bl_grid_text(g, y++, v.col + 2, v.cols - 2, BL_ROLE_HEADING, 0, r->measured ? "unit  scheme  KL·10³ alone" : "unit  scheme  ~layer error");
+	bl_grid_text(g, y++, v.col + 2, v.cols - 2, BL_ROLE_HEADING, 0, r->measured ? "unit  scheme  KL·10³ alone, above what any change brings" : "unit  scheme  ~layer error");
 	for (int i = 0; i < r->n && y + n / per_row < v.row + v.rows; i++, n++) {
 		char scheme[BL_SCHEME_NAME_MAX], label[24];
 		snprintf(label, sizeof label, "%d.%s", m->units[i].block, bl_unit_kind_name(m->units[i].kind));
