@@ -268,6 +268,26 @@ static void completion(void **state)
 	assert_int_equal(c.n, 1);
 	assert_string_equal(c.items[0], "rows.jsonl");
 	assert_int_equal(c.from, 12);
+	bl_complete(app, &c, "COMMAND", "budget bytes=60% tr", 19);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "trials=");
+	assert_int_equal(c.from, 17);
+	bl_complete(app, &c, "COMMAND", "budget time=", 12);
+	assert_non_null(strstr(c.note, "0.8x"));
+	bl_complete(app, &c, "COMMAND", "stages smooth;ro", 16);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "rotate");
+	bl_complete(app, &c, "COMMAND", "stages smooth:pairs=vo,al", 25);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "alpha=");
+	assert_int_equal(c.from, 23);
+	bl_complete(app, &c, "COMMAND", "stages nothing:al", 17);
+	assert_int_equal(c.n, 0);
+	bl_complete(app, &c, "COMMAND", "setting theme=da", 16);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "dark");
+	bl_complete(app, &c, "COMMAND", "setting target=h100", 19);
+	assert_int_equal(c.n, 1);
 	bl_completion_free(&c);
 	test_drop(app);
 }
