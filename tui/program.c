@@ -97,7 +97,7 @@ static unsigned do_recommended(struct bl_app *app, const char *arg)
 		return BL_REACT_REDRAW;
 	}
 	bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
-		       bl_session_calib(app->session) ? "r solves, x exports" : "they are solved from a calibration: c");
+		       bl_session_calib(app->session) ? "r on one of them solves, x exports" : "they are solved from a calibration: c");
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 

@@ -54,7 +54,7 @@ const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int u
 bool bl_session_stats_running(const struct bl_session *s);
 
 /* Weight-only error of a unit under a scheme/method/params: ||W-W^||^2/||W||^2. Computed in the background on first request, cached for the session. */
-enum bl_known { BL_KNOWN_NO, BL_KNOWN_COMPUTING, BL_KNOWN_YES, BL_KNOWN_REFUSED };
+enum bl_known { BL_KNOWN_NO, BL_KNOWN_COMPUTING, BL_KNOWN_YES, BL_KNOWN_REFUSED, BL_KNOWN_UNSOLVED /* known when a job has solved it */ };
 enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const struct bl_choice *c, double *rel, char why[160]); /* why: when REFUSED */
 void bl_session_wait_errors(struct bl_session *s); /* blocks (command line): all requested errors are known */
 

@@ -13,6 +13,7 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/bar.h"
 #include "tui/widgets/histogram.h"
+#include "tui/widgets/pager.h"
 
 #define OCTAVES 16 /* powers of two in the histograms of the input */
 #define FINE    64 /* their bars when each is an eighth of a power of two */
@@ -153,6 +154,11 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	bl_screen_input_bins(tokens ? x->token_bins : x->bins, counts, n, tokens ? 1 : 8);
 	for (int i = 0; i < n; i++)
 		top = counts[i] > top ? counts[i] : top;
+	if (!top) {
+		bl_pager_wrap(g, (struct bl_grid_view){v.row, v.col + 2, v.rows, v.cols - 2}, 0, BL_ROLE_HINT,
+			      "The stages of the plan change what flows in: its ranges are known, how often which value comes is not.", v.rows);
+		return;
+	}
 	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, counts, n, log);
 	snprintf(text, sizeof text, "%.2g", (double)top);
 	bl_grid_text_right(g, v.row, v.col + 9, 9, BL_ROLE_DIM, 0, text);

@@ -10,6 +10,7 @@
 #include "tui/screens/screens.h"
 #include "tui/screens/unit_panes.h"
 #include "tui/widgets/histogram.h"
+#include "tui/widgets/pager.h"
 
 static void hint(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, enum bl_known known, const char *why, const char *nothing)
 {
@@ -19,7 +20,7 @@ static void hint(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v,
 		snprintf(text, sizeof text, "%s", why);
 	else
 		snprintf(text, sizeof text, "%s", known == BL_KNOWN_COMPUTING ? bl_app_glyph(app, "computing…", "computing...") : nothing);
-	bl_grid_text(g, v.row, v.col + 2, v.cols - 2, known == BL_KNOWN_REFUSED ? BL_ROLE_WARN : BL_ROLE_HINT, 0, text);
+	bl_pager_wrap(g, (struct bl_grid_view){v.row, v.col + 2, v.rows, v.cols - 2}, 0, known == BL_KNOWN_REFUSED ? BL_ROLE_WARN : BL_ROLE_HINT, text, v.rows);
 }
 
 /* ---- errors by row ---- */
