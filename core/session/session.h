@@ -41,6 +41,7 @@ void bl_session_close(struct bl_session *s); /* cancels jobs, removes the autosa
 
 /* Call after any edit of s->plan: re-reads the target, wakes weight-error work for what changed, schedules the autosave. Cheap. */
 void bl_session_edited(struct bl_session *s);
+char *bl_session_plan_file(const struct bl_session *s); /* where it is saved when nobody says where (below); bl_free */
 enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err); /* path NULL: plan_path, else <model title>.plan.json in the current folder */
 /* Called once per loop turn: does the due autosave (at most one per second). Never blocks longer than writing a small file. */
 void bl_session_tick(struct bl_session *s);
