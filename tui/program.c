@@ -347,6 +347,14 @@ static unsigned do_back(struct bl_app *app, const char *arg)
 	return BL_REACT_REDRAW;
 }
 
+/* A screen without a list to search. */
+static unsigned do_search(struct bl_app *app, const char *arg)
+{
+	(void)arg;
+	bl_app_message(app, BL_MSG_INFO, "nothing to search here: / searches units, keys of config.json, help and the log");
+	return BL_REACT_REDRAW;
+}
+
 static unsigned do_command(struct bl_app *app, const char *arg)
 {
 	if (*arg)
@@ -558,6 +566,9 @@ static const struct {
 	{ BL_ACT_RESUME, true, bl_do_resume },
 	{ BL_ACT_BACK, false, do_back },
 	{ BL_ACT_COMMAND, false, do_command },
+	{ BL_ACT_SEARCH, false, do_search },
+	{ BL_ACT_SEARCH_NEXT, false, do_search },
+	{ BL_ACT_SEARCH_PREV, false, do_search },
 	{ BL_ACT_THEME, false, do_theme },
 	{ BL_ACT_SETTING, false, do_setting },
 	{ BL_ACT_COPY, false, do_copy },

@@ -11,7 +11,7 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/table.h"
 
-struct config_state { struct bl_list list; };
+struct config_state { struct bl_list list; char search[128]; };
 
 static int n_keys(const struct bl_app *app)
 {
@@ -85,6 +85,21 @@ static void config_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 	}
 }
 
+/* "key=value", as :config takes it */
+static void row_text_of(void *ctx, int row, struct bl_str *out)
+{
+	struct bl_app *app = ctx;
+	const char *key = key_of(app, row);
+	const cJSON *was = cJSON_GetObjectItemCaseSensitive(app->session->model->config.json, key);
+	const struct bl_config_edit *e = edit_of(app, key);
+
+	bl_str_addf(out, "%s=", key);
+	if (e)
+		bl_str_add(out, e->value);
+	else if (was)
+		bl_json_print(out, was, 0, false);
+}
+
 static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct config_state *st = state;
@@ -96,15 +111,11 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 		return react;
 	switch (a) {
 	case BL_ACT_OPEN: {
-		const cJSON *was = cJSON_GetObjectItemCaseSensitive(app->session->model->config.json, key_of(app, st->list.row));
-		struct bl_str value = {0};
+		struct bl_str line = {0};
 
-		if (edit_of(app, key_of(app, st->list.row)))
-			bl_str_add(&value, edit_of(app, key_of(app, st->list.row))->value);
-		else if (was)
-			bl_json_print(&value, was, 0, false);
-		bool fits = (size_t)snprintf(text, sizeof text, "%s=%s", key_of(app, st->list.row), bl_str_c(&value)) < sizeof text;
-		bl_str_free(&value);
+		row_text_of(app, st->list.row, &line);
+		bool fits = (size_t)snprintf(text, sizeof text, "%s", bl_str_c(&line)) < sizeof text;
+		bl_str_free(&line);
 		if (!fits) { /* half a value would be another one */
 			bl_app_message(app, BL_MSG_INFO, "this value is too long to be edited here · :config KEY=VALUE sets another one");
 			return BL_REACT_REDRAW;
@@ -112,16 +123,34 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 		bl_app_prompt(app, "config: ", text, NULL, BL_ACT_CONFIG);
 		return BL_REACT_REDRAW;
 	}
+	case BL_ACT_SEARCH:
+		if (!*arg)
+			return BL_REACT_UNKNOWN;
+		snprintf(st->search, sizeof st->search, "%s", arg);
+		/* fall through */
+	case BL_ACT_SEARCH_NEXT:
+	case BL_ACT_SEARCH_PREV:
+		if (!st->search[0])
+			bl_app_message(app, BL_MSG_INFO, "nothing to search for yet: / starts a search");
+		else if (!bl_list_search(&st->list, n, st->search, a == BL_ACT_SEARCH_PREV, row_text_of, app))
+			bl_app_message(app, BL_MSG_INFO, "no key has \"%s\"", st->search);
+		return BL_REACT_REDRAW;
 	default: return BL_REACT_UNKNOWN;
 	}
 	return BL_REACT_REDRAW;
 }
 
+static void config_row_text(struct bl_app *app, void *state, struct bl_str *out)
+{
+	row_text_of(app, ((struct config_state *)state)->list.row, out);
+}
+
 const struct bl_screen bl_screen_config = {
 	.name = "config",
 	.title = "Config",
-	.footer = "open=edit undo back help",
+	.footer = "open=edit search undo back help",
 	.state_bytes = sizeof(struct config_state),
 	.draw = config_draw,
 	.act = config_act,
+	.row_text = config_row_text,
 };

@@ -103,6 +103,8 @@ static unsigned log_act(struct bl_app *app, void *state, enum bl_action a, const
 		/* fall through */
 	case BL_ACT_SEARCH_NEXT:
 	case BL_ACT_SEARCH_PREV:
+		if (!st->search[0])
+			return BL_REACT_UNKNOWN;
 		if (!bl_list_search(&st->list, n_lines(), st->search, a == BL_ACT_SEARCH_PREV, text_of, NULL))
 			bl_app_message(app, BL_MSG_INFO, "no message has \"%s\"", st->search);
 		return BL_REACT_REDRAW;

@@ -183,6 +183,10 @@ static unsigned parameters_act(struct bl_app *app, void *state, enum bl_action a
 		return react;
 	if (a == BL_ACT_OPEN)
 		return finish(app, st);
+	if (n && (a == BL_ACT_PANE_NEXT || a == BL_ACT_PANE_PREV)) {
+		st->list.row = (st->list.row + (a == BL_ACT_PANE_NEXT ? 1 : n - 1)) % n;
+		return BL_REACT_REDRAW;
+	}
 	if (!n || (a != BL_ACT_FIELD && a != BL_ACT_LEFT && a != BL_ACT_RIGHT))
 		return BL_REACT_UNKNOWN;
 	const struct bl_param *p = &st->method->params[st->list.row];
@@ -248,7 +252,7 @@ static void parameters_leave(struct bl_app *app, void *state)
 const struct bl_screen bl_screen_parameters = {
 	.name = "parameters",
 	.title = "Parameters",
-	.footer = "open=solve field=change left right back help",
+	.footer = "open=solve field=change left+right=less/more back help",
 	.state_bytes = sizeof(struct parameters_state),
 	.enter = parameters_enter,
 	.leave = parameters_leave,

@@ -223,6 +223,30 @@ static void test_questions(void **state)
 	test_drop(app);
 }
 
+/* A key either does something or says that it does not, and help lists what works here. */
+static void test_no_key_is_silent(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, "wait");
+	bl_app_key(app, "<Tab>");
+	assert_true(test_shows(app, "Tab does nothing here"));
+	bl_app_key(app, "h");
+	assert_true(test_shows(app, "h does nothing here"));
+	test_press(app, "J n");
+	assert_true(test_shows(app, "nothing to search here"));
+	test_press(app, "q C / \"rope_th\" <Enter>"); /* the keys of config.json are a list like any other */
+	assert_true(test_shows(app, "▶ rope_theta"));
+	test_press(app, "y");
+	char *copied = bl_app_take_clipboard(app);
+	assert_string_equal(copied, "rope_theta=1000000.0");
+	bl_free(copied);
+	test_press(app, "q ? / \"pane-next\" <Enter>");
+	assert_true(test_shows(app, "no command") || !test_shows(app, ":pane-next"));
+	test_drop(app);
+}
+
 /* What lies there may be somebody's work: only the plan's own file is replaced without a question. */
 static void test_saving_asks(void **state)
 {
@@ -474,6 +498,7 @@ int main(void)
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_saving_asks),
+		cmocka_unit_test(test_no_key_is_silent),
 		cmocka_unit_test(test_paste_and_mouse),
 		cmocka_unit_test(test_welcome),
 		cmocka_unit_test(test_copy),
