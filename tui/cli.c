@@ -303,23 +303,18 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 	return err->status;
 }
 
-/* "512MiB", "10GiB", "10G", bytes */
-enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err)
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t least, uint64_t *out, struct bl_err *err)
 {
-	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
 	const char *text = o->value[option];
-	char *end;
+	double v;
 
 	*out = 0;
 	if (!text)
 		return BL_OK;
-	double v = strtod(text, &end);
-	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
-			*out = (uint64_t)(v * units[i].factor);
-			return BL_OK;
-		}
-	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
+	if (!bl_parse_bytes(text, &v) || v < (double)least || v > 1e15)
+		return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB, 10GiB or 5GB%s, is %s", bl_option_row(option)->name, least == BL_PART_LEAST ? " from 64KiB on" : "", text);
+	*out = (uint64_t)v;
+	return BL_OK;
 }
 
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err)

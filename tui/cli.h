@@ -50,8 +50,9 @@ enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session 
 
 /* The folder of caches: --cache, else the user's. bl_free. */
 char *bl_cli_cache(const struct bl_cli *c);
-/* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
-enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err);
+/* A size as bl_parse_bytes reads it, from `least` on; 0 when it was not given. */
+#define BL_PART_LEAST 65536
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t least, uint64_t *out, struct bl_err *err);
 
 /* --arithmetic: false the server's, true that of transformers. */
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err);

@@ -60,7 +60,7 @@ enum bl_status bl_cli_calibration(struct bl_cli *c, struct bl_session *s, bool n
 		return err->status;
 	}
 	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, seqlen, &seqlen, err) ||
-	    bl_option_int(o, BL_OPT_KEEP_WINDOWS, 0, 1 << 24, 16, &keep, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &rq.memory_limit, err))
+	    bl_option_int(o, BL_OPT_KEEP_WINDOWS, 0, 1 << 24, 16, &keep, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &rq.memory_limit, err))
 		return err->status;
 	rq.samples = samples;
 	rq.seqlen = seqlen;

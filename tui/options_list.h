@@ -27,7 +27,7 @@ BL_OPTION(IGNORE_RULES,"ignore-rules",0, NULL,     0, "export quantize search", 
 BL_OPTION(WRITE_RECIPE,"write-recipe",0, "FILE",   0, "plan", "Also write the plan as recipe.yaml.")
 BL_OPTION(MEASURE,   "measure",   0,   NULL,       0, "plan", "Run the model on the stored calibration: error and effect of every unit and of the plan.")
 BL_OPTION(UNIT,      "unit",      0,   "PATTERN",  0, "stats plan check quantize", "Only units that match.")
-BL_OPTION(PART_BYTES,"part-bytes",0,   "N",        0, "export quantize", "Split weight files beyond so many bytes (5000000000).")
+BL_OPTION(PART_BYTES,"part-bytes",0,   "SIZE",     0, "export quantize", "Split weight files beyond this size (5GB).")
 BL_OPTION(PPL,       "ppl",       0,   "FILE",     0, "evaluate compare", "Perplexity on the text of this file.")
 BL_OPTION(KL,        "kl",        0,   "FILE",     0, "evaluate compare", "Divergence from the base model and top-1 agreement on the text of this file.")
 BL_OPTION(MCQ,       "mcq",       0,   "FILE",     0, "evaluate compare", "Multiple choice: rows of question, choices, answer.")

@@ -66,9 +66,9 @@ static enum bl_status request(struct calibrate_work *w, const struct bl_cli *c, 
 					    .threads = c->session.threads, .device = bl_given(o, BL_OPT_DEVICE) ? o->value[BL_OPT_DEVICE] : "auto",
 					    .program_dir = c->program_dir, .cache_dir = cache, .cancel = &w->progress.cancel};
 	w->look = bl_given(o, BL_OPT_DRY_RUN);
-	if (bl_cli_size(o, BL_OPT_RAM_LIMIT, &w->rq.ram_limit, err))
+	if (bl_cli_size(o, BL_OPT_RAM_LIMIT, 1, &w->rq.ram_limit, err))
 		return err->status;
-	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.memory_limit, err);
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &w->rq.memory_limit, err);
 }
 
 static void data_json(cJSON *o, const struct bl_collect_result *r)

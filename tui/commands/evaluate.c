@@ -170,7 +170,7 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	}
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))
+	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))
 		return err->status;
 	w->rq.eval.arithmetic = transformers ? BL_ARITHMETIC_TRANSFORMERS : BL_ARITHMETIC_SERVER;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];

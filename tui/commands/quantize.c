@@ -47,7 +47,7 @@ static enum bl_status data_of(struct bl_calib_request *r, const char **files, co
 		return err->status;
 	r->samples = samples;
 	r->seqlen = seqlen;
-	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &r->memory_limit, err);
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &r->memory_limit, err);
 }
 
 /* A folder is all that is wanted, and nothing in the plan needs ranges of inputs, kept windows or stages: then the moments need not be kept. */
