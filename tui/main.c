@@ -55,6 +55,8 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	if (bl_option_int(&c->o, BL_OPT_SEED, 0, 1ll << 62, 42, &n, err))
 		return err->status;
 	c->session.seed = n;
+	if (bl_cli_size(&c->o, BL_OPT_MEMORY_LIMIT, 1, &c->session.memory_limit, err))
+		return err->status;
 	const char *device = c->o.value[BL_OPT_DEVICE];
 	if (device && strcmp(device, "auto") && strcmp(device, "cpu") && strncmp(device, "cuda", 4))
 		return bl_fail(err, BL_USAGE, "--device: must be auto, cpu or cuda[:N], is %s", device);

@@ -274,6 +274,10 @@ enum bl_status bl_cmd_bench(struct bl_cli *c, struct bl_err *err)
 	const char *tmp = getenv("TMPDIR");
 	long long runs;
 
+	if (bl_given(&c->o, BL_OPT_TEXT) && !wanted(c, "tokenizer")) {
+		bl_fail(err, BL_USAGE, "--text goes with bench tokenizer");
+		goto done;
+	}
 	if (check_names(c, err) || bl_option_int(&c->o, BL_OPT_RUNS, 1, BL_BENCH_RUNS_MAX, 3, &runs, err))
 		goto done;
 	b.runs = (int)runs;

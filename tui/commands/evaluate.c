@@ -160,14 +160,11 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	long long windows, seqlen, items, samples;
 	bool transformers;
 
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			data[w->rq.n_data++] = o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!w->rq.n_data)
-			return bl_fail(err, BL_USAGE, "evaluate takes one MODEL or PLAN, not also %s", o->args[i]);
-		data[w->rq.n_data++] = o->args[i];
-	}
+	int n;
+
+	if (bl_option_data(o, data, &n, err))
+		return err->status;
+	w->rq.n_data = (size_t)n;
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
 	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))

@@ -27,8 +27,6 @@ enum bl_status bl_cmd_workbench(struct bl_cli *c, struct bl_err *err)
 	struct bl_script script = {.keys_path = c->o.value[BL_OPT_KEYS], .rows = 24, .cols = 80, .frames_dir = c->o.value[BL_OPT_FRAMES],
 				   .ascii = bl_given(&c->o, BL_OPT_ASCII)};
 
-	if (!bl_given(&c->o, BL_OPT_KEYS) && (bl_given(&c->o, BL_OPT_SIZE) || bl_given(&c->o, BL_OPT_FRAMES) || bl_given(&c->o, BL_OPT_ASCII)))
-		return bl_fail(err, BL_USAGE, "--size, --frames and --ascii go with --keys FILE");
 	if (!bl_given(&c->o, BL_OPT_KEYS)) {
 		c->session.autosave = true;
 		return bl_workbench(c->settings, &c->session, what, err);

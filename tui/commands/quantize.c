@@ -34,14 +34,8 @@ static enum bl_status data_of(struct bl_calib_request *r, const char **files, co
 	long long samples, seqlen;
 
 	*r = (struct bl_calib_request){.hessians = true, .block_inputs = true, .keep_windows = 16};
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			files[r->n_files++] = o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!r->n_files)
-			return bl_fail(err, BL_USAGE, "quantize takes one MODEL or PLAN, not also %s; files of data come after --data", o->args[i]);
-		files[r->n_files++] = o->args[i];
-	}
+	if (bl_option_data(o, files, &r->n_files, err))
+		return err->status;
 	r->files = (char **)(uintptr_t)files;
 	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 24, 2048, &seqlen, err))
 		return err->status;
