@@ -36,6 +36,8 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 {
 	long long n;
 
+	if (bl_cli_time_limit(c, err))
+		return err->status;
 	if (bl_given(&c->o, BL_OPT_SETTINGS) && !bl_is_file(c->o.value[BL_OPT_SETTINGS]))
 		return bl_fail(err, BL_NOT_FOUND, "--settings %s: no such file", c->o.value[BL_OPT_SETTINGS]);
 	c->settings = bl_settings_new();

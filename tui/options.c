@@ -130,6 +130,7 @@ static const struct { enum bl_option option; const char *commands; enum bl_optio
 	{BL_OPT_SIZE,         "workbench", {BL_OPT_KEYS}},
 	{BL_OPT_FRAMES,       "workbench", {BL_OPT_KEYS}},
 	{BL_OPT_ASCII,        "workbench", {BL_OPT_KEYS}},
+	{BL_OPT_TIME_LIMIT,   "workbench", {BL_OPT_KEYS}},
 };
 /* Two that ask for different things. */
 static const struct { enum bl_option option, other; const char *commands, *why; } goes_not_with[] = {

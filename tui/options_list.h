@@ -8,7 +8,7 @@ BL_OPTION(SEED,      "seed",      0,   "N",        0, "*", "Seed of everything r
 BL_OPTION(CACHE,     "cache",     0,   "DIR",      0, "*", "Folder of calibrations (~/.cache/bitlathe).")
 BL_OPTION(DEVICE,    "device",    0,   "NAME",     0, "*", "Where work runs: auto, cpu or cuda[:N].")
 BL_OPTION(SETTINGS,  "settings",  'c', "FILE",     0, "*", "Settings file instead of the usual one.")
-BL_OPTION(TIME_LIMIT,"time-limit",0,   "SECONDS",  0, "*", "Stop cleanly after so many seconds (exit code 124).")
+BL_OPTION(TIME_LIMIT,"time-limit",0,   "SECONDS",  0, "*", "Stop cleanly after so many seconds (exit code 124); the workbench: with --keys.")
 BL_OPTION(QUIET,     "quiet",     'q', NULL,       0, "*", "No progress and no remarks.")
 BL_OPTION(VERBOSE,   "verbose",   'v', NULL,       0, "*", "More detail.")
 BL_OPTION(YES,       "yes",       'y', NULL,       0, "*", "Answer yes where the command would ask (to replace what is there).")

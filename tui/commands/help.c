@@ -21,11 +21,16 @@ enum bl_status bl_cmd_help(struct bl_cli *c, struct bl_err *err)
 	return BL_OK;
 }
 
+static enum bl_status stopped(const void *ctx, struct bl_err *err)
+{
+	return bl_cli_stopped(ctx, err);
+}
+
 enum bl_status bl_cmd_workbench(struct bl_cli *c, struct bl_err *err)
 {
 	const char *what = c->o.n_args ? c->o.args[0] : NULL;
 	struct bl_script script = {.keys_path = c->o.value[BL_OPT_KEYS], .rows = 24, .cols = 80, .frames_dir = c->o.value[BL_OPT_FRAMES],
-				   .ascii = bl_given(&c->o, BL_OPT_ASCII)};
+				   .ascii = bl_given(&c->o, BL_OPT_ASCII), .stopped = stopped, .ctx = c};
 
 	if (!bl_given(&c->o, BL_OPT_KEYS)) {
 		c->session.autosave = true;
