@@ -7,6 +7,7 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/session/machine.h"
 #include "tui/cli.h"
 
 static enum bl_status (*const commands[BL_COMMAND_COUNT])(struct bl_cli *, struct bl_err *) = {
@@ -29,7 +30,7 @@ static char *own_dir(void)
 static bool runs_models(enum bl_command c)
 {
 	return c == BL_CMD_workbench || c == BL_CMD_forward || c == BL_CMD_generate || c == BL_CMD_quantize || c == BL_CMD_plan || c == BL_CMD_calibrate || c == BL_CMD_evaluate ||
-	       c == BL_CMD_compare || c == BL_CMD_search;
+	       c == BL_CMD_compare || c == BL_CMD_search || c == BL_CMD_export || c == BL_CMD_bench;
 }
 
 static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
@@ -60,13 +61,11 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	if (bl_cli_size(&c->o, BL_OPT_MEMORY_LIMIT, 1, &c->session.memory_limit, err))
 		return err->status;
 	const char *device = c->o.value[BL_OPT_DEVICE];
-	if (device && strcmp(device, "auto") && strcmp(device, "cpu") && strncmp(device, "cuda", 4))
-		return bl_fail(err, BL_USAGE, "--device: must be auto, cpu or cuda[:N], is %s", device);
 	c->session.device = device;
 	c->session.cache_dir = c->o.value[BL_OPT_CACHE];
-	if (device && !strncmp(device, "cuda", 4) && !runs_models(c->o.command))
+	if (device && bl_starts_with(device, "cuda") && !runs_models(c->o.command))
 		return bl_fail(err, BL_NO_DEVICE, "--device %s: this command runs on no GPU; cpu does it", device);
-	return BL_OK;
+	return device ? bl_machine_device(device, c->program_dir, err) : BL_OK; /* also where little would run there: it was asked for */
 }
 
 static enum bl_status special(struct bl_cli *c, bool *done, struct bl_err *err)
