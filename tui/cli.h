@@ -29,6 +29,8 @@ enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char
 struct bl_calib_request;
 /* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration, or on data. */
 enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err);
+/* --dry-run: what that would solve, what of it is stored, and with which calibration; n_files: of data that one would be made of. */
+void bl_cli_would_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, int n_files);
 /* Writes the plan, whose units are solved, to --output. */
 enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err);
 /* Waits for a job of the session, with progress and interruption. */

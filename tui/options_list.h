@@ -12,7 +12,7 @@ BL_OPTION(TIME_LIMIT,"time-limit",0,   "SECONDS",  0, "*", "Stop cleanly after s
 BL_OPTION(QUIET,     "quiet",     'q', NULL,       0, "*", "No progress and no remarks.")
 BL_OPTION(VERBOSE,   "verbose",   'v', NULL,       0, "*", "More detail.")
 BL_OPTION(YES,       "yes",       'y', NULL,       0, "*", "Answer yes where the command would ask (to replace what is there).")
-BL_OPTION(DRY_RUN,   "dry-run",   'n', NULL,       0, "plan export snapshot calibrate compare", "Say what would be done and needed, write nothing.")
+BL_OPTION(DRY_RUN,   "dry-run",   'n', NULL,       0, "*", "Say what would be done and needed; write nothing. What writes nothing anyhow is done.")
 BL_OPTION(OUT,       "output",    'o', "FILE",     0, "plan export bench forward quantize search", "Where to write: a plan file, a folder or a name ending in .zip.")
 BL_OPTION(FORCE,     "force",     0,   NULL,       0, "plan export snapshot forward quantize search", "Replace what is there.")
 BL_OPTION(PRESET,    "preset",    0,   "SCHEME",   0, "plan check export diff evaluate forward generate quantize search", "The same scheme for every unit.")

@@ -2,6 +2,7 @@
  * evaluate: the model, or base and plan side by side: perplexity, distance to the base, multiple choice; and what that makes of the score. */
 #include <string.h>
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/session/measure.h"
 #include "tui/cli.h"
@@ -186,6 +187,27 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	return BL_OK;
 }
 
+/* --dry-run: what would be measured, and what of the plan would be solved for it. */
+static void look(struct bl_cli *c, const struct evaluate_work *w, struct bl_err *err)
+{
+	const struct { const char *what, *file; } asked[] = {{"ppl", w->rq.eval.ppl}, {"kl", w->rq.eval.kl}, {"mcq", w->rq.eval.mcq}};
+
+	for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+		if (!asked[i].file)
+			continue;
+		if (!bl_is_file(asked[i].file)) {
+			bl_fail(err, BL_NOT_FOUND, "--%s %s: no such file", asked[i].what, asked[i].file);
+			return;
+		}
+		if (!c->json)
+			bl_cli_wrapped(c, 8, "would measure %s on %s", asked[i].what, asked[i].file);
+	}
+	if (!w->rq.quantized)
+		bl_cli_would_solve(c, w->s, NULL, 0);
+	else if (c->json)
+		cJSON_AddBoolToObject(c->json, "dry_run", true);
+}
+
 enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 {
 	const char *data[BL_MANY_MAX + 16];
@@ -193,6 +215,11 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 
 	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, w.rq.quantized ? c->o.value[BL_OPT_BASE] : c->o.args[0], err))
 		return err->status;
+	if (bl_given(&c->o, BL_OPT_DRY_RUN)) {
+		look(c, &w, err);
+		bl_session_close(w.s);
+		return err->status;
+	}
 	if (!w.rq.n_data)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
 	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {

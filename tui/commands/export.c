@@ -92,7 +92,8 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 		bl_json_add_int(c->json, "package_bytes", (int64_t)r->package_bytes);
 		bl_json_add_int(c->json, "tensors", r->tensors);
 		cJSON_AddStringToObject(c->json, "config_edits", bl_str_c((struct bl_str *)&r->edits));
-		cJSON_AddBoolToObject(c->json, "dry_run", dry);
+		if (!cJSON_HasObjectItem(c->json, "dry_run"))
+			cJSON_AddBoolToObject(c->json, "dry_run", dry);
 		proof_json(c->json, &r->proof);
 		cJSON *s = cJSON_AddObjectToObject(c->json, "seconds");
 		cJSON_AddNumberToObject(s, "write", r->seconds_write);

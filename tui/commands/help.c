@@ -32,6 +32,8 @@ enum bl_status bl_cmd_workbench(struct bl_cli *c, struct bl_err *err)
 	struct bl_script script = {.keys_path = c->o.value[BL_OPT_KEYS], .rows = 24, .cols = 80, .frames_dir = c->o.value[BL_OPT_FRAMES],
 				   .ascii = bl_given(&c->o, BL_OPT_ASCII), .stopped = stopped, .ctx = c};
 
+	if (bl_given(&c->o, BL_OPT_DRY_RUN))
+		return bl_fail(err, BL_USAGE, "--dry-run: the workbench shows what it would do and asks; bitlathe plan, export ... --dry-run say it without a screen");
 	if (!bl_given(&c->o, BL_OPT_KEYS)) {
 		c->session.autosave = true;
 		return bl_workbench(c->settings, &c->session, what, err);
