@@ -16,6 +16,7 @@ struct bl_cli {
 	cJSON *json;            /* filled by the command when --json was given, else NULL */
 	struct bl_str text;     /* printed when it was not; names of files may be in it as they are: bl_cli_printable comes last */
 	bool quiet, verbose;
+	char *from_stdin;  /* what "-" stands for: bl_cli_stdio */
 	uint64_t deadline; /* bl_now_ns: --time-limit counts from the start of the program, over all that a command does; 0: none */
 	struct bl_str remarks;  /* to standard error, unless quiet */
 };
@@ -44,6 +45,7 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 /* Installs the handlers for SIGINT, SIGTERM and SIGHUP; the flag is set by them. */
 void bl_cli_signals(void);
 enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED or BL_TERMINATED */
+enum bl_status bl_cli_stdio(struct bl_cli *c, struct bl_err *err); /* reads what "-" stands for, refuses it where it stands for nothing */
 enum bl_status bl_cli_time_limit(struct bl_cli *c, struct bl_err *err); /* reads it */
 enum bl_status bl_cli_stopped(const struct bl_cli *c, struct bl_err *err); /* interrupted, or over time: BL_TIMEOUT */
 

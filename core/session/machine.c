@@ -85,6 +85,11 @@ enum bl_status bl_machine_device(const char *device, const char *program_dir, st
 	return err->status;
 }
 
+char *bl_machine_cuda_module(const char *program_dir)
+{
+	return bl_backend_module(program_dir);
+}
+
 void bl_machine_free(struct bl_machine *m)
 {
 	bl_free(m->gpu);

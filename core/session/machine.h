@@ -19,6 +19,7 @@ void bl_ram_look(uint64_t *total, uint64_t *available); /* bytes; zeros: unknown
 void bl_machine_look(struct bl_machine *m, const char *program_dir);
 /* Can work run there? "auto", "cpu", "cuda", "cuda:N"; BL_USAGE for another name, BL_NO_DEVICE with the reason. */
 enum bl_status bl_machine_device(const char *device, const char *program_dir, struct bl_err *err);
+char *bl_machine_cuda_module(const char *program_dir); /* its path (bl_free); NULL: none came with this program */
 void bl_machine_free(struct bl_machine *m);
 
 #endif
