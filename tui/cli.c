@@ -142,8 +142,11 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		struct bl_solver solver;
 		if (ch->scheme.number == BL_NUM_FULL)
 			continue;
-		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err))
+		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err)) {
+			if (err->status == BL_USAGE && !o->n_many)
+				err->status = BL_INVALID; /* a parameter that there is not, in a plan file */
 			return bl_err_prefix(err, "%s", s->model->units[i].name);
+		}
 		bl_solver_fini(&solver);
 	}
 	return BL_OK;

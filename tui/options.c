@@ -92,6 +92,14 @@ static enum bl_status unknown_option(const char *text, enum bl_command c, struct
 static const char *const later[] = {"score", "run", "report", "surgery",
 				    "tune", "jobs", "attach"};
 
+enum bl_status bl_options_unknown_command(const char *word, struct bl_err *err)
+{
+	for (int i = 0; i < BL_COMMAND_COUNT; i++)
+		if (distance(word, commands[i].name) <= 2)
+			return bl_fail(err, BL_USAGE, "unknown command %s: did you mean %s?", word, commands[i].name);
+	return bl_fail(err, BL_USAGE, "no command is called \"%s\" (bitlathe help lists them)", word);
+}
+
 static enum bl_status find_command(struct bl_options *o, const char *word, bool *is_command, struct bl_err *err)
 {
 	*is_command = true;

@@ -36,6 +36,7 @@ struct bl_options {
 };
 /* Borrows argv. BL_USAGE with a suggestion for what is nearly right. */
 enum bl_status bl_options_parse(struct bl_options *o, int argc, char **argv, struct bl_err *err);
+enum bl_status bl_options_unknown_command(const char *word, struct bl_err *err); /* BL_USAGE, with what may have been meant */
 static inline bool bl_given(const struct bl_options *o, enum bl_option k) { return o->value[k] != NULL; }
 /* Files of data: those given with --data and the arguments behind it. BL_USAGE for an argument behind the first that is none. Returns how many through n. */
 enum bl_status bl_option_data(const struct bl_options *o, const char *files[BL_MANY_MAX + 16], int *n, struct bl_err *err);

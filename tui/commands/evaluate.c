@@ -224,9 +224,13 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
 	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
-		if (w.rq.eval.kl && !w.result.has_plan)
+		if (w.rq.eval.kl && !w.result.has_plan && !w.rq.eval.ppl && !w.rq.eval.mcq)
+			bl_fail(err, BL_USAGE, "--kl: the plan changes nothing, so there is no distance to measure (--preset, --set or a plan file says what it changes)");
+		else if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
-		if (c->json)
+		if (err->status)
+			; /* nothing was measured */
+		else if (c->json)
 			result_json(c->json, &w.result, &e, w.rq.eval.arithmetic == BL_ARITHMETIC_TRANSFORMERS);
 		else
 			result_text(c, w.s, &w.result, &e, w.rq.quantized);

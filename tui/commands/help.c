@@ -14,7 +14,7 @@ enum bl_status bl_cmd_help(struct bl_cli *c, struct bl_err *err)
 		if (!strcmp(bl_command_row((enum bl_command)i)->name, c->o.args[0]))
 			found = i;
 	if (c->o.n_args && found < 0)
-		return bl_fail(err, BL_USAGE, "no command is called \"%s\"", c->o.args[0]);
+		return bl_options_unknown_command(c->o.args[0], err);
 	bl_docs_help(&c->text, found);
 	if (c->json)
 		cJSON_AddStringToObject(c->json, "help", bl_str_c(&c->text));

@@ -79,6 +79,8 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	if (!strcmp(verb, "save")) {
 		if (bl_given(&c->o, BL_OPT_FORCE) && (i = bl_plan_find_snapshot(s->plan, name)) >= 0)
 			bl_plan_snapshot_drop(s->plan, i);
+		else if (bl_plan_find_snapshot(s->plan, name) >= 0)
+			return bl_fail(err, BL_USAGE, "a snapshot called \"%s\" exists: --force replaces it", name);
 		(void)bl_session_adopt_calib(s, NULL, &none); /* numbers that are known go with it */
 		return bl_session_snapshot(s, name, c->o.value[BL_OPT_NOTE], err);
 	}
