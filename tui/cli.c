@@ -112,24 +112,82 @@ static enum bl_status apply_stages(const struct bl_options *o, struct bl_session
 	return err->status;
 }
 
+static enum bl_status apply_lock(struct bl_session *s, const char *pattern, bool lock, struct bl_err *err)
+{
+	uint8_t *selected = bl_xalloc((size_t)s->model->n_units + 1, 1);
+
+	if (bl_pattern_match(s->model, pattern, selected, NULL, err) == BL_OK) {
+		bl_plan_begin(s->plan, pattern);
+		for (int i = 0; i < s->model->n_units; i++)
+			if (selected[i])
+				bl_plan_set_lock(s->plan, i, lock);
+		bl_plan_end(s->plan);
+	}
+	bl_free(selected);
+	return err->status;
+}
+
+static enum bl_status apply_edit(struct bl_cli *c, struct bl_session *s, enum bl_option which, const char *text, struct bl_err *err)
+{
+	int changed = 0, locked = 0;
+
+	switch (which) {
+	case BL_OPT_CONFIG:
+		return apply_config(s->plan, text, err);
+	case BL_OPT_SET:
+		bl_plan_set_text(s->plan, s->model, text, &changed, &locked, err);
+		break;
+	case BL_OPT_METHOD:
+		if (!bl_plan_method_text(s->plan, s->model, text, &changed, &locked, err) && !changed && !locked)
+			bl_fail(err, BL_USAGE, "--method %s: every unit that matches is in full precision and has no method (--set gives both)", text);
+		break;
+	case BL_OPT_LOCK:
+	case BL_OPT_UNLOCK:
+		return apply_lock(s, text, which == BL_OPT_LOCK, err);
+	default:
+		return BL_OK; /* stages and data have their own places */
+	}
+	if (!err->status && locked)
+		bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", text, locked, locked == 1 ? "" : "s");
+	return err->status;
+}
+
+enum bl_status bl_cli_calib_key(const struct bl_cli *c, char key[65], struct bl_err *err)
+{
+	const char *prefix = c->o.value[BL_OPT_CALIBRATION];
+	struct bl_cache_entry *e;
+	char *dir = bl_cli_cache(c);
+	size_t n;
+	int found = 0;
+
+	bl_cache_list(&e, &n, dir);
+	for (size_t i = 0; i < n; i++)
+		if (*prefix && bl_starts_with(e[i].key, prefix) && !strcmp(e[i].kind, "calib")) {
+			snprintf(key, 65, "%s", e[i].key);
+			found++;
+		}
+	if (found != 1)
+		bl_fail(err, found ? BL_USAGE : BL_NOT_FOUND, "--calibration %s: %s in %s (bitlathe cache lists them)", prefix, found ? "more than one key begins so" : "no key begins so", dir);
+	bl_cache_free(e, n);
+	bl_free(dir);
+	return err->status;
+}
+
 static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	const struct bl_options *o = &c->o;
-	int locked;
+	char key[65];
 
 	if (bl_given(o, BL_OPT_PRESET) && bl_plan_preset(s->plan, s->model, o->value[BL_OPT_PRESET], err))
 		return err->status;
 	if (bl_given(o, BL_OPT_RECIPE) && bl_session_recipe(s, o->value[BL_OPT_RECIPE], &c->remarks, err))
 		return err->status;
-	for (int i = 0; i < o->n_many; i++) {
-		if (o->many_of[i] != BL_OPT_CONFIG && o->many_of[i] != BL_OPT_SET)
-			continue;
-		if (o->many_of[i] == BL_OPT_CONFIG ? apply_config(s->plan, o->many[i], err) : bl_plan_set_text(s->plan, s->model, o->many[i], NULL, &locked, err))
+	for (int i = 0; i < o->n_many; i++)
+		if (apply_edit(c, s, o->many_of[i], o->many[i], err))
 			return err->status;
-		if (o->many_of[i] == BL_OPT_SET && locked)
-			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
-	}
 	if (bl_given(o, BL_OPT_RECOMMENDED) && bl_session_recommend(s, err))
+		return err->status;
+	if (bl_given(o, BL_OPT_CALIBRATION) && (bl_cli_calib_key(c, key, err) || bl_session_adopt_calib(s, key, err)))
 		return err->status;
 	if (apply_stages(o, s, err))
 		return err->status;
@@ -137,6 +195,8 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		bl_plan_set_format(s->plan, o->value[BL_OPT_FORMAT]);
 	if (bl_given(o, BL_OPT_NONFINITE))
 		bl_plan_set_zero_nonfinite(s->plan, true);
+	if (bl_given(o, BL_OPT_REFUSE_NONFINITE))
+		bl_plan_set_zero_nonfinite(s->plan, false);
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
 		struct bl_solver solver;
@@ -205,7 +265,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 	bar[32] = '\0';
 	if (rate > 0)
 		bl_human_secs(left, sizeof left, (total - done) / rate);
-	if (!strcmp(name, "search") || !strcmp(name, "quantize")) { /* counts, not bytes */
+	if (!strcmp(name, "search") || !strcmp(name, "quantize") || !strcmp(name, "methods") || !strcmp(name, "measure")) { /* counts, not bytes */
 		fprintf(stderr, "%s%s [%s] %3.0f %%  %s left%s", tty ? "\r" : "", name, bar, 100 * (share < 1 ? share : 1), left, tty ? "   " : "\n");
 		return;
 	}

@@ -64,6 +64,9 @@ enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, ui
 /* --arithmetic: false the server's, true that of transformers. */
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err);
 
+/* The stored calibration that --calibration KEY names; the beginning of a key is enough. */
+enum bl_status bl_cli_calib_key(const struct bl_cli *c, char key[65], struct bl_err *err);
+
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);
 struct bl_eval_result;

@@ -38,11 +38,12 @@ static char *own_dir(void)
 static bool runs_models(enum bl_command c)
 {
 	return c == BL_CMD_workbench || c == BL_CMD_forward || c == BL_CMD_generate || c == BL_CMD_quantize || c == BL_CMD_plan || c == BL_CMD_calibrate || c == BL_CMD_evaluate ||
-	       c == BL_CMD_compare || c == BL_CMD_search || c == BL_CMD_export || c == BL_CMD_bench;
+	       c == BL_CMD_compare || c == BL_CMD_search || c == BL_CMD_export || c == BL_CMD_bench || c == BL_CMD_methods;
 }
 
 static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 {
+	struct bl_err unknown = BL_ERR_INIT;
 	long long n;
 
 	if (bl_cli_time_limit(c, err) || bl_cli_stdio(c, err))
@@ -60,6 +61,10 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	c->session.target = c->o.value[BL_OPT_TARGET];
 	if (c->session.target && bl_target_find(&target, c->session.target, err))
 		return err->status;
+	if (!bl_target_find(&target, bl_settings_text(c->settings, BL_SET_TARGET), &unknown))
+		c->session.new_target = target->name;
+	else
+		bl_str_addf(&c->remarks, "the setting target: %s\n", unknown.text);
 	if (bl_option_int(&c->o, BL_OPT_THREADS, 0, 1024, 0, &n, err))
 		return err->status;
 	c->session.threads = (int)n;

@@ -147,6 +147,9 @@ static const struct { enum bl_option option, other; const char *commands, *why; 
 	{BL_OPT_BASE, BL_OPT_SET, "evaluate", "with --base a quantized checkpoint is measured as it is"},
 	{BL_OPT_BASE, BL_OPT_RECIPE, "evaluate", "with --base a quantized checkpoint is measured as it is"},
 	{BL_OPT_BASE, BL_OPT_RECOMMENDED, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_BASE, BL_OPT_METHOD, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_CALIBRATION, BL_OPT_DATA, "evaluate quantize compare search", "one is stored, the other is made"},
+	{BL_OPT_REFUSE_NONFINITE, BL_OPT_NONFINITE, "plan", "it is one or the other"},
 	{BL_OPT_BASE, BL_OPT_STAGE, "evaluate", "with --base a quantized checkpoint is measured as it is"},
 };
 

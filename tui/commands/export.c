@@ -214,7 +214,7 @@ enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
 	struct bl_model *base = NULL;
 	struct bl_session *plan = NULL;
 	struct bl_fold *fold = NULL;
-	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : NULL;
+	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : c->session.new_target;
 	int n;
 
 	w.rq = (struct bl_verify_request){.path = c->o.args[0], .progress = &progress, .want_sha256 = true};

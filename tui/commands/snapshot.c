@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/mem.h"
 #include "core/session/run.h"
 #include "tui/cli.h"
 
@@ -66,6 +67,32 @@ static enum bl_status find(const struct bl_session *s, const char *name, int *i,
 	return *i >= 0 ? BL_OK : bl_fail(err, BL_NOT_FOUND, "no snapshot is called \"%s\" (bitlathe snapshot list PLAN)", name);
 }
 
+/* Of the units that match alone: schemes, methods and parameters; locked ones stay. */
+static enum bl_status restore_units(struct bl_cli *c, struct bl_session *s, int snapshot, struct bl_err *err)
+{
+	const struct bl_snapshot *sn = bl_plan_snapshot(s->plan, snapshot);
+	uint8_t *selected = bl_xalloc((size_t)s->model->n_units + 1, 1);
+	int locked = 0;
+
+	if (bl_pattern_match(s->model, c->o.value[BL_OPT_UNIT], selected, NULL, err) == BL_OK) {
+		bl_plan_begin(s->plan, c->o.value[BL_OPT_UNIT]);
+		for (int i = 0; i < s->model->n_units; i++) {
+			const struct bl_choice *ch = bl_snapshot_choice(sn, i);
+			if (!selected[i])
+				continue;
+			const bool done = bl_plan_set_scheme(s->plan, i, &ch->scheme);
+			if (done)
+				bl_plan_set_method(s->plan, i, ch->method, ch->params);
+			locked += !done;
+		}
+		bl_plan_end(s->plan);
+	}
+	if (locked)
+		bl_str_addf(&c->remarks, "%d locked unit%s kept\n", locked, locked == 1 ? "" : "s");
+	bl_free(selected);
+	return err->status;
+}
+
 static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *verb, struct bl_err *err)
 {
 	const char *name = c->o.n_args > 2 ? c->o.args[2] : NULL, *other = c->o.n_args > 3 ? c->o.args[3] : NULL;
@@ -86,6 +113,8 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	}
 	if (find(s, name, &i, err))
 		return err->status;
+	if (!strcmp(verb, "restore") && bl_given(&c->o, BL_OPT_UNIT))
+		return restore_units(c, s, i, err);
 	if (!strcmp(verb, "restore"))
 		return bl_plan_snapshot_restore(s->plan, i, err);
 	if (!strcmp(verb, "rename"))
@@ -111,6 +140,8 @@ static enum bl_status check_line(const struct bl_options *o, struct bl_err *err)
 		return bl_fail(err, BL_USAGE, "snapshot %s: %s is one argument too many", verb, o->args[verbs[i].most]);
 	if (bl_given(o, BL_OPT_NOTE) && strcmp(verb, "save"))
 		return bl_fail(err, BL_USAGE, "--note goes with snapshot save, not with %s", verb);
+	if (bl_given(o, BL_OPT_UNIT) && strcmp(verb, "restore"))
+		return bl_fail(err, BL_USAGE, "--unit goes with snapshot restore, not with %s", verb);
 	return BL_OK;
 }
 
