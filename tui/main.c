@@ -68,6 +68,10 @@ static enum bl_status prepare(struct bl_cli *c, struct bl_err *err)
 	if (bl_option_int(&c->o, BL_OPT_THREADS, 0, 1024, 0, &n, err))
 		return err->status;
 	c->session.threads = (int)n;
+	if (!bl_given(&c->o, BL_OPT_THREADS) && getenv("OMP_NUM_THREADS")) { /* "8", or a list for nested loops: the first counts */
+		n = strtol(getenv("OMP_NUM_THREADS"), NULL, 10);
+		c->session.threads = n >= 1 && n <= 1024 ? (int)n : 0;
+	}
 	if (bl_option_int(&c->o, BL_OPT_SEED, 0, 1ll << 62, 42, &n, err))
 		return err->status;
 	c->session.seed = n;
@@ -108,6 +112,8 @@ static enum bl_status special(struct bl_cli *c, bool *done, struct bl_err *err)
 			cJSON_AddStringToObject(c->json, "help", bl_str_c(&c->text));
 	} else if (bl_given(&c->o, BL_OPT_DUMP_MAN)) {
 		bl_docs_man(&c->text);
+		if (c->json)
+			cJSON_AddStringToObject(c->json, "manual", bl_str_c(&c->text));
 	} else if (bl_given(&c->o, BL_OPT_DUMP_COMPLETION)) {
 		return bl_docs_completion(&c->text, c->o.value[BL_OPT_DUMP_COMPLETION], err);
 	} else {

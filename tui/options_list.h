@@ -3,7 +3,7 @@
 /* clang-format off */
 BL_OPTION(JSON,      "json",      0,   NULL,       0, "*", "Print one JSON object on standard output and nothing else there.")
 BL_OPTION(TARGET,    "target",    0,   "NAME",     0, "*", "Serving target whose rules count (bitlathe targets).")
-BL_OPTION(THREADS,   "threads",   0,   "N",        0, "*", "Worker threads; 0 uses every processor.")
+BL_OPTION(THREADS,   "threads",   0,   "N",        0, "*", "Worker threads; 0 uses every processor. Not given: $OMP_NUM_THREADS, else 0.")
 BL_OPTION(SEED,      "seed",      0,   "N",        0, "*", "Seed of everything random (42).")
 BL_OPTION(CACHE,     "cache",     0,   "DIR",      0, "*", "Folder of calibrations (~/.cache/bitlathe).")
 BL_OPTION(DEVICE,    "device",    0,   "NAME",     0, "*", "Where work runs: auto, cpu or cuda[:N].")
