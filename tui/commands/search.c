@@ -11,6 +11,24 @@
 
 static const char *const budget_names[] = {"bytes", "time", "score"};
 
+/* A method that there is, with parameters that it has: what a scheme makes of it shows when it is solved. */
+static enum bl_status known_finish(const struct bl_session *s, const char *text, struct bl_err *err)
+{
+	size_t n = strcspn(text, ",");
+	char name[BL_METHOD_NAME_MAX];
+	double *values = NULL;
+
+	snprintf(name, sizeof name, "%.*s", (int)n, text);
+	const struct bl_method *m = bl_registry_method(&s->registry, name);
+	if (!strcmp(text, "recommended"))
+		return BL_OK;
+	if (!m)
+		return bl_fail(err, BL_USAGE, "--finish: method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+	bl_params_parse(&values, m->params, m->n_params, text[n] ? text + n + 1 : "", m->name, err);
+	bl_free(values);
+	return err->status ? bl_err_prefix(err, "--finish") : BL_OK;
+}
+
 static enum bl_status request(struct bl_search_request *rq, const struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	static const enum bl_option options[] = {BL_OPT_BYTES, BL_OPT_TIME, BL_OPT_SCORE};
@@ -29,10 +47,8 @@ static enum bl_status request(struct bl_search_request *rq, const struct bl_cli 
 	if (bl_option_int(&c->o, BL_OPT_TRIALS, 0, 10000, 12, &trials, err))
 		return err->status;
 	if (bl_given(&c->o, BL_OPT_FINISH)) { /* known before minutes are spent */
-		char name[BL_METHOD_NAME_MAX];
-		snprintf(name, sizeof name, "%.*s", (int)strcspn(c->o.value[BL_OPT_FINISH], ","), c->o.value[BL_OPT_FINISH]);
-		if (strcmp(name, "recommended") != 0 && !bl_registry_method(&s->registry, name))
-			return bl_fail(err, BL_USAGE, "--finish: method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+		if (known_finish(s, c->o.value[BL_OPT_FINISH], err))
+			return err->status;
 	}
 	rq->options = c->o.value[BL_OPT_OPTIONS];
 	rq->trials = (int)trials;
