@@ -47,6 +47,36 @@ enum bl_status bl_cli_interruption(struct bl_err *err)
 	return bl_fail(err, sig == SIGINT ? BL_CANCELLED : BL_TERMINATED, "%s: nothing was left half-written", sig == SIGINT ? "interrupted" : "terminated");
 }
 
+enum bl_status bl_cli_time_limit(struct bl_cli *c, struct bl_err *err)
+{
+	const char *text = c->o.value[BL_OPT_TIME_LIMIT];
+	char *end;
+
+	if (!text)
+		return BL_OK;
+	double v = strtod(text, &end);
+	if (end == text || *end || !(v >= 0.001 && v <= 1e9))
+		return bl_fail(err, BL_USAGE, "--time-limit: must be seconds, 0.001 .. 1000000000, is %s", text);
+	c->deadline = bl_now_ns() + (uint64_t)(v * 1e9);
+	return BL_OK;
+}
+
+static bool overdue(const struct bl_cli *c)
+{
+	return c->deadline && bl_now_ns() > c->deadline;
+}
+
+static enum bl_status fail_overdue(const struct bl_cli *c, struct bl_err *err)
+{
+	bl_err_clear(err);
+	return bl_fail(err, BL_TIMEOUT, "the time limit of %s s was reached; nothing was left half-written", c->o.value[BL_OPT_TIME_LIMIT]);
+}
+
+enum bl_status bl_cli_stopped(const struct bl_cli *c, struct bl_err *err)
+{
+	return bl_cli_interruption(err) ? err->status : overdue(c) ? fail_overdue(c, err) : BL_OK;
+}
+
 /* ---- opening ---- */
 
 static enum bl_status apply_config(struct bl_plan *p, const char *text, struct bl_err *err)
@@ -112,8 +142,11 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		struct bl_solver solver;
 		if (ch->scheme.number == BL_NUM_FULL)
 			continue;
-		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err))
+		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err)) {
+			if (err->status == BL_USAGE && !o->n_many)
+				err->status = BL_INVALID; /* a parameter that there is not, in a plan file */
 			return bl_err_prefix(err, "%s", s->model->units[i].name);
+		}
 		bl_solver_fini(&solver);
 	}
 	return BL_OK;
@@ -186,18 +219,17 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 	struct work w = {.fn = fn, .ctx = ctx};
 	pthread_t thread;
 	uint64_t start = bl_now_ns(), shown = start, phase_start = start;
-	long long limit = 0;
 	int phase = 0;
 	bool timed_out = false, drew = false;
 
-	if (bl_option_int(&c->o, BL_OPT_TIME_LIMIT, 1, 1000000000, 0, &limit, err))
-		return err->status;
+	if (overdue(c))
+		return fail_overdue(c, err);
 	if (pthread_create(&thread, NULL, work_main, &w))
 		return bl_fail(err, BL_NO_MEMORY, "no thread could be started");
 	while (!atomic_load(&w.done)) {
 		struct timespec pause = {0, 5000000};
 		uint64_t now = bl_now_ns();
-		timed_out |= limit && now - start > (uint64_t)limit * 1000000000u;
+		timed_out |= overdue(c);
 		if (atomic_load(&interrupted) || timed_out)
 			atomic_store(&progress->cancel, 1);
 		if (atomic_load(&progress->phase) != phase) {
@@ -215,7 +247,7 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 	if (drew && isatty(2) && !c->quiet)
 		fprintf(stderr, "\r%78s\r", "");
 	if (w.status == BL_CANCELLED && timed_out)
-		return bl_fail(err, BL_TIMEOUT, "the time limit of %lld seconds was reached; nothing was left half-written", limit);
+		return fail_overdue(c, err);
 	if (w.status == BL_CANCELLED && atomic_load(&interrupted))
 		return bl_cli_interruption(err);
 	if (w.status && !err->status)
@@ -303,23 +335,18 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 	return err->status;
 }
 
-/* "512MiB", "10GiB", "10G", bytes */
-enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err)
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t least, uint64_t *out, struct bl_err *err)
 {
-	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
 	const char *text = o->value[option];
-	char *end;
+	double v;
 
 	*out = 0;
 	if (!text)
 		return BL_OK;
-	double v = strtod(text, &end);
-	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
-			*out = (uint64_t)(v * units[i].factor);
-			return BL_OK;
-		}
-	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
+	if (!bl_parse_bytes(text, &v) || v < (double)least || v > 1e15)
+		return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB, 10GiB or 5GB%s, is %s", bl_option_row(option)->name, least == BL_PART_LEAST ? " from 64KiB on" : "", text);
+	*out = (uint64_t)v;
+	return BL_OK;
 }
 
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err)

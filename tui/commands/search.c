@@ -201,6 +201,38 @@ static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err
 	return err->status;
 }
 
+/* --dry-run: the budget in numbers, what there is to measure with. */
+static enum bl_status look(struct bl_cli *c, struct bl_session *s, const struct bl_search_request *rq, struct bl_err *err)
+{
+	const char *files[BL_MANY_MAX + 16], *unit = rq->budget == BL_BUDGET_BYTES ? "bytes" : rq->budget == BL_BUDGET_TIME ? "ms a step" : "score";
+	struct bl_err none = BL_ERR_INIT;
+	int n;
+
+	if (bl_option_data(&c->o, files, &n, err))
+		return err->status;
+	const bool stored = !n && bl_session_adopt_calib(s, NULL, &none) == BL_OK;
+	if (c->json) {
+		cJSON *b = cJSON_AddObjectToObject(c->json, "budget");
+		cJSON_AddStringToObject(b, "of", budget_names[rq->budget]);
+		cJSON_AddNumberToObject(b, "value", rq->value);
+		cJSON_AddStringToObject(b, "unit", rq->budget == BL_BUDGET_TIME ? "ms" : unit);
+		cJSON_AddBoolToObject(c->json, "dry_run", true);
+		if (stored)
+			cJSON_AddStringToObject(c->json, "calibration", bl_session_calib_title(s));
+		else
+			cJSON_AddNullToObject(c->json, "calibration");
+		return BL_OK;
+	}
+	bl_cli_line(c, "would search within %.6g %s, %d units", rq->value, unit, s->model->n_units);
+	if (stored)
+		bl_cli_wrapped(c, 2, "with the calibration %s", bl_session_calib_title(s));
+	else if (n)
+		bl_cli_line(c, "after a calibration on %d file%s", n, n == 1 ? "" : "s");
+	else
+		bl_cli_line(c, "a calibration is needed and none is stored: --data FILE... makes one");
+	return BL_OK;
+}
+
 enum bl_status bl_cmd_search(struct bl_cli *c, struct bl_err *err)
 {
 	const char *out = c->o.value[BL_OPT_OUT];
@@ -209,7 +241,10 @@ enum bl_status bl_cmd_search(struct bl_cli *c, struct bl_err *err)
 
 	if (bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
-	if ((!out || !bl_cli_may_write(c, s, out, err)) && !request(&rq, c, s, err) && !bl_cli_calibration(c, s, true, 2048, err)) {
+	const bool dry = bl_given(&c->o, BL_OPT_DRY_RUN);
+	if ((dry || !out || !bl_cli_may_write(c, s, out, err)) && !request(&rq, c, s, err) && dry)
+		look(c, s, &rq, err);
+	else if (!err->status && !bl_cli_calibration(c, s, true, 2048, err)) {
 		uint64_t job = bl_session_search(s, &rq, err);
 		if (job && !bl_cli_job(c, s, "search", job, err)) {
 			const struct bl_search_result *r = bl_session_searched(s);

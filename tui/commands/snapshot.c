@@ -79,11 +79,11 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	if (!strcmp(verb, "save")) {
 		if (bl_given(&c->o, BL_OPT_FORCE) && (i = bl_plan_find_snapshot(s->plan, name)) >= 0)
 			bl_plan_snapshot_drop(s->plan, i);
+		else if (bl_plan_find_snapshot(s->plan, name) >= 0)
+			return bl_fail(err, BL_USAGE, "a snapshot called \"%s\" exists: --force replaces it", name);
 		(void)bl_session_adopt_calib(s, NULL, &none); /* numbers that are known go with it */
 		return bl_session_snapshot(s, name, c->o.value[BL_OPT_NOTE], err);
 	}
-	if (strcmp(verb, "restore") && strcmp(verb, "rename") && strcmp(verb, "drop"))
-		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);
 	if (find(s, name, &i, err))
 		return err->status;
 	if (!strcmp(verb, "restore"))
@@ -94,12 +94,32 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	return BL_OK;
 }
 
+/* The verb is one, takes so many names and these options. */
+static enum bl_status check_line(const struct bl_options *o, struct bl_err *err)
+{
+	static const struct { const char *verb; int most; } verbs[] = {{"save", 3}, {"list", 2}, {"restore", 3}, {"rename", 4}, {"drop", 3}};
+	const char *verb = o->args[0];
+	size_t i = 0;
+
+	while (i < sizeof verbs / sizeof verbs[0] && strcmp(verbs[i].verb, verb))
+		i++;
+	if (i == sizeof verbs / sizeof verbs[0])
+		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);
+	if (o->n_args < 2)
+		return bl_fail(err, BL_USAGE, "snapshot %s: and which plan?", verb);
+	if (o->n_args > verbs[i].most)
+		return bl_fail(err, BL_USAGE, "snapshot %s: %s is one argument too many", verb, o->args[verbs[i].most]);
+	if (bl_given(o, BL_OPT_NOTE) && strcmp(verb, "save"))
+		return bl_fail(err, BL_USAGE, "--note goes with snapshot save, not with %s", verb);
+	return BL_OK;
+}
+
 enum bl_status bl_cmd_snapshot(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_session *s;
 
-	if (c->o.n_args < 2)
-		return bl_fail(err, BL_USAGE, "snapshot save, list, restore, rename or drop: and which plan?");
+	if (check_line(&c->o, err))
+		return err->status;
 	if (!bl_plan_is_file(c->o.args[1]))
 		return bl_fail(err, BL_NOT_FOUND, "%s: is not a plan file (bitlathe plan MODEL -o FILE makes one)", c->o.args[1]);
 	if (bl_cli_open(c, &s, c->o.args[1], err))
