@@ -155,6 +155,8 @@ enum bl_status bl_app_open(struct bl_app *app, const char *what, struct bl_err *
 	app->session = s;
 	app->priv->n_running = 0;
 	app->priv->newest_job = 0;
+	app->priv->export_job = 0;
+	app->priv->export_out[0] = '\0';
 	bl_app_push(app, s ? "layers" : "welcome", NULL);
 	if (s) {
 		bl_app_remember_model(app, what);

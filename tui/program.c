@@ -2,6 +2,7 @@
  * Actions that belong to no screen: one function each, found through a table. They edit through the session, say what
  * happened in one sentence and what to do next. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -9,8 +10,6 @@
 #include "core/plan/recipe.h"
 #include "tui/app_private.h"
 #include "tui/edit.h"
-
-#define JOBS_SHOWN 64
 
 typedef unsigned handler(struct bl_app *app, const char *arg);
 
@@ -279,24 +278,26 @@ static unsigned do_allow_nonfinite(struct bl_app *app, const char *arg)
 
 /* ---- work ---- */
 
+/* Other jobs may begin and end before the answer: the job that the question names is the one that is cancelled. */
+void bl_ask_cancel(struct bl_app *app, const struct bl_job_view *job)
+{
+	char question[160], id[24];
+
+	snprintf(question, sizeof question, "Cancel %s?", job->name);
+	snprintf(id, sizeof id, "#%llu", (unsigned long long)job->id);
+	bl_app_ask(app, question, BL_ACT_CANCEL, id);
+}
+
 static unsigned do_cancel(struct bl_app *app, const char *arg)
 {
-	struct bl_job_view jobs[JOBS_SHOWN];
-	int n = bl_jobs_list(app->session->jobs, jobs, JOBS_SHOWN), found = -1;
-	char question[160];
+	struct bl_job_view job;
 
-	for (int i = 0; i < n && i < JOBS_SHOWN; i++)
-		if (jobs[i].state < BL_JOB_DONE && !jobs[i].quiet)
-			if (found < 0 || jobs[i].total > jobs[found].total)
-				found = i;
-	if (found < 0) {
+	if (*arg == '#')
+		bl_jobs_cancel(app->session->jobs, strtoull(arg + 1, NULL, 10));
+	else if (bl_app_jobs_running(app, &job) || bl_app_find_job(app, "", &job)) /* the one of the job line, else one that waits */
+		bl_ask_cancel(app, &job);
+	else
 		bl_app_message(app, BL_MSG_INFO, "nothing is running · Q leaves");
-	} else if (strcmp(arg, "now") != 0) {
-		snprintf(question, sizeof question, "Cancel %s?", jobs[found].name);
-		bl_app_ask(app, question, BL_ACT_CANCEL, "now");
-	} else {
-		bl_jobs_cancel(app->session->jobs, jobs[found].id);
-	}
 	return BL_REACT_REDRAW;
 }
 
@@ -461,7 +462,7 @@ static unsigned do_quit_now(struct bl_app *app, const char *arg)
 /* Work that somebody asked for; reading weights and keeping the screen up to date is none. */
 static bool work_is_lost(const struct bl_app *app)
 {
-	static const char *const kinds[] = { "export", "verify", "calibrate", "evaluate" };
+	static const char *const kinds[] = { "export", "verify", "calibrate", "evaluate", "quantize", "search" };
 	struct bl_job_view j;
 
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -478,7 +479,7 @@ static unsigned do_quit(struct bl_app *app, const char *arg)
 	if (!job && !dirty)
 		return do_quit_now(app, arg);
 	bl_app_ask(app,
-		   job && dirty ? "A job is running and the plan is not saved (w saves). Leave and cancel the job?"
+		   job && dirty ? "A job is running, the plan is not saved (w saves). Cancel it and leave?"
 		   : job        ? "A job is running. Leave and cancel it?"
 				: "The plan is not saved (w saves). Leave anyway?",
 		   BL_ACT_QUIT_NOW, "");

@@ -1,44 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading quantization_config. Patterns are a stranger's: matched by PCRE2 with limits. */
+ * Reading quantization_config. */
 #include "core/format/ct_config.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "core/format/private.h"
 
 #define GROUPS_MAX 1000
 
 static const char where[] = "config.json: quantization_config";
 
-static bool regex_matches(const char *pattern, const char *name)
-{
-	int code = 0;
-	PCRE2_SIZE at = 0;
-	pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED, &code, &at, NULL);
-	bool yes = false;
-
-	if (!re)
-		return false;
-	pcre2_match_context *mc = pcre2_match_context_create(NULL);
-	pcre2_match_data *md = pcre2_match_data_create_from_pattern(re, NULL);
-	pcre2_set_match_limit(mc, 20000);
-	pcre2_set_depth_limit(mc, 500);
-	yes = pcre2_match(re, (PCRE2_SPTR)name, strlen(name), 0, 0, md, mc) >= 0;
-	pcre2_match_data_free(md);
-	pcre2_match_context_free(mc);
-	pcre2_code_free(re);
-	return yes;
-}
-
 static bool name_matches(const char *target, const char *name)
 {
-	return bl_starts_with(target, "re:") ? regex_matches(target + 3, name) : !strcmp(target, name);
+	return bl_starts_with(target, "re:") ? bl_pattern_at_start(target + 3, name) : !strcmp(target, name);
 }
 
 /* ---- parsing ---- */
@@ -183,7 +161,7 @@ int bl_ct_resolve(const struct bl_ct_config *c, const char *module)
 	for (int g = c->n_groups - 1; g >= 0; g--)
 		for (const cJSON *t = c->groups[g].targets->child; t; t = t->next) {
 			const char *s = t->valuestring;
-			int rank = !strcmp(s, module) ? 0 : bl_starts_with(s, "re:") && regex_matches(s + 3, module) ? 1 : !strcmp(s, "Linear") ? 2 : 3;
+			int rank = !strcmp(s, module) ? 0 : bl_starts_with(s, "re:") && bl_pattern_at_start(s + 3, module) ? 1 : !strcmp(s, "Linear") ? 2 : 3;
 			if (rank < best_rank || (rank == best_rank && rank < 3 && strcmp(s, best_target) < 0)) {
 				best = g;
 				best_rank = rank;

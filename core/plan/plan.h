@@ -59,6 +59,8 @@ bool bl_plan_end(struct bl_plan *p);                        /* true when somethi
 /* Each returns false when the unit is locked (nothing changed). Setting a quantized scheme on a unit without a method gives it "rtn". */
 /* "rtn"; "" in full precision, "sparsegpt" where that is pruned */
 const char *bl_plan_usual_method(const struct bl_scheme *s);
+/* Whether the unit keeps its method under another scheme; otherwise setting that scheme gives it the usual one. */
+bool bl_plan_keeps_method(const struct bl_choice *c, const struct bl_scheme *s);
 bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s);
 bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const char *params);
 void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked);

@@ -48,8 +48,11 @@ static struct bl_choice choice_for(const struct bl_app *app, const struct unit_s
 {
 	struct bl_choice c = *bl_plan_choice(app->session->plan, st->unit);
 
-	if (s->number != BL_NUM_FULL && (!c.method[0] || (s->number == BL_NUM_PRUNED && !strcmp(c.method, "rtn"))))
+	if (!bl_plan_keeps_method(&c, s)) {
+		memset(c.method, 0, sizeof c.method);
 		snprintf(c.method, sizeof c.method, "%s", bl_plan_usual_method(s));
+		c.params = "";
+	}
 	c.scheme = *s;
 	return c;
 }

@@ -16,13 +16,7 @@
 
 const char *gptq_refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
-	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
-		return "the matrix is empty or too wide";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3 && g->number != BL_GRID_E2M1 && g->number != BL_GRID_MX_E4M3)
-		return "only integers of 2 to 8 bits, E4M3 and E2M1 floats are known";
-	if (g->group < 0 || (g->group && cols % g->group))
-		return "the number of columns is not a multiple of the group size";
-	return NULL;
+	return hessian_refuses(g, rows, cols, 0);
 }
 
 struct work {
