@@ -23,7 +23,7 @@ BL_OPTION(UNLOCK,    "unlock",    0,   "PATTERN",  1, "plan", "Unlock the units 
 BL_OPTION(RECOMMENDED,"recommended",0,NULL,      0, "plan check export diff evaluate forward generate quantize methods", "Methods that are recommended for the schemes: tuned end to end, inputs smoothed where they are rounded too.")
 BL_OPTION(STAGE,     "stage",     0,   "TRANSFORM[:key=value]", 1, "plan check export diff evaluate forward generate quantize methods", "Exact change of weights before anything is solved, in order; none: no stage (bitlathe plugins lists them).")
 BL_OPTION(RECIPE,    "recipe",    0,   "FILE",     0, "plan check export diff evaluate forward generate quantize search methods", "Apply an llm-compressor recipe.yaml.")
-BL_OPTION(CONFIG,    "config",    0,   "KEY=VALUE",1, "plan check export quantize", "Edit a key of config.json as part of the plan; KEY= removes the key.")
+BL_OPTION(CONFIG,    "config",    0,   "KEY=VALUE",1, "plan check export quantize", "Edit a key of config.json as part of the plan; KEY= removes the key. kv_cache_scheme=fp8 declares a cache in 8 bits.")
 BL_OPTION(FORMAT,    "format",    0,   "NAME",     0, "plan export quantize", "Export format (bitlathe plugins).")
 BL_OPTION(NONFINITE, "allow-nonfinite", 0, NULL,   0, "plan check export evaluate forward generate quantize compare search methods", "Store NaN and Inf weights as zero instead of refusing.")
 BL_OPTION(REFUSE_NONFINITE, "refuse-nonfinite", 0, NULL, 0, "plan", "Refuse NaN and Inf weights again.")
