@@ -24,6 +24,19 @@ static bool stored(const struct bl_quant *q, const struct bl_linear *l, const ch
 	return bl_model_tensor(q->m, name) != NULL;
 }
 
+static enum bl_status bnb_open(struct bl_quant *q, struct bl_err *err)
+{
+	static const char where[] = "config.json: quantization_config";
+	bool four = false, eight = false, flag;
+	const char *text;
+
+	if (bl_json_bool(q->config, "load_in_4bit", false, &four, where, err) || bl_json_bool(q->config, "load_in_8bit", false, &eight, where, err) ||
+	    bl_json_bool(q->config, "_load_in_4bit", false, &flag, where, err) || bl_json_bool(q->config, "_load_in_8bit", false, &flag, where, err) ||
+	    bl_json_bool(q->config, "bnb_4bit_use_double_quant", false, &flag, where, err) || bl_json_str(q->config, "bnb_4bit_quant_type", 20, false, &text, where, err))
+		return err->status;
+	return four && eight ? bl_fail(err, BL_INVALID, "%s: load_in_4bit, load_in_8bit: both are true, one can be", where) : BL_OK;
+}
+
 static void int8_wants(struct bl_linear *l)
 {
 	snprintf(l->name, sizeof l->name, "int8");
@@ -144,4 +157,4 @@ static void bnb_rows(const struct bl_linear *l, int64_t row0, int64_t n, int8_t 
 	}
 }
 
-const struct bl_format bl_format_bnb = {"bitsandbytes", NULL, bnb_describe, bnb_check, bnb_rows};
+const struct bl_format bl_format_bnb = {"bitsandbytes", bnb_open, bnb_describe, bnb_check, bnb_rows};

@@ -28,4 +28,9 @@ enum bl_status bl_check_order(const struct bl_model *m, const struct bl_tensor *
 /* Whether `text` matches like Python's re.match: from the start, the end is free. A pattern that takes too long or is none does not match. */
 bool bl_pattern_at_start(const char *pattern, const char *text);
 
+/* quantization_config of the three, checked (gptq_config.c). */
+enum bl_status bl_gptq_open(struct bl_quant *q, struct bl_err *err);
+enum bl_status bl_awq_open(struct bl_quant *q, struct bl_err *err);
+enum bl_status bl_auto_round_open(struct bl_quant *q, struct bl_err *err);
+
 #endif
