@@ -27,14 +27,30 @@ static bool stored(const struct bl_quant *q, const struct bl_linear *l, const ch
 static enum bl_status bnb_open(struct bl_quant *q, struct bl_err *err)
 {
 	static const char where[] = "config.json: quantization_config";
-	bool four = false, eight = false, flag;
+	static const char *const flags[] = {"load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit", "bnb_4bit_use_double_quant", "llm_int8_enable_fp32_cpu_offload",
+					    "llm_int8_has_fp16_weight"}, *const texts[] = {"bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"};
+	const cJSON *skipped = cJSON_GetObjectItemCaseSensitive(q->config, "llm_int8_skip_modules");
+	bool flag[7] = {false};
 	const char *text;
+	double outlier;
 
-	if (bl_json_bool(q->config, "load_in_4bit", false, &four, where, err) || bl_json_bool(q->config, "load_in_8bit", false, &eight, where, err) ||
-	    bl_json_bool(q->config, "_load_in_4bit", false, &flag, where, err) || bl_json_bool(q->config, "_load_in_8bit", false, &flag, where, err) ||
-	    bl_json_bool(q->config, "bnb_4bit_use_double_quant", false, &flag, where, err) || bl_json_str(q->config, "bnb_4bit_quant_type", 20, false, &text, where, err))
+	for (int i = 0; i < 7; i++) {
+		const cJSON *v = cJSON_GetObjectItemCaseSensitive(q->config, flags[i]);
+
+		if (v && !cJSON_IsBool(v))
+			return bl_fail(err, BL_INVALID, "%s: %s: must be true or false", where, flags[i]);
+		flag[i] = cJSON_IsTrue(v);
+	}
+	for (int i = 0; i < 3; i++)
+		if (bl_json_str(q->config, texts[i], 20, false, &text, where, err))
+			return err->status;
+	if (bl_json_num(q->config, "llm_int8_threshold", -1e300, 1e300, false, &outlier, where, err))
 		return err->status;
-	return four && eight ? bl_fail(err, BL_INVALID, "%s: load_in_4bit, load_in_8bit: both are true, one can be", where) : BL_OK;
+	if (skipped && !cJSON_IsNull(skipped) && !cJSON_IsArray(skipped))
+		return bl_fail(err, BL_INVALID, "%s: llm_int8_skip_modules: must be a list of names", where);
+	if ((flag[0] || flag[1]) == (flag[2] || flag[3]))
+		return bl_fail(err, BL_INVALID, "%s: load_in_4bit, load_in_8bit: one of them has to be true, %s", where, flag[0] || flag[1] ? "both are" : "none is");
+	return BL_OK;
 }
 
 static void int8_wants(struct bl_linear *l)

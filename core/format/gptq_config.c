@@ -73,8 +73,10 @@ enum bl_status bl_gptq_open(struct bl_quant *q, struct bl_err *err)
 {
 	static const char *const versions[] = {"gptq", "gptq_v2", NULL}, *const words[] = {"int32", NULL};
 	bool flag = false;
+	double damp = 0.5;
 
-	if (check_numbers(q->config, true, where, err) || check_patterns(q->config, "dynamic", err) || check_word(q->config, "checkpoint_format", versions, err) ||
+	if (check_numbers(q->config, true, where, err) || bl_json_num(q->config, "damp_percent", 1e-12, 1 - 1e-12, false, &damp, where, err) ||
+	    check_patterns(q->config, "dynamic", err) || check_word(q->config, "checkpoint_format", versions, err) ||
 	    (bl_json_is_null_or_missing(q->config, "checkpoint_format") && check_word(q->config, "format", versions, err)) ||
 	    check_word(q->config, "pack_dtype", words, err) || bl_json_bool(q->config, "is_marlin_format", false, &flag, where, err))
 		return err->status;
