@@ -536,7 +536,8 @@ static void sum_up(struct run *r)
 		e2 += s->e2;
 		out->max_abs_error = fmax(out->max_abs_error, s->max_abs);
 		out->max_step_error = fmax(out->max_step_error, s->max_step);
-		if (s->e2 > s->w2)
+		/* of other weights of the same size: 2; two and three bits that make up for each other's errors come above 1 */
+		if (s->e2 > (s->l.scheme.bits >= 4 ? 1 : 1.6) * s->w2)
 			bl_finding_add(out, true, s->member->name, "its weights have nothing to do with the base's: |W-W^|/|W| = %.2f", sqrt(s->e2 / (s->w2 > 0 ? s->w2 : 1)));
 		else if (s->l.scheme.bits >= 4 && s->e2 > 0.25 * s->w2)
 			bl_finding_add(out, false, s->member->name, "large error: |W-W^|/|W| = %.2f", sqrt(s->e2 / s->w2));
