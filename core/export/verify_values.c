@@ -263,6 +263,8 @@ static void one_row(struct row *c, int64_t row, int64_t i)
 		const int64_t from = b->start[g], n = b->start[g + 1] - from;
 		if (!isfinite(scale) || (scale == 0 && !may_be_zero))
 			finding_once(c->r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row, (long long)g);
+		else if (scale < 0 && s->l.scheme.number == BL_NUM_E2M1)
+			finding_once(c->r, s, s->scale->name, "negative scale at [%lld,%lld]: servers' kernels for 4-bit floats take it for a positive one", (long long)row, (long long)g);
 		else if (c->compares)
 			compare(b->w + from, b->q + from, n, scale, zero, &c->sum);
 		for (int64_t j = from; s->claim > 0 && j < from + n; j++)
