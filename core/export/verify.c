@@ -153,6 +153,8 @@ static void check_config(struct bl_verifier *v)
 		bl_finding_add(v->r, true, "config.json", "quantization_config.quantization_status: must be \"compressed\"");
 	if (v->is_ct && !v->q.ct.format[0])
 		bl_finding_add(v->r, true, "config.json", "quantization_config.format: missing");
+	if (v->is_ct && bl_ct_resolve(&v->q.ct, "lm_head") >= 0)
+		bl_finding_add(v->r, true, "config.json", "quantization_config.ignore: lm_head is not in it: transformers looks for a quantized head and leaves it random");
 	for (int i = 0; i < v->q.ct.n_groups; i++)
 		if (!strcmp(v->q.ct.groups[i].format, "mixed-precision") || !v->q.ct.groups[i].format[0])
 			bl_finding_add(v->r, true, "config.json", "quantization_config.config_groups.%s.format: each group needs its own in a mixed checkpoint", v->q.ct.groups[i].name);
