@@ -406,6 +406,8 @@ enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *
 		return err->status;
 	if (strlen(value) > 65536)
 		return bl_fail(err, BL_USAGE, "config key %s: its value is longer than 65536 bytes", key);
+	if (!strcmp(key, "kv_cache_scheme") && !strcmp(value, "fp8")) /* the one that is known, with or without quotes: they are hard to keep through a shell */
+		value = "\"fp8\"";
 	snprintf(where, sizeof where, "config key %s", key);
 	bl_str_addf(&wrapped, "{\"v\":%s}", value);
 	if (bl_json_parse(&json, bl_str_c(&wrapped), wrapped.len, 10000, where, err) == BL_OK && cJSON_GetArraySize(json) != 1)
@@ -415,7 +417,7 @@ enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *
 	if (err->status)
 		return err->status = BL_USAGE;
 	squeeze(canonical, value);
-	if (!strcmp(key, "kv_cache_scheme") && strcmp(bl_str_c(canonical), "\"fp8\"")) /* the one that is known: 8-bit floats, one scale per tensor */
+	if (!strcmp(key, "kv_cache_scheme") && strcmp(bl_str_c(canonical), "\"fp8\"")) /* 8-bit floats, one scale per tensor */
 		return bl_fail(err, BL_USAGE, "config key %s: must be \"fp8\" or removed", key);
 	return BL_OK;
 }

@@ -44,7 +44,7 @@ static enum bl_status open_documents(struct bl_session *s, const char *what, con
 		if (note)
 			bl_session_notice(s, note);
 	} else {
-		s->plan = bl_plan_new(s->model, o->target ? o->target : bl_target_rows(&n)[0].name);
+		s->plan = bl_plan_new(s->model, o->target ? o->target : o->new_target ? o->new_target : bl_target_rows(&n)[0].name);
 	}
 	if (is_plan && o->target && strcmp(o->target, bl_plan_target(s->plan)))
 		bl_plan_set_target(s->plan, o->target);

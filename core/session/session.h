@@ -14,7 +14,8 @@
 struct bl_session_options {
 	int threads;                 /* 0: all */
 	int64_t seed;                /* 42 */
-	const char *target;          /* NULL: the plan's, else the default */
+	const char *target;          /* NULL: the plan's, else that of new plans */
+	const char *new_target;      /* of new plans; NULL: the first of the table */
 	const char *program_dir;     /* for plugins */
 	bool autosave;               /* workbench: yes; one-shot commands: no */
 	const char *device;          /* "auto" (NULL), "cpu", "cuda", "cuda:N": where the model runs; opened when it first runs */

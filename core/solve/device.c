@@ -146,7 +146,7 @@ static const char *dev_round(const struct bl_device *dev, const struct bl_dm *co
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
 	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k));
+	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, NULL, NULL));
 }
 
 static const char *dev_round_masked(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
@@ -156,7 +156,7 @@ static const char *dev_round_masked(const struct bl_device *dev, const struct bl
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), mm = mat(mask);
 	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->round_masked(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &mm));
+	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, NULL, &mm));
 }
 
 static const char *dev_prune(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
@@ -260,7 +260,7 @@ static const char *dev_round_fed(const struct bl_device *dev, const struct bl_dm
 	const struct bk_feed f = { s ? &ms : NULL, v ? &mv : NULL, first };
 	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->round_fed(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &f));
+	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &f, NULL));
 }
 
 static int dev_cancelled(const struct bl_device *dev)

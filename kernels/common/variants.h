@@ -6,6 +6,8 @@
 #ifndef BK_COMMON_VARIANTS_H
 #define BK_COMMON_VARIANTS_H
 
+#include <stddef.h>
+
 #define BK_BODY static inline __attribute__((always_inline))
 
 #if defined(__x86_64__) && !defined(BK_PORTABLE) /* BK_PORTABLE: as on other processors */
@@ -27,5 +29,39 @@
 #define BK_VARIANTS(ret, name, params, args) \
 	ret name##_base params { return name##_body args; }
 #endif
+
+/* A table "struct TABLE" of functions, listed by LIST(X) with rows X(name, result, parameters, arguments), at each level of kernels/ops.h: TABLE_level(i), NULL
+ * beyond the last that this processor runs, and TABLE_best(). Each name has a name_body; LIST's header declares the two functions. */
+#define BK_FUNCTION_BASE(name, ret, params, args) static ret name##_base params { return name##_body args; }
+#define BK_FUNCTION_V3(name, ret, params, args) BK_TARGET_V3 static ret name##_v3 params { return name##_body args; }
+#define BK_FUNCTION_V4(name, ret, params, args) BK_TARGET_V4 static ret name##_v4 params { return name##_body args; }
+#define BK_FIELD_BASE(name, ret, params, args) .name = name##_base,
+#define BK_FIELD_V3(name, ret, params, args) .name = name##_v3,
+#define BK_FIELD_V4(name, ret, params, args) .name = name##_v4,
+#define BK_FIELD(name, ret, params, args) ret(*name) params;
+#ifdef BK_HAVE_X86
+#define BK_LEVELS(table, LIST)                                                                                                        \
+	LIST(BK_FUNCTION_BASE) LIST(BK_FUNCTION_V3) LIST(BK_FUNCTION_V4)                                                              \
+	static const struct table table##_levels[] = { { LIST(BK_FIELD_BASE) }, { LIST(BK_FIELD_V3) }, { LIST(BK_FIELD_V4) } };      \
+	BK_LEVELS_CHOICE(table)
+#else
+#define BK_LEVELS(table, LIST)                                                     \
+	LIST(BK_FUNCTION_BASE)                                                     \
+	static const struct table table##_levels[] = { { LIST(BK_FIELD_BASE) } }; \
+	BK_LEVELS_CHOICE(table)
+#endif
+#define BK_LEVELS_CHOICE(table)                                               \
+	const struct table *table##_level(int i)                              \
+	{                                                                     \
+		return bk_ops_level(i) ? &table##_levels[i] : NULL;           \
+	}                                                                     \
+	const struct table *table##_best(void)                                \
+	{                                                                     \
+		int i = 0;                                                    \
+                                                                              \
+		while (bk_ops_level(i + 1))                                   \
+			i++;                                                  \
+		return &table##_levels[i];                                    \
+	}
 
 #endif

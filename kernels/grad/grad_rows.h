@@ -34,11 +34,7 @@ struct bk_point { float s, z, lo, hi; int number; }; /* the grid under one scale
 	X(axpy, void, (float *y, float a, const float *x, int64_t n), (y, a, x, n))                                                               \
 	X(product, void, (float *y, const float *a, const float *b, int64_t n), (y, a, b, n))
 
-struct bk_grad_rows {
-#define BK_GRAD_ROWS_FIELD(name, ret, params, args) ret(*name) params;
-	BK_GRAD_ROWS(BK_GRAD_ROWS_FIELD)
-#undef BK_GRAD_ROWS_FIELD
-};
+struct bk_grad_rows { BK_GRAD_ROWS(BK_FIELD) };
 const struct bk_grad_rows *bk_grad_rows_best(void);
 const struct bk_grad_rows *bk_grad_rows_level(int i); /* NULL beyond the last that this processor runs */
 

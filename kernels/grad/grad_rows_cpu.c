@@ -269,39 +269,4 @@ BK_BODY void product_body(float *y, const float *a, const float *b, int64_t n)
 		y[i] = a[i] * b[i];
 }
 
-#define STATICS(name, ret, params, args)                                                                                                             \
-	static ret name##_base params { return name##_body args; }
-#define FIELD_BASE(name, ret, params, args) .name = name##_base,
-BK_GRAD_ROWS(STATICS)
-static const struct bk_grad_rows rows_base = { BK_GRAD_ROWS(FIELD_BASE) };
-#ifdef BK_HAVE_X86
-#define STATICS_X86(name, ret, params, args)                                                                                                         \
-	BK_TARGET_V3 static ret name##_v3 params { return name##_body args; }                                                                        \
-	BK_TARGET_V4 static ret name##_v4 params { return name##_body args; }
-#define FIELD_V3(name, ret, params, args) .name = name##_v3,
-#define FIELD_V4(name, ret, params, args) .name = name##_v4,
-BK_GRAD_ROWS(STATICS_X86)
-static const struct bk_grad_rows rows_v3 = { BK_GRAD_ROWS(FIELD_V3) }, rows_v4 = { BK_GRAD_ROWS(FIELD_V4) };
-#endif
-
-const struct bk_grad_rows *bk_grad_rows_level(int i)
-{
-	if (!bk_ops_level(i))
-		return NULL;
-#ifdef BK_HAVE_X86
-	if (i == 1)
-		return &rows_v3;
-	if (i == 2)
-		return &rows_v4;
-#endif
-	return &rows_base;
-}
-
-const struct bk_grad_rows *bk_grad_rows_best(void)
-{
-	int i = 0;
-
-	while (bk_ops_level(i + 1))
-		i++;
-	return bk_grad_rows_level(i);
-}
+BK_LEVELS(bk_grad_rows, BK_GRAD_ROWS)

@@ -33,11 +33,7 @@ struct bk_row_kl_sums { double kl; float lse_p, lse_q; int64_t best_p, best_q; }
 	X(moments, void, (float *absmax, double *sum, double *sum2, const float *x, int64_t n), (absmax, sum, sum2, x, n))                            \
 	X(squares, void, (double *d2, double *b2, double *ab, const float *a, const float *b, int64_t n), (d2, b2, ab, a, b, n))
 
-struct bk_rows {
-#define BK_ROWS_FIELD(name, ret, params, args) ret(*name) params;
-	BK_ROWS(BK_ROWS_FIELD)
-#undef BK_ROWS_FIELD
-};
+struct bk_rows { BK_ROWS(BK_FIELD) };
 const struct bk_rows *bk_rows_best(void);
 const struct bk_rows *bk_rows_level(int i); /* NULL beyond the last that this processor runs */
 

@@ -371,39 +371,4 @@ BK_BODY void squares_body(double *d2, double *b2, double *ab, const float *a, co
 	}
 }
 
-#define STATICS(name, ret, params, args)                            \
-	static ret name##_base params { return name##_body args; }
-#define FIELD_BASE(name, ret, params, args) .name = name##_base,
-BK_ROWS(STATICS)
-static const struct bk_rows rows_base = { BK_ROWS(FIELD_BASE) };
-#ifdef BK_HAVE_X86
-#define STATICS_X86(name, ret, params, args)                                  \
-	BK_TARGET_V3 static ret name##_v3 params { return name##_body args; } \
-	BK_TARGET_V4 static ret name##_v4 params { return name##_body args; }
-#define FIELD_V3(name, ret, params, args) .name = name##_v3,
-#define FIELD_V4(name, ret, params, args) .name = name##_v4,
-BK_ROWS(STATICS_X86)
-static const struct bk_rows rows_v3 = { BK_ROWS(FIELD_V3) }, rows_v4 = { BK_ROWS(FIELD_V4) };
-#endif
-
-const struct bk_rows *bk_rows_level(int i)
-{
-	if (!bk_ops_level(i))
-		return NULL;
-#ifdef BK_HAVE_X86
-	if (i == 1)
-		return &rows_v3;
-	if (i == 2)
-		return &rows_v4;
-#endif
-	return &rows_base;
-}
-
-const struct bk_rows *bk_rows_best(void)
-{
-	int i = 0;
-
-	while (bk_ops_level(i + 1))
-		i++;
-	return bk_rows_level(i);
-}
+BK_LEVELS(bk_rows, BK_ROWS)

@@ -55,9 +55,11 @@ struct bk_solve_ops {
 	/* scales [N, spr], zeros [N, spr] or NULL; weight [K] >= 0: importance of a column. Refused, like refit, where scales are given. */
 	int (*scale_search)(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
 			    const struct bk_search *how);
-	/* codes, d <- w, all [N, K] in the order of R's columns (d may be w); group_of [K]: the scale's index of each column. */
+	/* codes, d <- w, all [N, K] in the order of R's columns (d may be w); group_of [K]: the scale's index of each column. g FULL: codes are bfloat16, scales and
+	 * zeros are not looked at. f: more flows into each column; NULL: nothing more. mask [N, K] (int8): where it is not 0 the weight becomes 0 (with a zero point:
+	 * the code that stands for it); NULL: nowhere. */
 	int (*round)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g);
+		     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask);
 	/* Coordinate descent from codes and d (= W - Ŵ): each code in turn goes where the loss is smallest, others fixed. h: both triangles. */
 	int (*descend)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales,
 		       const int8_t *zeros, const struct bk_grid *g, int sweeps);
@@ -78,10 +80,6 @@ struct bk_solve_ops {
 	/* dst (shape and type of x, BF16 or F32) = x, each row over the root mean square of the same row of y (0: as it is); x and y of one type */
 	int (*over_rms)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *x, const struct bk_mat *y);
 	int (*add_scaled)(const struct bk_solve *s, const struct bk_mat *y, const struct bk_mat *x, float a); /* y += a x, float32 */
-	/* As round, but where mask [N, K] (int8, NULL: nowhere) is not 0 the weight becomes 0 (with a zero point: the code that stands for it). g FULL: codes are
-	 * bfloat16, scales and zeros are not looked at. */
-	int (*round_masked)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-			    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_mat *mask);
 	/* SparseGPT (arXiv 2301.00774): mask [N, K] int8, 1 where a weight becomes 0; d = w - what is left, which makes up for it. Of each block of BK_SOLVE_BLOCK
 	 * columns (in R's order) those with the smallest (weight as updated so far * R[k,k])^2 go, over all rows; n of m columns (in R's order): row by row.
 	 * d may be w. */
@@ -93,9 +91,6 @@ struct bk_solve_ops {
 	int (*difference)(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *g, const struct bk_mat *h, const int32_t *order);
 	/* c [K, K] := a (c R⁻ᵀ), of which only what is above the diagonal stays */
 	int (*feed)(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a);
-	/* round, with more flowing into each column */
-	int (*round_fed)(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-			 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f);
 };
 
 const struct bk_solve_ops *bk_solve_cpu(void);

@@ -111,7 +111,7 @@ static int walk(struct bench *b, const struct bk_solve *s, const struct bk_solve
 	DO(o->get(s->run, b->r, b->dr, kk * 4));
 	DO(ops->permute_sym(s, &hp, &h, NULL, damp, 1));
 	DO(ops->permute_cols(s, &wp, &w, b->dorder, 0));
-	DO(ops->round(s, &cp, b->g.bits == 8 ? &wp : &dp, &wp, &r, b->dscales, zeros, b->dgroup, &b->g)); /* d may be w */
+	DO(ops->round(s, &cp, b->g.bits == 8 ? &wp : &dp, &wp, &r, b->dscales, zeros, b->dgroup, &b->g, NULL, NULL)); /* d may be w */
 	if (b->g.bits == 8)
 		DO(o->copy(s->run, b->ddp, b->dwp, nk * 4));
 	DO(ops->permute_cols(s, &codes, &cp, b->dorder, 1));
@@ -209,7 +209,7 @@ static int run_zeros(struct bench *b, const struct bk_solve *s, const struct bk_
 	DO(o->get(s->run, out->mask, dmask, nk));
 	DO(o->get(s->run, out->d, dd, selects ? 0 : nk * 4));
 	DO(ops->scale_search(s, dscales, NULL, &w, dweight, &b->g, &search));
-	DO(ops->round_masked(s, &codes, &d, &w, &r, dscales, NULL, dgroup, &b->g, &mask));
+	DO(ops->round(s, &codes, &d, &w, &r, dscales, NULL, dgroup, &b->g, NULL, &mask));
 	DO(o->get(s->run, out->codes, dcodes, nk));
 	DO(ops->permute_sym(s, &h, &h, NULL, damp, 1));
 	DO(ops->loss(s, dloss, &d, &h));
@@ -261,7 +261,7 @@ static int compare_zeros(struct bench *b, const struct bk_solve *cpu)
 		else if (wrong || (i % 2 ? differ : differ > (int64_t)nk / 50 + 2))
 			failed = bad(b, i % 2 ? "select's mask" : "prune's mask", 1);
 		else if (!(fabs(mine.loss - theirs.loss) <= 0.02 * theirs.loss))
-			failed = bad(b, "round_masked", 1);
+			failed = bad(b, "round with a mask", 1);
 	}
 	free(mine.mask);
 	free(mine.d);
@@ -483,7 +483,7 @@ static int run_fed(struct bench *b, struct fed *f)
 	DO(b->ops->feed(b->s, &s, &r, 0.5f));
 	DO(o->get(b->s->run, f->s, ds, kk * 4));
 	DO(b->ops->permute_cols(b->s, &wp, &w, dorder, 0));
-	DO(b->ops->round_fed(b->s, &codes, &wp, &wp, &r, dscales, b->g.symmetric ? NULL : dzeros, dgroup, &b->g, &feed));
+	DO(b->ops->round(b->s, &codes, &wp, &wp, &r, dscales, b->g.symmetric ? NULL : dzeros, dgroup, &b->g, &feed, NULL));
 	DO(o->get(b->s->run, f->codes, dc, nk));
 	DO(o->get(b->s->run, f->v, dv, nk * 4));
 #undef DO
@@ -515,7 +515,7 @@ static int fed(struct bench *b)
 
 			error |= f.c[i * b->k + j] != f.g[p * b->k + q] - (p >= q ? b->h[p * b->k + q] : b->h[q * b->k + p]);
 		}
-	int failed = error ? bad(b, "difference", error) : wrong_feed(b, &f) ? bad(b, "feed", 1) : wrong_round(b, &f) ? bad(b, "round_fed", 1) : 0;
+	int failed = error ? bad(b, "difference", error) : wrong_feed(b, &f) ? bad(b, "feed", 1) : wrong_round(b, &f) ? bad(b, "round with a feed", 1) : 0;
 	void *const all[] = { f.g, f.c, f.s, f.v, f.first, f.codes };
 
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -552,6 +552,7 @@ int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, str
 {
 	static const struct bk_grid grids[] = { { BK_INT, 4, 1, 32, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 64, BK_SCALE_BF16, 0 },
 						{ BK_INT, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E4M3, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 },
+						{ BK_E4M3, 8, 1, 32, BK_SCALE_POW2, 0 },
 						{ BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 13440 } };
 	const struct bk_run_options o = { .threads = 1 };
 	struct bk_solve cpu = { .ops = bk_run_cpu() };

@@ -24,7 +24,34 @@ static inline void run(const struct bk_solve *s, size_t n, bk_parallel_fn *fn, v
 
 static inline size_t tiles_of(int64_t rows) { return (size_t)((rows + TILE - 1) / TILE); }
 
-/* solve_small_cpu.c, solve_prune_cpu.c */
+/* What goes over the columns of a tile of rows: rounding, descent, refit. */
+struct round_args {
+	const struct bk_mat *codes, *d, *w, *r, *h, *mask, *s, *v; /* s, v: bk_feed's */
+	const float *first;
+	float *scales;
+	const int8_t *zeros;
+	const int32_t *group_of; /* NULL: column / width */
+	struct bk_grid g;
+	int64_t spr, width;
+	int sweeps;
+	float *inv;              /* [K] 1 / diagonal */
+	int no_memory;
+};
+
+static inline float zero_of(const struct round_args *a, int64_t row, int64_t group) { return a->zeros ? (float)a->zeros[row * a->spr + group] : 0; }
+
+/* solve_factor_cpu.c, solve_scales_cpu.c, solve_round_cpu.c, solve_small_cpu.c, solve_prune_cpu.c: as in solve.h */
+int bk_cpu_solve_permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *h, const int32_t *order, double damp, double dead);
+int bk_cpu_solve_factor(const struct bk_solve *s, const struct bk_mat *h, int *failed);
+int bk_cpu_solve_permute_cols(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
+int bk_cpu_solve_scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
+			      const struct bk_search *how);
+int bk_cpu_solve_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r, const float *scales,
+		       const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask);
+int bk_cpu_solve_descend(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales, const int8_t *zeros,
+			 const struct bk_grid *g, int sweeps);
+int bk_cpu_solve_refit(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
+		       const int8_t *zeros, const struct bk_grid *g);
 /* c[m, n] = beta c + alpha a[m, k] b[k, n], one thread */
 void bk_cpu_product(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, float beta);
 float *bk_cpu_inverse_diagonal(const struct bk_mat *m); /* malloc'd; NULL: no memory */

@@ -26,7 +26,18 @@ static inline struct bk_mat part(const struct bk_mat *m, int64_t row, int64_t co
 	return { (float *)m->p + row * m->ld + col, rows, cols, m->ld, BK_F32 };
 }
 
-/* solve_small.cu, solve_prune.cu */
+/* solve_factor.cu, solve_scales.cu, solve_round.cu, solve_small.cu, solve_prune.cu: as in solve.h */
+int bk_solve_permute_sym(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *h, const int32_t *order, double damp, double dead);
+int bk_solve_factor(const struct bk_solve *s, const struct bk_mat *h, int *failed);
+int bk_solve_permute_cols(const struct bk_solve *s, const struct bk_mat *dst, const struct bk_mat *src, const int32_t *order, int back);
+int bk_solve_scale_search(const struct bk_solve *s, float *scales, int8_t *zeros, const struct bk_mat *w, const float *weight, const struct bk_grid *g,
+			  const struct bk_search *how);
+int bk_solve_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r, const float *scales,
+		   const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask);
+int bk_solve_descend(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *h, const float *scales, const int8_t *zeros,
+		     const struct bk_grid *g, int sweeps);
+int bk_solve_refit(const struct bk_solve *s, float *scales, const struct bk_mat *d, const struct bk_mat *codes, const struct bk_mat *w, const struct bk_mat *h,
+		   const int8_t *zeros, const struct bk_grid *g);
 int bk_solve_diff(const struct bk_solve *s, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *codes, const float *scales, const int8_t *zeros, const int32_t *group_of,
 		  const struct bk_grid *g);
 int bk_solve_nonfinite(const struct bk_solve *s, uint64_t *found, const struct bk_mat *w);

@@ -9,6 +9,20 @@
 
 #include "core/plugin/plugin_api.h"
 
+/* Why these methods cannot round to a grid, or NULL; full: weights that stay in full precision are one. */
+static inline const char *hessian_refuses(const struct bl_grid *g, int64_t rows, int64_t cols, int full)
+{
+	const int is_float = g->number == BL_GRID_E4M3 || g->number == BL_GRID_E2M1 || g->number == BL_GRID_MX_E4M3;
+
+	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
+		return "the matrix is empty or too wide";
+	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : !is_float && !(full && g->number == BL_GRID_FULL))
+		return full ? "only full precision, integers of 2 to 8 bits, E4M3 and E2M1 floats are known" : "only integers of 2 to 8 bits, E4M3 and E2M1 floats are known";
+	if (g->group < 0 || (g->group && cols % g->group))
+		return "the number of columns is not a multiple of the group size";
+	return NULL;
+}
+
 static inline void hessian_say(const struct bl_method_unit *c, const char *before, double part, const char *after)
 {
 	char text[200];

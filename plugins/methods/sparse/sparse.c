@@ -58,13 +58,7 @@ static const struct bl_param wanda_params[W_COUNT] = {
 
 static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
-	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
-		return "the matrix is empty or too wide";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number != BL_GRID_E4M3 && g->number != BL_GRID_E2M1 && g->number != BL_GRID_FULL)
-		return "only full precision, integers of 2 to 8 bits, E4M3 and E2M1 floats are known";
-	if (g->group < 0 || (g->group && cols % g->group))
-		return "the number of columns is not a multiple of the group size";
-	return NULL;
+	return hessian_refuses(g, rows, cols, 1);
 }
 
 struct work {
@@ -277,7 +271,7 @@ static const char *run(struct work *w, const struct bl_method_unit *c)
 	w->full = c->grid.number == BL_GRID_FULL;
 	w->how = (struct bl_prune){ structure ? 0 : c->params[P_SPARSITY], structures[structure].n, structures[structure].m };
 	if (structure && c->cols % w->how.m)
-		return "the number of columns is not a multiple of m in n:m";
+		return "the number of columns is not a multiple of m in mask_structure=n:m (0:0, with sparsity, fits any number)";
 	why = solve(w);
 	void *const all[] = { w->d_order, w->d_group, w->d_weight, w->d_score, w->r.p, w->e.p, w->wp.p, w->left.p, w->mask.p, w->cp.p };
 

@@ -126,7 +126,7 @@ static void do_round(const struct bk_grid *g)
 	struct bk_mat w = M_W, mwp = mat(wp, N, K, BK_F32), mdp = mat(dp, N, K, BK_F32), mcp = mat(cp, N, K, BK_I8), r = M_R, d = M_D, c = M_C;
 
 	assert_int_equal(ops->permute_cols(&cpu, &mwp, &w, L->order, 0), 0);
-	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, g->symmetric ? NULL : L->zeros, L->group_of, g), 0);
+	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, g->symmetric ? NULL : L->zeros, L->group_of, g, NULL, NULL), 0);
 	assert_int_equal(ops->permute_cols(&cpu, &d, &mdp, L->order, 1), 0);
 	assert_int_equal(ops->permute_cols(&cpu, &c, &mcp, L->order, 1), 0);
 }
@@ -511,11 +511,12 @@ static void rounding_with_zeros(void **state)
 		const int8_t *zeros = g->symmetric ? NULL : L->zeros;
 
 		prepare(g, false, 0.01, false);
-		assert_int_equal(ops->round(&cpu, &mc, &me, &w, &r, L->scales, zeros, L->group_of, g), 0);
-		assert_int_equal(ops->round_masked(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, NULL), 0);
+		memset(mask, 0, sizeof mask);
+		assert_int_equal(ops->round(&cpu, &mc, &me, &w, &r, L->scales, zeros, L->group_of, g, NULL, NULL), 0);
+		assert_int_equal(ops->round(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, NULL, &mm), 0); /* nowhere */
 		assert_memory_equal(codes, codes2, sizeof codes);
 		assert_int_equal(ops->select(&cpu, &mm, &w, L->weight, &half), 0);
-		assert_int_equal(ops->round_masked(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, &mm), 0);
+		assert_int_equal(ops->round(&cpu, &mc2, &me2, &w, &r, L->scales, zeros, L->group_of, g, NULL, &mm), 0);
 		for (int k = 0; k < N * K; k++) {
 			const int64_t at = k / K * (K / width) + k % K / width;
 
@@ -523,10 +524,10 @@ static void rounding_with_zeros(void **state)
 				assert_true(bk_grid_value(codes2[k], L->scales[at], zeros ? (float)zeros[at] : 0, g->number) == 0 && e2[k] == L->w[k]);
 		}
 	}
-	assert_int_equal(ops->round_masked(&cpu, &mf, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, &mm), 0);
+	assert_int_equal(ops->round(&cpu, &mf, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, NULL, &mm), 0);
 	for (int k = 0; k < N * K; k++)
 		assert_true(mask[k] ? full[k] == 0 : fabsf(L->w[k] - bk_bf16_f32(full[k]) - e[k]) <= 1e-6f);
-	assert_int_equal(ops->round_masked(&cpu, &mc, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, &mm), BK_RUN_REFUSED); /* codes of another size */
+	assert_int_equal(ops->round(&cpu, &mc, &me, &w, &r, NULL, NULL, L->group_of, &as_it_is, NULL, &mm), BK_RUN_REFUSED); /* codes of another size */
 }
 
 /* With other inputs y than the base's x, the best weights without rounding are W* = W + W C H^-1, C = sum (x - y) y^T: the error of any Q on them is that of W*,
@@ -594,15 +595,15 @@ static void in_place_and_not(void **state)
 	(void)state;
 	prepare(&grids[0], true, 0.01, true);
 	assert_int_equal(ops->permute_cols(&cpu, &mwp, &w, L->order, 0), 0);
-	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0]), 0);
-	assert_int_equal(ops->round(&cpu, &mcq, &mwp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0]), 0);
+	assert_int_equal(ops->round(&cpu, &mcp, &mdp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0], NULL, NULL), 0);
+	assert_int_equal(ops->round(&cpu, &mcq, &mwp, &mwp, &r, L->scales, NULL, L->group_of, &grids[0], NULL, NULL), 0);
 	assert_memory_equal(cp, cq, sizeof cp);
 	assert_memory_equal(dp, wp, sizeof dp);
 }
 
 /* The check that other back ends are held against accepts the CPU's own table, and notices a table that rounds plainly. */
 static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g)
+		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask)
 {
 	float *one = calloc((size_t)(w->cols * w->cols), sizeof *one);
 	struct bk_mat unit = { one, w->cols, w->cols, w->cols, BK_F32 };
@@ -611,20 +612,22 @@ static int plain_round(const struct bk_solve *s, const struct bk_mat *codes, con
 	(void)r;
 	for (int64_t i = 0; one && i < w->cols; i++)
 		one[i * w->cols + i] = 1;
-	error = one ? bk_solve_cpu()->round(s, codes, d, w, &unit, scales, zeros, group_of, g) : BK_RUN_NO_MEMORY;
+	error = one ? bk_solve_cpu()->round(s, codes, d, w, &unit, scales, zeros, group_of, g, f, mask) : BK_RUN_NO_MEMORY;
 	free(one);
 	return error;
 }
 
 /* … one that forgets what else flows in, and one that keeps a whole matrix where only a triangle is wanted. */
 static int unfed_round(const struct bk_solve *s, const struct bk_mat *codes, const struct bk_mat *d, const struct bk_mat *w, const struct bk_mat *r,
-		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f)
+		       const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bk_grid *g, const struct bk_feed *f, const struct bk_mat *mask)
 {
 	static float zero[512 * 512];
 	const struct bk_mat none = { zero, w->cols, w->cols, w->cols, BK_F32 };
-	const struct bk_feed less = { f->s ? &none : NULL, f->v, f->first };
+	struct bk_feed less = { NULL, NULL, NULL };
 
-	return bk_solve_cpu()->round_fed(s, codes, d, w, r, scales, zeros, group_of, g, &less);
+	if (f)
+		less = (struct bk_feed){ f->s ? &none : NULL, f->v, f->first };
+	return bk_solve_cpu()->round(s, codes, d, w, r, scales, zeros, group_of, g, &less, mask);
 }
 
 static int whole_feed(const struct bk_solve *s, const struct bk_mat *c, const struct bk_mat *r, float a)
@@ -654,7 +657,7 @@ static void the_check_checks(void **state)
 	struct bk_check c = { .state = 4 };
 	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
 	broken = *bk_solve_cpu();
-	broken.round_fed = unfed_round;
+	broken.round = unfed_round;
 	assert_int_equal(bk_solve_check(&s, &broken, &c), 1);
 	broken = *bk_solve_cpu();
 	broken.feed = whole_feed;

@@ -113,7 +113,7 @@ static void do_round_fed(const struct bk_grid *g, const float *moment, double al
 
 	assert_int_equal(ops->difference(&cpu, &s, &gg, &h, L->order), 0);
 	assert_int_equal(ops->feed(&cpu, &s, &r, (float)alpha), 0);
-	assert_int_equal(ops->round_fed(&cpu, &codes, &d, &wp, &r, L->scales, zeros_of(g), L->group_of, g, &f), 0);
+	assert_int_equal(ops->round(&cpu, &codes, &d, &wp, &r, L->scales, zeros_of(g), L->group_of, g, &f, NULL), 0);
 }
 
 static double up[K][K], pm[K][K];
@@ -202,7 +202,7 @@ static void without_a_loss_nothing_changes(void **state)
 		const struct bk_mat wp = mat(L->wp, N, K, BK_F32), r = mat(L->r, K, K, BK_F32), md = mat(d, N, K, BK_F32), mc = mat(codes, N, K, BK_I8);
 
 		prepare(&grids[i]);
-		assert_int_equal(ops->round(&cpu, &mc, &md, &wp, &r, L->scales, zeros_of(&grids[i]), L->group_of, &grids[i]), 0);
+		assert_int_equal(ops->round(&cpu, &mc, &md, &wp, &r, L->scales, zeros_of(&grids[i]), L->group_of, &grids[i], NULL, NULL), 0);
 		do_round_fed(&grids[i], L->h, 1, NULL);
 		assert_memory_equal(codes, L->codes, sizeof codes);
 		assert_memory_equal(d, L->d, sizeof d);
@@ -234,8 +234,8 @@ static void what_does_not_fit_is_refused(void **state)
 	assert_int_equal(ops->difference(&cpu, &small, &k, &k, NULL), BK_RUN_REFUSED);
 	assert_int_equal(ops->difference(&cpu, &k, &k, &k, L->order), BK_RUN_REFUSED);
 	assert_int_equal(ops->feed(&cpu, &small, &k, 1), BK_RUN_REFUSED);
-	assert_int_equal(ops->round_fed(&cpu, &c, &d, &w, &k, L->scales, NULL, L->group_of, &grids[1], &half), BK_RUN_REFUSED);
-	assert_int_equal(ops->round_fed(&cpu, &c, &d, &w, &k, L->scales, NULL, L->group_of, &grids[1], &other), BK_RUN_REFUSED);
+	assert_int_equal(ops->round(&cpu, &c, &d, &w, &k, L->scales, NULL, L->group_of, &grids[1], &half, NULL), BK_RUN_REFUSED);
+	assert_int_equal(ops->round(&cpu, &c, &d, &w, &k, L->scales, NULL, L->group_of, &grids[1], &other, NULL), BK_RUN_REFUSED);
 }
 
 int main(void)
