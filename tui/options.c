@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/file.h"
 #include "core/base/str.h"
 
 static const struct bl_option_row options[BL_OPTION_COUNT] = {
@@ -108,6 +109,10 @@ static enum bl_status find_command(struct bl_options *o, const char *word, bool 
 			o->command = (enum bl_command)i;
 			return BL_OK;
 		}
+	*is_command = false;
+	if (bl_is_dir(word) || bl_is_file(word)) /* whatever it sounds like */
+		return BL_OK;
+	*is_command = true;
 	for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
 		if (!strcmp(later[i], word))
 			return bl_fail(err, BL_USAGE, "%s is not in this version (bitlathe help lists what is)", word);
