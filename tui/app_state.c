@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "tui/app_private.h"
+#include "tui/edit.h"
 
 #define STATE_BYTES_MAX (4 * 1024 * 1024)
 #define JOBS_SHOWN      64
@@ -191,6 +192,24 @@ static bool was_running(const struct bl_app_private *p, uint64_t id)
 	return false;
 }
 
+/* What the weights turned out to be, where an export would refuse it. */
+static void report_weights(struct bl_app *app)
+{
+	const struct bl_model *m = app->session->model;
+	char text[160], first[160] = "", label[32] = "", more[40] = "";
+	int n = 0;
+
+	for (int i = 0; i < m->n_units && !bl_plan_zero_nonfinite(app->session->plan); i++)
+		if (bl_edit_nonfinite(app, i, text, sizeof text) && !n++) {
+			snprintf(first, sizeof first, "%s", text);
+			bl_edit_unit_label(app, i, label);
+		}
+	if (n > 1)
+		snprintf(more, sizeof more, ", and %d unit%s more", n - 1, n == 2 ? "" : "s");
+	if (n)
+		bl_app_message(app, BL_MSG_ERROR, "%s: %s%s · p lists, :allow-nonfinite stores zeros", label, first, more);
+}
+
 /* What a cancelled job leaves, and how one goes on. */
 static const char *left_behind(const char *name)
 {
@@ -223,7 +242,9 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 		bl_app_message(app, BL_MSG_INFO, "%s: cancelled%s", j->name, left_behind(j->name));
 		break;
 	case BL_JOB_DONE:
-		if (bl_starts_with(j->name, "verify"))
+		if (!strcmp(j->name, "weight ranges"))
+			report_weights(app);
+		else if (bl_starts_with(j->name, "verify"))
 			bl_verify_report(app, j);
 		else if (bl_starts_with(j->name, "export"))
 			bl_app_message(app, BL_MSG_INFO, "%s: written and proved in %s (x shows the proof)", j->name,

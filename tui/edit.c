@@ -42,6 +42,25 @@ char *bl_edit_unit_label(const struct bl_app *app, int unit, char *dst)
 	return dst;
 }
 
+bool bl_edit_nonfinite(const struct bl_app *app, int unit, char *dst, size_t cap)
+{
+	const struct bl_weight_stats *s = bl_session_stats(app->session, unit);
+	const char *name;
+	int dots = 0;
+
+	if (!s || !s->n_nonfinite)
+		return false;
+	name = s->n_first ? s->first_nonfinite[0].tensor : "?";
+	for (const char *c = name + strlen(name); c > name; c--) /* the last two words: the rest is the unit */
+		if (*c == '.' && ++dots == 2) {
+			name = c + 1;
+			break;
+		}
+	snprintf(dst, cap, "%llu NaN or Inf, first at %s[%lld,%lld]", (unsigned long long)s->n_nonfinite, name, s->n_first ? (long long)s->first_nonfinite[0].row : -1,
+		 s->n_first ? (long long)s->first_nonfinite[0].col : -1);
+	return true;
+}
+
 bool bl_edit_unit_says(const struct bl_app *app, int unit, const char *text)
 {
 	char label[32], scheme[BL_SCHEME_NAME_MAX];

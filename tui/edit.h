@@ -23,6 +23,8 @@ const struct bl_scheme *bl_edit_scheme_of(enum bl_action a);
 enum bl_role bl_edit_scheme_role(const struct bl_scheme *s);
 /* "11 gate_up" of a unit; dst >= 32 bytes. Returns dst. */
 char *bl_edit_unit_label(const struct bl_app *app, int unit, char *dst);
+/* "3 NaN or Inf, first at down_proj.weight[0,17]", of weights that were read and have such. False: none known. */
+bool bl_edit_nonfinite(const struct bl_app *app, int unit, char *dst, size_t cap);
 /* Is `text` part of what the row of a unit says, or of its full name? Upper and lower case are the same. */
 bool bl_edit_unit_says(const struct bl_app *app, int unit, const char *text);
 /* Units to look at, into selected [n_units]: a pattern, or what is part of what they say. An error when there are none. */

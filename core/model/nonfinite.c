@@ -74,6 +74,6 @@ enum bl_status bl_refuse_nonfinite(const struct bl_tensor *t, int64_t at, struct
 {
 	char place[48];
 
-	return bl_fail(err, BL_INVALID, "%s: %s at %s; fix the checkpoint or allow values that are not finite", t->name,
+	return bl_fail(err, BL_INVALID, "%s: %s at %s; fix the checkpoint or store zeros (allow-nonfinite)", t->name,
 		       bl_nonfinite_name(t->data, t->dtype, at), bl_place(place, t, at));
 }

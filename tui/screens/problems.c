@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Problems: what the serving target says about the plan, and what opening the checkpoint noticed. Enter goes to the unit. */
 #include <stdio.h>
+#include <string.h>
 
 #include "core/base/str.h"
 #include "tui/edit.h"
@@ -9,10 +10,55 @@
 
 struct problems_state { struct bl_list list; };
 
+/* The k-th unit whose weights are not all finite, -1 past the end (or not read yet). */
+static int nonfinite_unit(const struct bl_app *app, int k)
+{
+	char text[160];
+
+	for (int i = 0; i < app->session->model->n_units; i++)
+		if (bl_edit_nonfinite(app, i, text, sizeof text) && k-- == 0)
+			return i;
+	return -1;
+}
+
 static int count(struct bl_app *app, int *n_plan)
 {
+	int n = 0;
+
 	bl_session_problems(app->session, n_plan, NULL);
-	return *n_plan + app->session->model->n_problems;
+	while (nonfinite_unit(app, n) >= 0)
+		n++;
+	return *n_plan + app->session->model->n_problems + n;
+}
+
+/* One row of the list: of the plan, of what opening noticed, of weights that are not finite. */
+struct problem { int unit; bool fatal; const char *rule; char label[32], text[400]; };
+
+static struct problem problem_at(struct bl_app *app, int i)
+{
+	const struct bl_model *m = app->session->model;
+	struct problem p = { -1, false, NULL, "checkpoint", "" };
+	int n_plan;
+	const struct bl_problem *of_plan = bl_session_problems(app->session, &n_plan, NULL);
+
+	if (i < n_plan) {
+		p.unit = of_plan[i].unit;
+		p.fatal = of_plan[i].fatal;
+		p.rule = of_plan[i].rule;
+		snprintf(p.text, sizeof p.text, "%s", of_plan[i].sentence);
+		p.label[0] = '\0';
+	} else if (i < n_plan + m->n_problems) {
+		snprintf(p.text, sizeof p.text, "%s", m->problems[i - n_plan]);
+	} else if ((p.unit = nonfinite_unit(app, i - n_plan - m->n_problems)) >= 0) {
+		bool zero = bl_plan_zero_nonfinite(app->session->plan);
+
+		bl_edit_nonfinite(app, p.unit, p.text, 160);
+		p.fatal = !zero;
+		strcat(p.text, zero ? ": stored as zero" : ": the export refuses them; :allow-nonfinite stores zeros");
+	}
+	if (p.unit >= 0)
+		bl_edit_unit_label(app, p.unit, p.label);
+	return p;
 }
 
 /* The sentence wrapped at blanks; returns rows used. */
@@ -49,7 +95,6 @@ static void problems_draw(struct bl_app *app, void *state, struct bl_grid_s *g, 
 {
 	struct problems_state *st = state;
 	int n_plan, n_all = count(app, &n_plan), y = v.row + 1;
-	const struct bl_problem *problems = bl_session_problems(app->session, NULL, NULL);
 
 	bl_grid_textf(g, v.row, v.col, v.cols, BL_ROLE_HEADING, 0, "%d of the plan for %s, %d of the checkpoint", n_plan,
 		      app->session->target->title, n_all - n_plan);
@@ -60,17 +105,13 @@ static void problems_draw(struct bl_app *app, void *state, struct bl_grid_s *g, 
 	}
 	bl_list_fit(&st->list, n_all, (v.rows - 1) / 2);
 	for (int i = st->list.top; i < n_all && y < v.row + v.rows; i++) {
-		bool fatal = i < n_plan && problems[i].fatal;
-		char label[32] = "";
+		struct problem p = problem_at(app, i);
 		int first = y;
 
-		if (i < n_plan && problems[i].unit >= 0)
-			bl_edit_unit_label(app, problems[i].unit, label);
-		bl_grid_textf(g, y, v.col + 2, v.cols - 2, fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "%s %s%s%s",
-			      fatal ? bl_app_glyph(app, "✗", "x") : "!", i < n_plan ? label : "checkpoint",
-			      i < n_plan && problems[i].rule ? "  rule " : "", i < n_plan && problems[i].rule ? problems[i].rule : "");
+		bl_grid_textf(g, y, v.col + 2, v.cols - 2, p.fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, 0, "%s %s%s%s",
+			      p.fatal ? bl_app_glyph(app, "✗", "x") : "!", p.label, p.rule ? "  rule " : "", p.rule ? p.rule : "");
 		y++;
-		y += wrapped(g, v, y, BL_ROLE_TEXT, i < n_plan ? problems[i].sentence : app->session->model->problems[i - n_plan]);
+		y += wrapped(g, v, y, BL_ROLE_TEXT, p.text);
 		if (i == st->list.row) {
 			bl_grid_paint(g, first, v.col, v.cols, BL_ROLE_SELECTED, BL_ATTR_REVERSE);
 			bl_grid_text(g, first, v.col, 1, BL_ROLE_SELECTED, BL_ATTR_REVERSE, bl_app_glyph(app, "▶", ">"));
@@ -89,8 +130,8 @@ static unsigned problems_act(struct bl_app *app, void *state, enum bl_action a, 
 		return react;
 	switch (a) {
 	case BL_ACT_OPEN:
-		if (st->list.row < n_plan && bl_session_problems(app->session, NULL, NULL)[st->list.row].unit >= 0) {
-			snprintf(unit, sizeof unit, "%d", bl_session_problems(app->session, NULL, NULL)[st->list.row].unit);
+		if (st->list.row < n_all && problem_at(app, st->list.row).unit >= 0) {
+			snprintf(unit, sizeof unit, "%d", problem_at(app, st->list.row).unit);
 			bl_app_push(app, "unit", unit);
 		}
 		return BL_REACT_REDRAW;

@@ -99,6 +99,7 @@ static int draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_s
 {
 	const struct bl_weight_stats *s = bl_session_stats(app->session, st->unit);
 	const char *dot = bl_app_glyph(app, "·", "-");
+	char found[160];
 	int y = v.row + 1;
 
 	draw_title(app, st, g, v);
@@ -114,10 +115,9 @@ static int draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_s
 		bl_unit_input_line(app, st->unit, g, v, y++);
 		bl_unit_channels_line(app, st->unit, g, v, y++);
 	}
-	if (s && s->n_nonfinite)
-		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_ERROR, 0, "%llu NaN or Inf, first at %s[%lld,%lld] %s :allow-nonfinite stores zeros",
-			      (unsigned long long)s->n_nonfinite, s->n_first ? s->first_nonfinite[0].tensor : "?",
-			      s->n_first ? (long long)s->first_nonfinite[0].row : -1, s->n_first ? (long long)s->first_nonfinite[0].col : -1, dot);
+	if (bl_edit_nonfinite(app, st->unit, found, sizeof found))
+		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_ERROR, 0, "%s %s %s", found, dot,
+			      bl_plan_zero_nonfinite(app->session->plan) ? "stored as zero" : ":allow-nonfinite stores zeros");
 	else
 		bl_grid_textf(g, y, v.col, v.cols, BL_ROLE_DIM, 0, "%s (Tab: %s)", bl_unit_pane_name(st->pane),
 			      bl_unit_pane_name((st->pane + 1) % BL_PANE_COUNT));

@@ -99,7 +99,7 @@ static void nonfinite_is_named_or_zeroed(void **state)
 		init(&strict, &r, "W4A16", "", false);
 		init(&lenient, &r, "W4A16", "", true);
 		assert_int_equal(bl_solve_rows(&strict, m, 10, 30, &b, &refusal), BL_INVALID);
-		assert_string_equal(refusal.text, "blk.weight: NaN at [17,100]; fix the checkpoint or allow values that are not finite");
+		assert_string_equal(refusal.text, "blk.weight: NaN at [17,100]; fix the checkpoint or store zeros (allow-nonfinite)");
 		OK(bl_solve_rows(&strict, m, 18, 22, &b, &err));
 		OK(bl_solve_rows(&lenient, m, 17, 1, &b, &err));
 		assert_int_equal(b.codes[100], 0);
@@ -108,7 +108,7 @@ static void nonfinite_is_named_or_zeroed(void **state)
 		w[17 * COLS + 100] = 0;
 		bl_err_clear(&refusal);
 		assert_int_equal(bl_solve_rows(&strict, linear_of(&l, types[t], w, ROWS, COLS), 0, ROWS, &b, &refusal), BL_INVALID);
-		assert_string_equal(refusal.text, "blk.weight: -Inf at [17,101]; fix the checkpoint or allow values that are not finite");
+		assert_string_equal(refusal.text, "blk.weight: -Inf at [17,101]; fix the checkpoint or store zeros (allow-nonfinite)");
 		bl_rows_buf_free(&b);
 		bl_solver_fini(&strict);
 		bl_solver_fini(&lenient);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,8 @@
 #include <cmocka.h>
 
 #include "core/base/file.h"
+#include "core/base/mem.h"
+#include "core/base/str.h"
 #include "tests/unit/tui/support.h"
 
 static enum bl_status hold(struct bl_job *j, void *ctx, struct bl_err *err)
@@ -103,6 +106,59 @@ static void a_quantized_checkpoint_is_looked_at(void **state)
 	test_drop(app);
 }
 
+/* A copy of the demo model with a NaN in block 3's down. */
+static void make_nan(void)
+{
+	struct bl_err err = BL_ERR_INIT;
+	char *data = NULL, **names = NULL;
+	size_t n = 0, n_names = 0;
+	unsigned long long header, at;
+
+	assert_int_equal(bl_mkdirs("nan", 0755, &err), BL_OK);
+	assert_int_equal(bl_list_dir(&names, &n_names, "tiny", &err), BL_OK);
+	for (size_t i = 0; i < n_names; i++) {
+		char *from = bl_path_join("tiny", names[i]), *to = bl_path_join("nan", names[i]);
+
+		assert_int_equal(bl_read_file(&data, &n, from, 64 << 20, false, &err), BL_OK);
+		if (bl_ends_with(names[i], ".safetensors")) {
+			memcpy(&header, data, 8);
+			const char *name = memmem(data, n, "layers.3.mlp.down_proj.weight", 29);
+			assert_non_null(name);
+			assert_int_equal(sscanf(strstr(name, "data_offsets"), "data_offsets\":[%llu", &at), 1);
+			memcpy(data + 8 + header + at + 34, "\xc0\x7f", 2);
+		}
+		assert_int_equal(bl_write_file(to, data, n, 0644, &err), BL_OK);
+		bl_free(data);
+		bl_free(from);
+		bl_free(to);
+	}
+	bl_list_free(names);
+}
+
+static void values_that_are_not_finite_are_told(void **state)
+{
+	struct bl_app *app = test_app(24, 80, false);
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	make_nan();
+	assert_int_equal(bl_app_open(app, "nan", &err), BL_OK);
+	test_press(app, "wait");
+	assert_true(test_shows(app, "3 down: 1 NaN or Inf, first at down_proj.weight[0,17]"));
+	test_press(app, "<Esc> p");
+	assert_true(test_shows(app, "1 of the checkpoint"));
+	assert_true(test_shows(app, "the export refuses them"));
+	test_press(app, "<Enter> wait");
+	assert_true(test_shows(app, ":allow-nonfinite stores zeros"));
+	test_press(app, "q q x n C-u \"n.zip\" <Enter> <Enter> wait");
+	assert_true(test_shows(app, "(allow-nonfinite)"));
+	test_press(app, "<Esc> : \"allow-nonfinite\" <Enter> p");
+	assert_true(test_shows(app, "stored as zero"));
+	test_press(app, "q <Enter> wait");
+	assert_true(test_shows(app, "nothing missing or surplus"));
+	test_drop(app);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -110,6 +166,7 @@ int main(void)
 		cmocka_unit_test(what_needs_a_calibration_says_so_before_it_starts),
 		cmocka_unit_test(a_failure_is_not_of_the_next_export),
 		cmocka_unit_test(a_quantized_checkpoint_is_looked_at),
+		cmocka_unit_test(values_that_are_not_finite_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, test_enter_folder, test_leave_folder);
