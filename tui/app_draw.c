@@ -9,7 +9,7 @@
 #include "tui/app_private.h"
 #include "tui/widgets/bar.h"
 
-#define JOBS_SHOWN 16
+#define JOBS_SHOWN 64
 
 /* Rows of each fixed place, -1: not shown. */
 struct places {
@@ -143,7 +143,7 @@ static void amount(char *dst, size_t cap, double v, const char *unit)
 }
 
 /* What it does now: "write 1.2 GB of 1.9 GB", "block 21/30"; of tokens the bar says enough. */
-static size_t doing(const struct bl_job_view *j, char *dst, size_t cap)
+static void doing(const struct bl_job_view *j, char *dst, size_t cap)
 {
 	char done[24], total[24];
 	bool bytes = !strcmp(j->unit, "bytes"), tokens = !strcmp(j->unit, "tokens");
@@ -152,38 +152,52 @@ static size_t doing(const struct bl_job_view *j, char *dst, size_t cap)
 	if (j->note[0] || tokens) {
 		bool said = bl_starts_with(j->name, j->phase); /* the name says it */
 
-		used = (size_t)snprintf(dst, cap, "%s%s%s", said ? "" : j->phase, !said && j->phase[0] && j->note[0] ? " " : "", j->note);
+		snprintf(dst, cap, "%s%s%s", said ? "" : j->phase, !said && j->phase[0] && j->note[0] ? " " : "", j->note);
 	} else {
+		bool known = bytes || !strcmp(j->phase, j->unit); /* what is counted was said */
+
 		amount(done, sizeof done, j->done, j->unit);
 		amount(total, sizeof total, j->total, j->unit);
 		used = (size_t)snprintf(dst, cap, "%s", j->phase);
 		if (j->total > 0 && used < cap)
-			used += (size_t)snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total, bytes ? "" : " ",
-						 bytes ? "" : j->unit);
+			snprintf(dst + used, cap - used, "%s%s of %s%s%s", j->phase[0] ? " " : "", done, total, known ? "" : " ", known ? "" : j->unit);
 	}
-	return used < cap ? used : cap - 1;
 }
 
-int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap)
+/* "  118 MB/s"; less than one a second says nothing that the time left does not. */
+static void speed(const struct bl_job_view *j, char *dst, size_t cap)
 {
-	char rate[24], left[24];
-	size_t used = 0;
+	bool tokens = !strcmp(j->unit, "tokens");
+	char rate[24];
 
-	(void)app;
-	if (j->state == BL_JOB_PAUSED || j->pausing)
-		used = (size_t)snprintf(dst, cap, "%s (P goes on)  ", j->pausing ? "pausing" : "paused");
-	used += doing(j, dst + used, cap - used);
-	if (j->state == BL_JOB_PAUSED)
-		return (int)used;
-	if (j->rate > 0 && !strcmp(j->unit, "tokens") && j->rate >= 1e4)
-		used += (size_t)snprintf(dst + used, cap - used, "  %.0fk tok/s", j->rate / 1000);
-	else if (j->rate > 0) {
-		amount(rate, sizeof rate, j->rate, j->unit);
-		used += (size_t)snprintf(dst + used, cap - used, "  %s%s/s", rate, !strcmp(j->unit, "tokens") ? " tok" : "");
+	*dst = '\0';
+	if (j->rate < 1)
+		return;
+	amount(rate, sizeof rate, tokens && j->rate >= 1e4 ? j->rate / 1000 : j->rate, j->unit);
+	snprintf(dst, cap, "  %s%s/s", rate, !tokens ? "" : j->rate >= 1e4 ? "k tok" : " tok");
+}
+
+void bl_job_line(const struct bl_job_view *j, int room, char *dst, size_t cap)
+{
+	char what[160], rate[40], left[40] = "", secs[24];
+	const char *state = j->pausing ? "pausing (P goes on)  " : j->state == BL_JOB_PAUSED ? "paused (P goes on)  " : "";
+
+	if (j->cancelling) {
+		snprintf(dst, cap, "cancelling");
+		return;
 	}
-	if (j->seconds_left >= 0 && j->total > 0 && used < cap)
-		used += (size_t)snprintf(dst + used, cap - used, "  %s left", bl_human_secs(left, sizeof left, j->seconds_left));
-	return (int)used;
+	doing(j, what, sizeof what);
+	speed(j, rate, sizeof rate);
+	if (j->seconds_left >= 0 && j->total > 0)
+		snprintf(left, sizeof left, "  %s left", bl_human_secs(secs, sizeof secs, j->seconds_left));
+	if (*state)
+		rate[0] = left[0] = '\0';
+	/* the time left is what one looks for: the speed goes first, then the end of what it does */
+	if (bl_text_width(state) + bl_text_width(what) + bl_text_width(rate) + bl_text_width(left) > room)
+		rate[0] = '\0';
+	if (*left && bl_text_width(what) + bl_text_width(left) > room)
+		bl_text_cut(what, sizeof what, room - bl_text_width(left));
+	snprintf(dst, cap, "%s%s%s%s", state, what, rate, *what ? left : left + strspn(left, " "));
 }
 
 static void draw_job(struct bl_app *app, int row)
@@ -206,7 +220,7 @@ static void draw_job(struct bl_app *app, int row)
 		x += bar;
 		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_BAR, 0, "▏%3.0f %%", 100 * (share > 1 ? 1 : share));
 	}
-	bl_job_line(app, &j, rest, sizeof rest);
+	bl_job_line(&j, g->cols - x - 1, rest, sizeof rest);
 	bl_grid_textf(g, row, x + 1, g->cols - x - 1, BL_ROLE_DIM, 0, "%s", rest);
 }
 
@@ -223,17 +237,35 @@ static void first_key(const struct bl_app *app, enum bl_action a, char *dst, siz
 		snprintf(dst, cap, "␣");
 }
 
-static int draw_key(struct bl_app *app, int row, int x, enum bl_action a, const char *label, int room)
+/* "w8a8+w4a16+scheme": the first key of each, one after the other. Returns the last action, -1: there is none, or help. */
+static int keys_text(const struct bl_app *app, char *names, char *dst, size_t cap)
+{
+	int last = -1;
+	size_t used = 0;
+
+	*dst = '\0';
+	for (char *save = NULL, *name = strtok_r(names, "+", &save); name; name = strtok_r(NULL, "+", &save)) {
+		char key[64];
+		int a = bl_action_find(name);
+
+		if (a < 0 || a == BL_ACT_HELP)
+			continue;
+		first_key(app, (enum bl_action)a, key, sizeof key);
+		if (key[0] && used < cap)
+			used += (size_t)snprintf(dst + used, cap - used, "%s%s", used ? " " : "", key);
+		last = a;
+	}
+	return last;
+}
+
+static int draw_key(struct bl_app *app, int row, int x, const char *keys, const char *label, int room)
 {
 	struct bl_grid_s *g = &app->grid;
-	char key[64];
-	int width;
+	int width = bl_text_width(keys) + 1 + bl_text_width(label);
 
-	first_key(app, a, key, sizeof key);
-	width = bl_text_width(key) + 1 + bl_text_width(label);
-	if (!key[0] || width > room)
+	if (!keys[0] || width > room)
 		return 0;
-	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, key);
+	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, keys);
 	bl_grid_textf(g, row, x, room, BL_ROLE_KEYTEXT, 0, " %s", label);
 	return width;
 }
@@ -256,21 +288,24 @@ static void draw_keys(struct bl_app *app, int row)
 	first_key(app, BL_ACT_HELP, help, sizeof help);
 	reserve = help[0] ? bl_text_width(help) + 7 : 0;
 	stays = app->priv->message.on && app->priv->message.kind != BL_MSG_INFO;
-	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "",
-		 bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
+	const struct bl_screen *top = bl_app_top(app);
+	const char *footer = top->footer_now ? top->footer_now(bl_app_state(app)) : NULL;
+	if (!footer)
+		footer = top->footer ? top->footer : "";
+	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "", footer);
 	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
-		char *label = strchr(name, '=');
+		char *label = strchr(name, '='), keys[128];
 		int a, w;
 
 		if (label)
 			*label++ = '\0';
-		a = bl_action_find(name);
-		if (a < 0 || a == BL_ACT_HELP)
+		a = keys_text(app, name, keys, sizeof keys);
+		if (a < 0)
 			continue;
-		w = draw_key(app, row, x, (enum bl_action)a, label ? label : name, g->cols - x - reserve);
+		w = draw_key(app, row, x, keys, label ? label : bl_action_row((enum bl_action)a)->name, g->cols - x - reserve);
 		x += w ? w + 2 : 0;
 	}
-	draw_key(app, row, x, BL_ACT_HELP, bl_action_row(BL_ACT_HELP)->name, g->cols - x);
+	draw_key(app, row, x, help, bl_action_row(BL_ACT_HELP)->name, g->cols - x);
 }
 
 /* ---- all of it ---- */
@@ -314,10 +349,11 @@ void bl_app_draw(struct bl_app *app)
 		bl_app_draw_verdict(app, l.verdict);
 	}
 	if (app->priv->ask.on) {
-		int row = g->rows - 1;
+		int row = g->rows - 1, x;
 
 		bl_grid_fill(g, row, 0, g->cols, BL_ROLE_TEXT, 0, ' ');
-		bl_grid_textf(g, row, 0, g->cols, BL_ROLE_WARN, 0, "%s (y/n)", app->priv->ask.question);
+		x = bl_grid_text(g, row, 0, g->cols - 6, BL_ROLE_WARN, 0, app->priv->ask.question); /* how to answer is never cut off */
+		bl_grid_text(g, row, x, g->cols - x, BL_ROLE_WARN, 0, " (y/n)");
 	} else if (app->priv->prompt.on) {
 		bl_prompt_draw(app);
 	} else if (l.keys >= 0) {

@@ -10,6 +10,7 @@
 
 #define BL_STACK_MAX  16
 #define BL_RECENT_MAX 20
+#define BL_EXPORT_NAME_MAX 512
 
 struct bl_frame {
 	const struct bl_screen *screen;
@@ -50,6 +51,8 @@ struct bl_app_private {
 	struct bl_calib_request calibrate;
 	struct bl_eval_request evaluate;
 	char method_text[600];        /* METHOD[,key=value] that the parameter form ended with, until somebody takes it; "" none */
+	uint64_t export_job;          /* the last export of this model, 0: none; the screen comes and goes */
+	char export_out[BL_EXPORT_NAME_MAX];
 	char budget_fields[4][160];   /* of the search form, while the program runs */
 };
 
@@ -58,6 +61,8 @@ void bl_app_act_over(struct bl_app *app); /* after depth_of_act++: frees what wa
 void bl_app_show(struct bl_app *app, enum bl_message_kind kind, const char *text);
 /* program.c: actions that belong to no screen. BL_REACT_UNKNOWN: not one of them. */
 unsigned bl_program_act(struct bl_app *app, enum bl_action a, const char *arg);
+/* Asks whether that job is to be cancelled. */
+void bl_ask_cancel(struct bl_app *app, const struct bl_job_view *job);
 /* What "leave" and a terminated process still need: the plan autosaved, a running export cancelled. */
 void bl_app_close_session(struct bl_app *app);
 /* Its screens go, the session stays: the caller's now. NULL when there is none. */
@@ -79,6 +84,8 @@ unsigned bl_do_resume(struct bl_app *app, const char *arg);
 /* Start with the values of the form; what is in the way becomes a message. True: it is queued. */
 bool bl_start_calibration(struct bl_app *app);
 bool bl_start_evaluation(struct bl_app *app);
+/* A job of that kind is there already, and the message says so. */
+bool bl_job_in_the_way(struct bl_app *app, const char *kind);
 /* The job of that kind ("calibrate") that is queued, runs or is paused. */
 bool bl_app_find_job(const struct bl_app *app, const char *kind, struct bl_job_view *out);
 
@@ -99,6 +106,8 @@ void bl_hints_done(struct bl_app *app, enum bl_action a);
 const char *bl_hint(const struct bl_app *app, char *dst);
 
 /* app_text.c */
+/* Of a refusal that does not fit: what stands behind the server's own words, which is why. */
+const char *bl_app_reason(const char *sentence, int room);
 char *bl_app_keys_on(const struct bl_app *app, const char *screen, enum bl_action a, char *dst, size_t cap);
 
 /* app_status.c */
@@ -107,8 +116,8 @@ void bl_app_draw_totals(struct bl_app *app, int row);
 void bl_app_draw_verdict(struct bl_app *app, int row);
 
 /* app_draw.c */
-/* "write 1.2 GB of 1.9 GB  118 MB/s  0:02 left" */
-int bl_job_line(const struct bl_app *app, const struct bl_job_view *j, char *dst, size_t cap);
+/* "write 1.2 GB of 1.9 GB  118 MB/s  0:02 left", as far as room columns hold it */
+void bl_job_line(const struct bl_job_view *j, int room, char *dst, size_t cap);
 struct bl_grid_view bl_app_body(const struct bl_app *app);
 int bl_app_jobs_running(const struct bl_app *app, struct bl_job_view *first);
 

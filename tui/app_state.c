@@ -191,6 +191,23 @@ static bool was_running(const struct bl_app_private *p, uint64_t id)
 	return false;
 }
 
+/* What a cancelled job leaves, and how one goes on. */
+static const char *left_behind(const char *name)
+{
+	static const struct {
+		const char *kind, *text;
+	} kinds[] = {
+		{ "calibrate", "; what was finished is kept, c goes on from there" },
+		{ "search", "; what was measured is kept, B goes on from there" },
+		{ "quantize", "; what was solved is kept, r or x goes on from there" },
+	};
+
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (bl_starts_with(name, kinds[i].kind))
+			return kinds[i].text;
+	return ", nothing was left behind";
+}
+
 static void report_end(struct bl_app *app, const struct bl_job_view *j)
 {
 	char secs[16];
@@ -201,9 +218,9 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 			       j->err.text[0] ? j->err.text : bl_status_text(j->err.status));
 		break;
 	case BL_JOB_CANCELLED:
-		bl_app_message(app, BL_MSG_INFO, bl_starts_with(j->name, "calibrate") ? "%s: cancelled; what was finished is kept, c goes on from there"
-											 : "%s: cancelled, nothing was left behind",
-			       j->name);
+		if (bl_starts_with(j->name, "methods")) /* it made room, or another one took its place: its rows say so */
+			break;
+		bl_app_message(app, BL_MSG_INFO, "%s: cancelled%s", j->name, left_behind(j->name));
 		break;
 	case BL_JOB_DONE:
 		if (bl_starts_with(j->name, "verify"))
@@ -217,6 +234,11 @@ static void report_end(struct bl_app *app, const struct bl_job_view *j)
 		else if (bl_starts_with(j->name, "evaluate"))
 			bl_app_message(app, BL_MSG_INFO, "%s: done in %s (e shows the result)", j->name,
 				       bl_human_secs(secs, sizeof secs, j->seconds));
+		else if (bl_starts_with(j->name, "search") && strcmp(bl_app_top(app)->name, "budget") != 0)
+			bl_app_message(app, BL_MSG_INFO, "%s: done in %s (B shows what was found, y there takes it)", j->name,
+				       bl_human_secs(secs, sizeof secs, j->seconds));
+		else if (bl_starts_with(j->name, "quantize"))
+			bl_app_message(app, BL_MSG_INFO, "solved: the rows show what was reached, x exports");
 		break;
 	default:
 		break;

@@ -47,6 +47,36 @@ enum bl_status bl_cli_interruption(struct bl_err *err)
 	return bl_fail(err, sig == SIGINT ? BL_CANCELLED : BL_TERMINATED, "%s: nothing was left half-written", sig == SIGINT ? "interrupted" : "terminated");
 }
 
+enum bl_status bl_cli_time_limit(struct bl_cli *c, struct bl_err *err)
+{
+	const char *text = c->o.value[BL_OPT_TIME_LIMIT];
+	char *end;
+
+	if (!text)
+		return BL_OK;
+	double v = strtod(text, &end);
+	if (end == text || *end || !(v >= 0.001 && v <= 1e9))
+		return bl_fail(err, BL_USAGE, "--time-limit: must be seconds, 0.001 .. 1000000000, is %s", text);
+	c->deadline = bl_now_ns() + (uint64_t)(v * 1e9);
+	return BL_OK;
+}
+
+static bool overdue(const struct bl_cli *c)
+{
+	return c->deadline && bl_now_ns() > c->deadline;
+}
+
+static enum bl_status fail_overdue(const struct bl_cli *c, struct bl_err *err)
+{
+	bl_err_clear(err);
+	return bl_fail(err, BL_TIMEOUT, "the time limit of %s s was reached; nothing was left half-written", c->o.value[BL_OPT_TIME_LIMIT]);
+}
+
+enum bl_status bl_cli_stopped(const struct bl_cli *c, struct bl_err *err)
+{
+	return bl_cli_interruption(err) ? err->status : overdue(c) ? fail_overdue(c, err) : BL_OK;
+}
+
 /* ---- opening ---- */
 
 static enum bl_status apply_config(struct bl_plan *p, const char *text, struct bl_err *err)
@@ -82,24 +112,82 @@ static enum bl_status apply_stages(const struct bl_options *o, struct bl_session
 	return err->status;
 }
 
+static enum bl_status apply_lock(struct bl_session *s, const char *pattern, bool lock, struct bl_err *err)
+{
+	uint8_t *selected = bl_xalloc((size_t)s->model->n_units + 1, 1);
+
+	if (bl_pattern_match(s->model, pattern, selected, NULL, err) == BL_OK) {
+		bl_plan_begin(s->plan, pattern);
+		for (int i = 0; i < s->model->n_units; i++)
+			if (selected[i])
+				bl_plan_set_lock(s->plan, i, lock);
+		bl_plan_end(s->plan);
+	}
+	bl_free(selected);
+	return err->status;
+}
+
+static enum bl_status apply_edit(struct bl_cli *c, struct bl_session *s, enum bl_option which, const char *text, struct bl_err *err)
+{
+	int changed = 0, locked = 0;
+
+	switch (which) {
+	case BL_OPT_CONFIG:
+		return apply_config(s->plan, text, err);
+	case BL_OPT_SET:
+		bl_plan_set_text(s->plan, s->model, text, &changed, &locked, err);
+		break;
+	case BL_OPT_METHOD:
+		if (!bl_plan_method_text(s->plan, s->model, text, &changed, &locked, err) && !changed && !locked)
+			bl_fail(err, BL_USAGE, "--method %s: every unit that matches is in full precision and has no method (--set gives both)", text);
+		break;
+	case BL_OPT_LOCK:
+	case BL_OPT_UNLOCK:
+		return apply_lock(s, text, which == BL_OPT_LOCK, err);
+	default:
+		return BL_OK; /* stages and data have their own places */
+	}
+	if (!err->status && locked)
+		bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", text, locked, locked == 1 ? "" : "s");
+	return err->status;
+}
+
+enum bl_status bl_cli_calib_key(const struct bl_cli *c, char key[65], struct bl_err *err)
+{
+	const char *prefix = c->o.value[BL_OPT_CALIBRATION];
+	struct bl_cache_entry *e;
+	char *dir = bl_cli_cache(c);
+	size_t n;
+	int found = 0;
+
+	bl_cache_list(&e, &n, dir);
+	for (size_t i = 0; i < n; i++)
+		if (*prefix && bl_starts_with(e[i].key, prefix) && !strcmp(e[i].kind, "calib")) {
+			snprintf(key, 65, "%s", e[i].key);
+			found++;
+		}
+	if (found != 1)
+		bl_fail(err, found ? BL_USAGE : BL_NOT_FOUND, "--calibration %s: %s in %s (bitlathe cache lists them)", prefix, found ? "more than one key begins so" : "no key begins so", dir);
+	bl_cache_free(e, n);
+	bl_free(dir);
+	return err->status;
+}
+
 static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	const struct bl_options *o = &c->o;
-	int locked;
+	char key[65];
 
 	if (bl_given(o, BL_OPT_PRESET) && bl_plan_preset(s->plan, s->model, o->value[BL_OPT_PRESET], err))
 		return err->status;
 	if (bl_given(o, BL_OPT_RECIPE) && bl_session_recipe(s, o->value[BL_OPT_RECIPE], &c->remarks, err))
 		return err->status;
-	for (int i = 0; i < o->n_many; i++) {
-		if (o->many_of[i] != BL_OPT_CONFIG && o->many_of[i] != BL_OPT_SET)
-			continue;
-		if (o->many_of[i] == BL_OPT_CONFIG ? apply_config(s->plan, o->many[i], err) : bl_plan_set_text(s->plan, s->model, o->many[i], NULL, &locked, err))
+	for (int i = 0; i < o->n_many; i++)
+		if (apply_edit(c, s, o->many_of[i], o->many[i], err))
 			return err->status;
-		if (o->many_of[i] == BL_OPT_SET && locked)
-			bl_str_addf(&c->remarks, "%s: %d locked unit%s kept\n", o->many[i], locked, locked == 1 ? "" : "s");
-	}
 	if (bl_given(o, BL_OPT_RECOMMENDED) && bl_session_recommend(s, err))
+		return err->status;
+	if (bl_given(o, BL_OPT_CALIBRATION) && (bl_cli_calib_key(c, key, err) || bl_session_adopt_calib(s, key, err)))
 		return err->status;
 	if (apply_stages(o, s, err))
 		return err->status;
@@ -107,13 +195,18 @@ static enum bl_status apply(struct bl_cli *c, struct bl_session *s, struct bl_er
 		bl_plan_set_format(s->plan, o->value[BL_OPT_FORMAT]);
 	if (bl_given(o, BL_OPT_NONFINITE))
 		bl_plan_set_zero_nonfinite(s->plan, true);
+	if (bl_given(o, BL_OPT_REFUSE_NONFINITE))
+		bl_plan_set_zero_nonfinite(s->plan, false);
 	for (int i = 0; i < s->model->n_units; i++) {
 		const struct bl_choice *ch = bl_plan_choice(s->plan, i);
 		struct bl_solver solver;
 		if (ch->scheme.number == BL_NUM_FULL)
 			continue;
-		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err))
+		if (bl_solver_init(&solver, &s->registry, &ch->scheme, ch->method, ch->params, false, err)) {
+			if (err->status == BL_USAGE && !o->n_many)
+				err->status = BL_INVALID; /* a parameter that there is not, in a plan file */
 			return bl_err_prefix(err, "%s", s->model->units[i].name);
+		}
 		bl_solver_fini(&solver);
 	}
 	return BL_OK;
@@ -172,7 +265,7 @@ static void show(const struct bl_cli *c, const char *name, const struct bl_progr
 	bar[32] = '\0';
 	if (rate > 0)
 		bl_human_secs(left, sizeof left, (total - done) / rate);
-	if (!strcmp(name, "search") || !strcmp(name, "quantize")) { /* counts, not bytes */
+	if (!strcmp(name, "search") || !strcmp(name, "quantize") || !strcmp(name, "methods") || !strcmp(name, "measure")) { /* counts, not bytes */
 		fprintf(stderr, "%s%s [%s] %3.0f %%  %s left%s", tty ? "\r" : "", name, bar, 100 * (share < 1 ? share : 1), left, tty ? "   " : "\n");
 		return;
 	}
@@ -186,18 +279,17 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 	struct work w = {.fn = fn, .ctx = ctx};
 	pthread_t thread;
 	uint64_t start = bl_now_ns(), shown = start, phase_start = start;
-	long long limit = 0;
 	int phase = 0;
 	bool timed_out = false, drew = false;
 
-	if (bl_option_int(&c->o, BL_OPT_TIME_LIMIT, 1, 1000000000, 0, &limit, err))
-		return err->status;
+	if (overdue(c))
+		return fail_overdue(c, err);
 	if (pthread_create(&thread, NULL, work_main, &w))
 		return bl_fail(err, BL_NO_MEMORY, "no thread could be started");
 	while (!atomic_load(&w.done)) {
 		struct timespec pause = {0, 5000000};
 		uint64_t now = bl_now_ns();
-		timed_out |= limit && now - start > (uint64_t)limit * 1000000000u;
+		timed_out |= overdue(c);
 		if (atomic_load(&interrupted) || timed_out)
 			atomic_store(&progress->cancel, 1);
 		if (atomic_load(&progress->phase) != phase) {
@@ -215,7 +307,7 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 	if (drew && isatty(2) && !c->quiet)
 		fprintf(stderr, "\r%78s\r", "");
 	if (w.status == BL_CANCELLED && timed_out)
-		return bl_fail(err, BL_TIMEOUT, "the time limit of %lld seconds was reached; nothing was left half-written", limit);
+		return fail_overdue(c, err);
 	if (w.status == BL_CANCELLED && atomic_load(&interrupted))
 		return bl_cli_interruption(err);
 	if (w.status && !err->status)
@@ -303,23 +395,18 @@ enum bl_status bl_cli_flush(struct bl_cli *c, struct bl_err *err)
 	return err->status;
 }
 
-/* "512MiB", "10GiB", "10G", bytes */
-enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err)
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t least, uint64_t *out, struct bl_err *err)
 {
-	static const struct { const char *suffix; double factor; } units[] = {{"", 1}, {"M", 1048576}, {"MiB", 1048576}, {"G", 1073741824}, {"GiB", 1073741824}};
 	const char *text = o->value[option];
-	char *end;
+	double v;
 
 	*out = 0;
 	if (!text)
 		return BL_OK;
-	double v = strtod(text, &end);
-	for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v > 0 && v * units[i].factor < 1e15) {
-			*out = (uint64_t)(v * units[i].factor);
-			return BL_OK;
-		}
-	return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB or 10GiB, is %s", option == BL_OPT_RAM_LIMIT ? "ram-limit" : "memory-limit", text);
+	if (!bl_parse_bytes(text, &v) || v < (double)least || v > 1e15)
+		return bl_fail(err, BL_USAGE, "--%s: must be a size like 512MiB, 10GiB or 5GB%s, is %s", bl_option_row(option)->name, least == BL_PART_LEAST ? " from 64KiB on" : "", text);
+	*out = (uint64_t)v;
+	return BL_OK;
 }
 
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err)

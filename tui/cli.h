@@ -16,6 +16,8 @@ struct bl_cli {
 	cJSON *json;            /* filled by the command when --json was given, else NULL */
 	struct bl_str text;     /* printed when it was not; names of files may be in it as they are: bl_cli_printable comes last */
 	bool quiet, verbose;
+	char *from_stdin;  /* what "-" stands for: bl_cli_stdio */
+	uint64_t deadline; /* bl_now_ns: --time-limit counts from the start of the program, over all that a command does; 0: none */
 	struct bl_str remarks;  /* to standard error, unless quiet */
 };
 
@@ -28,6 +30,8 @@ enum bl_status bl_cli_open(struct bl_cli *c, struct bl_session **out, const char
 struct bl_calib_request;
 /* Solves what the plan's methods need solved (selected [n_units] or NULL: all), with a stored calibration, or on data. */
 enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, const struct bl_calib_request *data, struct bl_err *err);
+/* --dry-run: what that would solve, what of it is stored, and with which calibration; n_files: of data that one would be made of. */
+void bl_cli_would_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, int n_files);
 /* Writes the plan, whose units are solved, to --output. */
 enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_err *err);
 /* Waits for a job of the session, with progress and interruption. */
@@ -41,6 +45,9 @@ enum bl_status bl_cli_work(struct bl_cli *c, const char *name, enum bl_status (*
 /* Installs the handlers for SIGINT, SIGTERM and SIGHUP; the flag is set by them. */
 void bl_cli_signals(void);
 enum bl_status bl_cli_interruption(struct bl_err *err); /* BL_OK, BL_CANCELLED or BL_TERMINATED */
+enum bl_status bl_cli_stdio(struct bl_cli *c, struct bl_err *err); /* reads what "-" stands for, refuses it where it stands for nothing */
+enum bl_status bl_cli_time_limit(struct bl_cli *c, struct bl_err *err); /* reads it */
+enum bl_status bl_cli_stopped(const struct bl_cli *c, struct bl_err *err); /* interrupted, or over time: BL_TIMEOUT */
 
 /* May what is there be replaced? --force and --yes say so; else a person at a terminal is asked; else no. */
 bool bl_cli_may_replace(const struct bl_cli *c, const char *path);
@@ -50,11 +57,15 @@ enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session 
 
 /* The folder of caches: --cache, else the user's. bl_free. */
 char *bl_cli_cache(const struct bl_cli *c);
-/* --memory-limit: bytes, or a number with M, MiB, G, GiB; 0 when it was not given. */
-enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t *out, struct bl_err *err);
+/* A size as bl_parse_bytes reads it, from `least` on; 0 when it was not given. */
+#define BL_PART_LEAST 65536
+enum bl_status bl_cli_size(const struct bl_options *o, enum bl_option option, uint64_t least, uint64_t *out, struct bl_err *err);
 
 /* --arithmetic: false the server's, true that of transformers. */
 enum bl_status bl_cli_arithmetic(const struct bl_cli *c, bool *transformers, struct bl_err *err);
+
+/* The stored calibration that --calibration KEY names; the beginning of a key is enough. */
+enum bl_status bl_cli_calib_key(const struct bl_cli *c, char key[65], struct bl_err *err);
 
 /* JSON helpers */
 cJSON *bl_cli_quantity(cJSON *o, const char *key, const struct bl_quantity *q);

@@ -38,20 +38,14 @@ enum bl_status bl_cli_job(struct bl_cli *c, struct bl_session *s, const char *na
 
 enum bl_status bl_cli_calibration(struct bl_cli *c, struct bl_session *s, bool needed, long long seqlen, struct bl_err *err)
 {
-	char *files[BL_MANY_MAX + 16];
-	struct bl_calib_request rq = {.files = files, .hessians = true, .block_inputs = true, .keep_windows = 16};
+	const char *files[BL_MANY_MAX + 16];
+	struct bl_calib_request rq = {.files = (char **)(uintptr_t)files, .hessians = true, .block_inputs = true, .keep_windows = 16};
 	const struct bl_options *o = &c->o;
 	struct bl_err none = BL_ERR_INIT;
 	long long samples, keep;
 
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			files[rq.n_files++] = (char *)(uintptr_t)o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!rq.n_files)
-			return bl_fail(err, BL_USAGE, "%s takes one MODEL, not also %s; files of data come after --data", bl_command_row(o->command)->name, o->args[i]);
-		files[rq.n_files++] = (char *)(uintptr_t)o->args[i];
-	}
+	if (bl_option_data(o, files, &rq.n_files, err))
+		return err->status;
 	if (!needed)
 		return BL_OK;
 	if (!rq.n_files) {
@@ -60,7 +54,7 @@ enum bl_status bl_cli_calibration(struct bl_cli *c, struct bl_session *s, bool n
 		return err->status;
 	}
 	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, seqlen, &seqlen, err) ||
-	    bl_option_int(o, BL_OPT_KEEP_WINDOWS, 0, 1 << 24, 16, &keep, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &rq.memory_limit, err))
+	    bl_option_int(o, BL_OPT_KEEP_WINDOWS, 0, 1 << 24, 16, &keep, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &rq.memory_limit, err))
 		return err->status;
 	rq.samples = samples;
 	rq.seqlen = seqlen;

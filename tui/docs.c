@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Help, manual page and shell completions: all from the tables of commands, options, actions, settings and the default keys. */
+ * Help and manual page: from the tables of commands, options, actions and settings. docs_complete.c makes the completions of shells. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +11,17 @@ static const struct { int code; const char *meaning; } exits[] = {
 	{0, "done and true"}, {1, "failed"}, {2, "wrong usage"}, {3, "refused: input invalid or not supported"}, {4, "the plan breaks a rule of the target"},
 	{5, "verification found a mismatch"}, {6, "not enough memory or disk"}, {7, "device lost or not available"}, {124, "time limit"}, {130, "interrupted"},
 	{143, "terminated"},
+};
+
+static const struct { const char *name, *meaning; } environment[] = {
+	{"BITLATHE_CONFIG", "The settings file; -c wins."},
+	{"XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME", "Where settings and keys, what the workbench remembers, and calibrations with what was solved are kept."},
+	{"HF_HUB_CACHE, HF_HOME", "Where ids of models are looked for; nothing is fetched."},
+	{"CUDA_VISIBLE_DEVICES", "Which GPUs there are, as for every CUDA program."},
+	{"OMP_NUM_THREADS", "Worker threads when --threads is not given."},
+	{"SOURCE_DATE_EPOCH", "Time of files in a zip (1980-01-01)."},
+	{"NO_COLOR, TERM, COLORTERM, LC_ALL, LC_CTYPE, LANG", "Colours and characters of the workbench."},
+	{"TMPDIR", "Where bench keeps its files."},
 };
 
 static void option_head(const struct bl_option_row *r, char *dst, size_t cap)
@@ -131,93 +142,18 @@ void bl_docs_man(struct bl_str *out)
 		snprintf(head, sizeof head, ":%s %s", r->name, r->args);
 		man_item(out, head, r->sentence);
 	}
-	bl_str_add(out, ".SH SETTINGS\nLines NAME = VALUE in $XDG_CONFIG_HOME/bitlathe/config.\n");
+	bl_str_add(out, ".SH SETTINGS\nLines NAME = VALUE in $XDG_CONFIG_HOME/bitlathe/config; `bitlathe settings` shows and changes them.\n");
 	for (int i = 0; i < BL_SETTING_COUNT; i++) {
 		const struct bl_setting_row *r = bl_setting_row((enum bl_setting_id)i);
 		snprintf(head, sizeof head, "%s = %s", r->name, r->fallback);
 		man_item(out, head, r->sentence);
 	}
+	bl_str_add(out, ".SH ENVIRONMENT\n");
+	for (size_t i = 0; i < sizeof environment / sizeof environment[0]; i++)
+		man_item(out, environment[i].name, environment[i].meaning);
 	bl_str_add(out, ".SH EXIT STATUS\n");
 	for (size_t i = 0; i < sizeof exits / sizeof exits[0]; i++) {
 		snprintf(head, sizeof head, "%d", exits[i].code);
 		man_item(out, head, exits[i].meaning);
 	}
-}
-
-/* ---- completions ---- */
-
-static void bash(struct bl_str *out)
-{
-	bl_str_add(out, "# bash completion for bitlathe, made from its tables\n_bitlathe() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} cmd=${COMP_WORDS[1]} words=\n\tcase $cmd in\n");
-	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
-		bl_str_addf(out, "\t%s) words=\"", bl_command_row((enum bl_command)i)->name);
-		for (int o = 0; o < BL_OPTION_COUNT; o++)
-			if (shown(o) && bl_option_fits((enum bl_option)o, (enum bl_command)i))
-				bl_str_addf(out, "--%s ", bl_option_row((enum bl_option)o)->name);
-		bl_str_add(out, "\" ;;\n");
-	}
-	bl_str_add(out, "\tesac\n\tif [ \"$COMP_CWORD\" = 1 ]; then words=\"");
-	for (int i = 0; i < BL_COMMAND_COUNT; i++)
-		bl_str_addf(out, "%s ", bl_command_row((enum bl_command)i)->name);
-	bl_str_add(out, "\"; fi\n\tcase $cur in\n\t-*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n\t*) COMPREPLY=($([ \"$COMP_CWORD\" = 1 ] && compgen -W \"$words\" -- "
-			"\"$cur\"; compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _bitlathe bitlathe\n");
-}
-
-static void quoted(struct bl_str *out, const char *s)
-{
-	for (; *s; s++)
-		if (*s == '\'')
-			bl_str_add(out, "'\\''");
-		else if (*s == '[' || *s == ']' || *s == ':')
-			bl_str_addf(out, "\\%c", *s);
-		else
-			bl_str_addc(out, *s);
-}
-
-static void zsh(struct bl_str *out)
-{
-	bl_str_add(out, "#compdef bitlathe\n_bitlathe() {\n\tlocal -a commands\n\tcommands=(\n");
-	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
-		bl_str_addf(out, "\t\t'%s:", bl_command_row((enum bl_command)i)->name);
-		quoted(out, bl_command_row((enum bl_command)i)->sentence);
-		bl_str_add(out, "'\n");
-	}
-	bl_str_add(out, "\t)\n\tif (( CURRENT == 2 )); then _describe command commands; _files; return; fi\n\t_arguments \\\n");
-	for (int o = 0; o < BL_OPTION_COUNT; o++)
-		if (shown(o)) {
-			const struct bl_option_row *r = bl_option_row((enum bl_option)o);
-			bl_str_addf(out, "\t\t'%s--%s[", r->many ? "*" : "", r->name);
-			quoted(out, r->sentence);
-			bl_str_addf(out, "]%s' \\\n", r->arg ? ":value:_files" : "");
-		}
-	bl_str_add(out, "\t\t'*:file:_files'\n}\n_bitlathe \"$@\"\n");
-}
-
-static void fish(struct bl_str *out)
-{
-	for (int i = 0; i < BL_COMMAND_COUNT; i++) {
-		bl_str_addf(out, "complete -c bitlathe -n __fish_use_subcommand -a %s -d '", bl_command_row((enum bl_command)i)->name);
-		quoted(out, bl_command_row((enum bl_command)i)->sentence);
-		bl_str_add(out, "'\n");
-	}
-	for (int o = 0; o < BL_OPTION_COUNT; o++)
-		if (shown(o)) {
-			const struct bl_option_row *r = bl_option_row((enum bl_option)o);
-			bl_str_addf(out, "complete -c bitlathe -l %s%s -d '", r->name, r->arg ? " -r" : "");
-			quoted(out, r->sentence);
-			bl_str_add(out, "'\n");
-		}
-}
-
-enum bl_status bl_docs_completion(struct bl_str *out, const char *shell, struct bl_err *err)
-{
-	if (!strcmp(shell, "bash"))
-		bash(out);
-	else if (!strcmp(shell, "zsh"))
-		zsh(out);
-	else if (!strcmp(shell, "fish"))
-		fish(out);
-	else
-		return bl_fail(err, BL_USAGE, "--dump-completion: must be bash, zsh or fish, is %s", shell);
-	return BL_OK;
 }

@@ -97,32 +97,10 @@ char *bl_form_text(const struct bl_form_field *f, const void *request, char *dst
 	return dst;
 }
 
-/* "16G", "500M", "1.5G", or bytes */
-static bool parse_bytes(const char *text, int64_t *out)
-{
-	char *end;
-	double v = strtod(text, &end), scale = 1;
-
-	if (end == text || !(v >= 0))
-		return false;
-	if (*end && strchr("kKmMgGtT", *end)) {
-		scale = *end == 'k' || *end == 'K' ? 1024.0 : *end == 'm' || *end == 'M' ? 1048576.0 : *end == 'g' || *end == 'G' ? 1073741824.0 : 1099511627776.0;
-		end++;
-		if (*end == 'i')
-			end++;
-		if (*end == 'B')
-			end++;
-	}
-	if (*end || v * scale > 1e18)
-		return false;
-	*out = (int64_t)(v * scale);
-	return true;
-}
-
 enum bl_status bl_form_set(const struct bl_form_field *f, void *request, const char *text, struct bl_err *err)
 {
 	long long v;
-	int64_t bytes;
+	double bytes;
 	char *end, shown[64];
 
 	bl_printable(shown, sizeof shown, text);
@@ -139,9 +117,9 @@ enum bl_status bl_form_set(const struct bl_form_field *f, void *request, const c
 	case BL_FORM_BYTES:
 		if (f->zero && !strcmp(text, f->zero))
 			text = "0";
-		if (!parse_bytes(text, &bytes))
+		if (!bl_parse_bytes(text, &bytes))
 			return bl_fail(err, BL_USAGE, "%s: a size as 16G or 500M, 0 for %s, not \"%s\"", f->name, f->zero, shown);
-		put_count(f, request, bytes);
+		put_count(f, request, (int64_t)bytes);
 		return BL_OK;
 	case BL_FORM_COUNT:
 		if (f->zero && !strcmp(text, f->zero))

@@ -123,6 +123,22 @@ int bl_text_width(const char *utf8)
 	return w;
 }
 
+void bl_text_cut(char *utf8, size_t cap, int cols)
+{
+	const char *at = utf8, *end = utf8;
+	int w = 0;
+
+	if (bl_text_width(utf8) <= cols)
+		return;
+	while (*at) {
+		w += width_of(next(&at));
+		if (w > cols - 1 || (size_t)(at - utf8) + sizeof "…" > cap)
+			break;
+		end = at[-1] == ' ' ? end : at;
+	}
+	snprintf(utf8 + (end - utf8), cap - (size_t)(end - utf8), "%s", cols > 0 ? "…" : "");
+}
+
 void bl_grid_init(struct bl_grid_s *g, int rows, int cols, bool ascii)
 {
 	*g = (struct bl_grid_s){ .rows = rows < 1 ? 1 : rows, .cols = cols < 1 ? 1 : cols, .ascii = ascii };

@@ -32,6 +32,8 @@ void bl_grid_hline(struct bl_grid_s *g, int row, int col, int cols, enum bl_role
 /* Overlays role/attr on existing cells (selection bar). */
 void bl_grid_paint(struct bl_grid_s *g, int row, int col, int cols, enum bl_role role, uint8_t attr);
 int bl_text_width(const char *utf8); /* columns, 0 for combining marks */
+/* Shortens a text that is wider than that many columns: its beginning and "…". cap: of its memory, >= 4. */
+void bl_text_cut(char *utf8, size_t cap, int cols);
 /* Plain text of the grid, trailing blanks kept off, one line per row; with_roles appends role names per run (for tests of themes). */
 void bl_grid_dump(const struct bl_grid_s *g, struct bl_str *out, bool with_roles);
 

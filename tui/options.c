@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/str.h"
+
 static const struct bl_option_row options[BL_OPTION_COUNT] = {
 #define BL_OPTION(id, name, letter, arg, many, commands, sentence) {name, letter, arg, many, commands, sentence},
 #include "tui/options_list.h"
@@ -20,17 +22,20 @@ static const struct bl_command_row commands[BL_COMMAND_COUNT] = {
 const struct bl_option_row *bl_option_row(enum bl_option o) { return &options[o]; }
 const struct bl_command_row *bl_command_row(enum bl_command c) { return &commands[c]; }
 
-bool bl_option_fits(enum bl_option o, enum bl_command c)
+/* Is the word in a list of words? */
+static bool listed(const char *list, const char *word)
 {
-	const char *list = options[o].commands, *name = commands[c].name;
-	size_t len = strlen(name);
+	size_t len = strlen(word);
 
-	if (!strcmp(list, "*"))
-		return true;
-	for (const char *at = list; (at = strstr(at, name)); at += len)
+	for (const char *at = list; (at = strstr(at, word)); at += len)
 		if ((at == list || at[-1] == ' ') && (!at[len] || at[len] == ' '))
 			return true;
 	return false;
+}
+
+bool bl_option_fits(enum bl_option o, enum bl_command c)
+{
+	return !strcmp(options[o].commands, "*") || listed(options[o].commands, commands[c].name);
 }
 
 /* Edits that turn a into b: insertions, removals, replacements. */
@@ -87,6 +92,14 @@ static enum bl_status unknown_option(const char *text, enum bl_command c, struct
 static const char *const later[] = {"score", "run", "report", "surgery",
 				    "tune", "jobs", "attach"};
 
+enum bl_status bl_options_unknown_command(const char *word, struct bl_err *err)
+{
+	for (int i = 0; i < BL_COMMAND_COUNT; i++)
+		if (distance(word, commands[i].name) <= 2)
+			return bl_fail(err, BL_USAGE, "unknown command %s: did you mean %s?", word, commands[i].name);
+	return bl_fail(err, BL_USAGE, "no command is called \"%s\" (bitlathe help lists them)", word);
+}
+
 static enum bl_status find_command(struct bl_options *o, const char *word, bool *is_command, struct bl_err *err)
 {
 	*is_command = true;
@@ -107,8 +120,69 @@ static enum bl_status find_command(struct bl_options *o, const char *word, bool 
 	return BL_OK;
 }
 
+/* An option that does nothing without one of others is refused, not passed over: 0 (the first row, --json) ends the list. */
+static const struct { enum bl_option option; const char *commands; enum bl_option needs[4]; } goes_with[] = {
+	{BL_OPT_SAMPLES,      "evaluate quantize compare search", {BL_OPT_DATA}},
+	{BL_OPT_KEEP_WINDOWS, "compare search", {BL_OPT_DATA}},
+	{BL_OPT_SEQLEN,       "quantize search", {BL_OPT_DATA}},
+	{BL_OPT_SEQLEN,       "evaluate compare", {BL_OPT_PPL, BL_OPT_KL, BL_OPT_DATA}},
+	{BL_OPT_WINDOWS,      "evaluate compare", {BL_OPT_PPL, BL_OPT_KL}},
+	{BL_OPT_ITEMS,        "evaluate compare", {BL_OPT_MCQ}},
+	{BL_OPT_PART_BYTES,   "quantize", {BL_OPT_OUT}},
+	{BL_OPT_IGNORE_RULES, "quantize", {BL_OPT_OUT}},
+	{BL_OPT_FORMAT,       "quantize", {BL_OPT_OUT}},
+	{BL_OPT_CONFIG,       "quantize", {BL_OPT_OUT}},
+	{BL_OPT_SCHEMES,      "compare", {BL_OPT_ALL_METHODS}},
+	{BL_OPT_TOP_P,        "generate", {BL_OPT_TEMPERATURE}},
+	{BL_OPT_GENERATION,   "tokenize", {BL_OPT_CHAT, BL_OPT_DATA}},
+	{BL_OPT_SIZE,         "workbench", {BL_OPT_KEYS}},
+	{BL_OPT_FRAMES,       "workbench", {BL_OPT_KEYS}},
+	{BL_OPT_ASCII,        "workbench", {BL_OPT_KEYS}},
+	{BL_OPT_TIME_LIMIT,   "workbench", {BL_OPT_KEYS}},
+};
+/* Two that ask for different things. */
+static const struct { enum bl_option option, other; const char *commands, *why; } goes_not_with[] = {
+	{BL_OPT_MARKDOWN, BL_OPT_JSON, "compare", "it is one or the other"},
+	{BL_OPT_BASE, BL_OPT_PRESET, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_BASE, BL_OPT_SET, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_BASE, BL_OPT_RECIPE, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_BASE, BL_OPT_RECOMMENDED, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_BASE, BL_OPT_METHOD, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+	{BL_OPT_CALIBRATION, BL_OPT_DATA, "evaluate quantize compare search", "one is stored, the other is made"},
+	{BL_OPT_REFUSE_NONFINITE, BL_OPT_NONFINITE, "plan", "it is one or the other"},
+	{BL_OPT_BASE, BL_OPT_STAGE, "evaluate", "with --base a quantized checkpoint is measured as it is"},
+};
+
+static enum bl_status together(const struct bl_options *o, struct bl_err *err)
+{
+	const char *command = commands[o->command].name;
+
+	for (size_t i = 0; i < sizeof goes_with / sizeof goes_with[0]; i++) {
+		bool has = false;
+		struct bl_str list = {0};
+		if (!o->value[goes_with[i].option] || !listed(goes_with[i].commands, command))
+			continue;
+		for (int k = 0; k < 4 && goes_with[i].needs[k]; k++) {
+			has |= o->value[goes_with[i].needs[k]] != NULL;
+			bl_str_addf(&list, "%s--%s", k ? " or " : "", options[goes_with[i].needs[k]].name);
+		}
+		if (!has)
+			bl_fail(err, BL_USAGE, "--%s does nothing in %s without %s", options[goes_with[i].option].name, command, bl_str_c(&list));
+		bl_str_free(&list);
+		if (err->status)
+			return err->status;
+	}
+	for (size_t i = 0; i < sizeof goes_not_with / sizeof goes_not_with[0]; i++)
+		if (o->value[goes_not_with[i].option] && o->value[goes_not_with[i].other] && listed(goes_not_with[i].commands, command))
+			return bl_fail(err, BL_USAGE, "--%s does not go with --%s: %s", options[goes_not_with[i].option].name, options[goes_not_with[i].other].name,
+				       goes_not_with[i].why);
+	return BL_OK;
+}
+
 static enum bl_status take(struct bl_options *o, enum bl_option k, const char *value, struct bl_err *err)
 {
+	if (k == BL_OPT_DATA && !o->value[k])
+		o->n_before_data = o->n_args;
 	o->value[k] = value;
 	if (!options[k].many)
 		return BL_OK;
@@ -184,8 +258,9 @@ enum bl_status bl_options_parse(struct bl_options *o, int argc, char **argv, str
 	if (o->command == BL_CMD_workbench && o->n_args > c->most)
 		return bl_fail(err, BL_USAGE, "%s is no command (bitlathe help lists them); without a command one MODEL or PLAN is opened", o->args[0]);
 	if (o->n_args < c->least || o->n_args > c->most)
-		return bl_fail(err, BL_USAGE, "%s takes %s: bitlathe %s %s", c->name, o->n_args < c->least ? "more arguments" : "fewer arguments", c->name, c->args);
-	return BL_OK;
+		return bl_fail(err, BL_USAGE, "%s takes %s: bitlathe %s%s%s", c->name, o->n_args < c->least ? "more arguments" : "fewer arguments", c->name,
+			       *c->args ? " " : "", c->args);
+	return together(o, err);
 }
 
 enum bl_status bl_option_int(const struct bl_options *o, enum bl_option k, long long min, long long max, long long fallback, long long *out, struct bl_err *err)
@@ -199,5 +274,20 @@ enum bl_status bl_option_int(const struct bl_options *o, enum bl_option k, long 
 	if (!*o->value[k] || *end || v < min || v > max)
 		return bl_fail(err, BL_USAGE, "--%s: must be a whole number in %lld .. %lld, is %s", options[k].name, min, max, o->value[k]);
 	*out = v;
+	return BL_OK;
+}
+
+enum bl_status bl_option_data(const struct bl_options *o, const char *files[BL_MANY_MAX + 16], int *n, struct bl_err *err)
+{
+	*n = 0;
+	for (int i = 0; i < o->n_many; i++)
+		if (o->many_of[i] == BL_OPT_DATA)
+			files[(*n)++] = o->many[i];
+	for (int i = 1; i < o->n_args; i++) { /* --data A B */
+		if (!*n || i < o->n_before_data)
+			return bl_fail(err, BL_USAGE, "%s takes one %s, not also %s; files of data come after --data", commands[o->command].name, commands[o->command].args,
+				       o->args[i]);
+		files[(*n)++] = o->args[i];
+	}
 	return BL_OK;
 }

@@ -2,6 +2,7 @@
  * Actions that belong to no screen: one function each, found through a table. They edit through the session, say what
  * happened in one sentence and what to do next. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -9,8 +10,6 @@
 #include "core/plan/recipe.h"
 #include "tui/app_private.h"
 #include "tui/edit.h"
-
-#define JOBS_SHOWN 64
 
 typedef unsigned handler(struct bl_app *app, const char *arg);
 
@@ -44,6 +43,8 @@ static unsigned do_set(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	int changed = 0, locked = 0;
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	if (bl_plan_set_text(app->session->plan, app->session->model, arg, &changed, &locked, &err)) {
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
@@ -92,11 +93,11 @@ static unsigned do_recommended(struct bl_app *app, const char *arg)
 		return BL_REACT_REDRAW;
 	}
 	if (!n) {
-		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet that a method could serve: choose schemes first (8, 4, a or :preset W4A16)");
+		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet: choose schemes first (8, 4, a or :preset W4A16)");
 		return BL_REACT_REDRAW;
 	}
 	bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
-		       bl_session_calib(app->session) ? "r solves, x exports" : "they are solved from a calibration: c");
+		       bl_session_calib(app->session) ? "r on one of them solves, x exports" : "they are solved from a calibration: c");
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
@@ -132,14 +133,38 @@ static unsigned do_redo(struct bl_app *app, const char *arg)
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
+/* A file that this plan does not come from may be somebody's work: replacing it is asked for. "!NAME": it was. */
+static bool may_write(struct bl_app *app, enum bl_action a, const char *name)
+{
+	char question[600], sure[512];
+
+	if (!bl_is_file(name))
+		return true;
+	if (strlen(name) + 2 > sizeof sure) {
+		bl_app_message(app, BL_MSG_ERROR, "this file exists: choose another name");
+		return false;
+	}
+	snprintf(sure, sizeof sure, "!%s", name);
+	snprintf(question, sizeof question, "%s exists. Replace it?", name);
+	bl_app_ask(app, question, a, sure);
+	return false;
+}
+
 static unsigned do_save(struct bl_app *app, const char *arg)
 {
 	struct bl_err err = BL_ERR_INIT;
+	bool sure = *arg == '!';
+	char *own = bl_session_plan_file(app->session);
+	const char *name = arg[sure] ? arg + sure : own;
+	bool mine = app->session->plan_path && !strcmp(name, app->session->plan_path);
 
-	if (bl_session_save(app->session, *arg ? arg : NULL, &err))
-		bl_app_message_err(app, &err);
-	else
-		bl_app_message(app, BL_MSG_INFO, "plan saved as %s", app->session->plan_path);
+	if (mine || sure || may_write(app, BL_ACT_SAVE, name)) {
+		if (bl_session_save(app->session, name, &err))
+			bl_app_message_err(app, &err);
+		else
+			bl_app_message(app, BL_MSG_INFO, "plan saved as %s", app->session->plan_path);
+	}
+	bl_free(own);
 	return BL_REACT_REDRAW;
 }
 
@@ -203,6 +228,9 @@ static unsigned do_write_recipe(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_str text = { 0 };
 
+	if (*arg != '!' && !may_write(app, BL_ACT_RECIPE_WRITE, arg))
+		return BL_REACT_REDRAW;
+	arg += *arg == '!';
 	bl_recipe_print(&text, app->session->plan, app->session->model, "bitlathe");
 	if (bl_write_file(arg, bl_str_c(&text), text.len, 0644, &err))
 		bl_app_message_err(app, &err);
@@ -279,24 +307,26 @@ static unsigned do_allow_nonfinite(struct bl_app *app, const char *arg)
 
 /* ---- work ---- */
 
+/* Other jobs may begin and end before the answer: the job that the question names is the one that is cancelled. */
+void bl_ask_cancel(struct bl_app *app, const struct bl_job_view *job)
+{
+	char question[160], id[24];
+
+	snprintf(question, sizeof question, "Cancel %s?", job->name);
+	snprintf(id, sizeof id, "#%llu", (unsigned long long)job->id);
+	bl_app_ask(app, question, BL_ACT_CANCEL, id);
+}
+
 static unsigned do_cancel(struct bl_app *app, const char *arg)
 {
-	struct bl_job_view jobs[JOBS_SHOWN];
-	int n = bl_jobs_list(app->session->jobs, jobs, JOBS_SHOWN), found = -1;
-	char question[160];
+	struct bl_job_view job;
 
-	for (int i = 0; i < n && i < JOBS_SHOWN; i++)
-		if (jobs[i].state < BL_JOB_DONE && !jobs[i].quiet)
-			if (found < 0 || jobs[i].total > jobs[found].total)
-				found = i;
-	if (found < 0) {
+	if (*arg == '#')
+		bl_jobs_cancel(app->session->jobs, strtoull(arg + 1, NULL, 10));
+	else if (bl_app_jobs_running(app, &job) || bl_app_find_job(app, "", &job)) /* the one of the job line, else one that waits */
+		bl_ask_cancel(app, &job);
+	else
 		bl_app_message(app, BL_MSG_INFO, "nothing is running · Q leaves");
-	} else if (strcmp(arg, "now") != 0) {
-		snprintf(question, sizeof question, "Cancel %s?", jobs[found].name);
-		bl_app_ask(app, question, BL_ACT_CANCEL, "now");
-	} else {
-		bl_jobs_cancel(app->session->jobs, jobs[found].id);
-	}
 	return BL_REACT_REDRAW;
 }
 
@@ -426,6 +456,9 @@ static unsigned do_dump(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_str text = { 0 };
 
+	if (*arg != '!' && !may_write(app, BL_ACT_DUMP, arg))
+		return BL_REACT_REDRAW;
+	arg += *arg == '!';
 	app->priv->message.on = false;
 	bl_app_draw(app);
 	bl_grid_dump(&app->grid, &text, false);
@@ -461,7 +494,7 @@ static unsigned do_quit_now(struct bl_app *app, const char *arg)
 /* Work that somebody asked for; reading weights and keeping the screen up to date is none. */
 static bool work_is_lost(const struct bl_app *app)
 {
-	static const char *const kinds[] = { "export", "verify", "calibrate", "evaluate" };
+	static const char *const kinds[] = { "export", "verify", "calibrate", "evaluate", "quantize", "search" };
 	struct bl_job_view j;
 
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -478,7 +511,7 @@ static unsigned do_quit(struct bl_app *app, const char *arg)
 	if (!job && !dirty)
 		return do_quit_now(app, arg);
 	bl_app_ask(app,
-		   job && dirty ? "A job is running and the plan is not saved (w saves). Leave and cancel the job?"
+		   job && dirty ? "A job is running, the plan is not saved (w saves). Cancel it and leave?"
 		   : job        ? "A job is running. Leave and cancel it?"
 				: "The plan is not saved (w saves). Leave anyway?",
 		   BL_ACT_QUIT_NOW, "");

@@ -22,7 +22,7 @@ bool bl_app_find_job(const struct bl_app *app, const char *kind, struct bl_job_v
 }
 
 /* One of a kind at a time: a second one would only wait and then do the same again. */
-static bool in_the_way(struct bl_app *app, const char *kind)
+bool bl_job_in_the_way(struct bl_app *app, const char *kind)
 {
 	struct bl_job_view j;
 
@@ -39,10 +39,10 @@ bool bl_start_calibration(struct bl_app *app)
 	const struct bl_preflight *p;
 
 	if (!r->n_files) {
-		bl_app_message(app, BL_MSG_ERROR, "no data to calibrate with · c and then a add a file, or :calibrate FILE");
+		bl_app_message(app, BL_MSG_ERROR, "no data to calibrate with · a adds a file on the form (c), or :calibrate FILE");
 		return false;
 	}
-	if (in_the_way(app, "calibrate"))
+	if (bl_job_in_the_way(app, "calibrate"))
 		return false;
 	p = bl_session_preflight(app->session, r);
 	if (p->known == BL_KNOWN_REFUSED) {
@@ -50,6 +50,7 @@ bool bl_start_calibration(struct bl_app *app)
 		return false;
 	}
 	bl_app_save_forms(app);
+	bl_app_answered(app);
 	bl_session_calibrate(app->session, r);
 	return true;
 }
@@ -62,9 +63,10 @@ bool bl_start_evaluation(struct bl_app *app)
 		bl_app_message(app, BL_MSG_ERROR, "nothing to measure on · Space on ppl, kl or mcq names a file, or :evaluate ppl=FILE");
 		return false;
 	}
-	if (in_the_way(app, "evaluate"))
+	if (bl_job_in_the_way(app, "evaluate"))
 		return false;
 	bl_app_save_forms(app);
+	bl_app_answered(app);
 	bl_session_evaluate(app->session, r);
 	return true;
 }

@@ -62,6 +62,11 @@ static enum bl_status show(struct player *pl, bool to_out, struct bl_err *err)
 	return status;
 }
 
+static enum bl_status stopped(const struct player *pl, struct bl_err *err)
+{
+	return pl->s->stopped ? pl->s->stopped(pl->s->ctx, err) : BL_OK;
+}
+
 static bool busy(const struct bl_app *app, bool only_stats)
 {
 	if (!app->session)
@@ -82,6 +87,8 @@ static enum bl_status wait_idle(struct player *pl, bool only_stats, struct bl_er
 			poll(&wake, 1, 20);
 			bl_app_tick(pl->app);
 			quiet = 0;
+			if (stopped(pl, err))
+				return err->status;
 			if (bl_now_ns() > limit)
 				return bl_fail(err, BL_TIMEOUT, "%s, line %d: still busy after %d seconds", pl->s->keys_path,
 					       pl->line, WAIT_SECONDS);
@@ -187,7 +194,7 @@ enum bl_status bl_script_play(struct bl_app *app, const struct bl_script *s, con
 	char word[256];
 
 	while (status == BL_OK && !bl_app_should_quit(app) && next_word(&pl, word, sizeof word))
-		status = do_word(&pl, word, err);
+		status = stopped(&pl, err) ? err->status : do_word(&pl, word, err);
 	if (status == BL_OK && !bl_app_should_quit(app))
 		status = show(&pl, true, err);
 	return status;

@@ -18,6 +18,8 @@ struct bl_script {
 	const char *keys_path; /* "-": stdin */
 	int rows, cols;
 	const char *frames_dir; /* every frame as NNNN.txt; NULL: none */
+	enum bl_status (*stopped)(const void *ctx, struct bl_err *err); /* asked between keys and while waiting; NULL: nothing stops it */
+	const void *ctx;
 	bool ascii, with_roles; /* roles: looks behind the text, for tests of themes */
 };
 

@@ -82,10 +82,13 @@ static enum bl_status run(struct bl_job *j, void *ctx, struct bl_err *err)
 unsigned bl_verify_start(struct bl_app *app, const char *path)
 {
 	static const struct bl_job_ops ops = { .name = "verify", .lane = BL_LANE_MAIN, .run = run, .drop = drop };
-	struct bl_verify_job *v = bl_xalloc(1, sizeof *v);
+	struct bl_verify_job *v;
 	char title[64];
 
+	if (bl_job_in_the_way(app, "verify")) /* its findings are still to come */
+		return BL_REACT_REDRAW;
 	bl_verify_free(app);
+	v = bl_xalloc(1, sizeof *v);
 	atomic_init(&v->owners, 2);
 	v->path = bl_xstrdup(path);
 	v->session = app->session;

@@ -19,7 +19,7 @@ static const struct bk_ops *instead;
 const struct bk_ops *bl_cpu_ops(void) { return instead ? instead : bk_ops_cpu(); }
 void bl_cpu_ops_use(const struct bk_ops *ops) { instead = ops; }
 
-static char *find_module(const char *program_dir)
+char *bl_backend_module(const char *program_dir)
 {
 	static const char *const places[] = { MODULE, "../lib/bitlathe/" MODULE, "../lib64/bitlathe/" MODULE };
 
@@ -81,7 +81,7 @@ static void open_cuda(struct bl_backend *b, const char *path, struct bl_str *why
 void bl_backend_open(struct bl_backend *b, const char *program_dir)
 {
 	struct bl_str why = { 0 };
-	char *path = find_module(program_dir);
+	char *path = bl_backend_module(program_dir);
 
 	*b = (struct bl_backend){ .cpu = bl_cpu_ops() };
 	if (path)

@@ -19,6 +19,8 @@ struct bl_backend {
 	char *note;                      /* why there is no CUDA; "" when there is */
 	void *handle;
 };
+/* The CUDA module that open would look at (bl_free), NULL: there is none. */
+char *bl_backend_module(const char *program_dir);
 /* program_dir: folder of the running program, or NULL; searched for bitlathe_cuda.so, as is ../lib/bitlathe. Never fails. */
 void bl_backend_open(struct bl_backend *b, const char *program_dir);
 void bl_backend_close(struct bl_backend *b);

@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "core/base/file.h"
-
-#define GIB (1024.0 * 1024 * 1024)
+#include "core/base/str.h"
 
 struct items { bk_parallel_fn *fn; void *arg; };
 
@@ -53,8 +52,7 @@ static int read_mapped(void *dst, const void *src, size_t bytes)
 	return bl_guard_run(read_piece, &w, &err) ? 1 : 0;
 }
 
-/* What the name asks for: -1 the CPU, else a CUDA ordinal. */
-static enum bl_status choose(const struct bl_backend *b, const char *device, int *out, struct bl_err *err)
+enum bl_status bl_engine_device(const struct bl_backend *b, const char *device, int *out, struct bl_err *err)
 {
 	bool can = b->cuda && b->cuda->run && b->n_devices > 0;
 	const char *why = b->cuda && !can ? "the CUDA module cannot run models" : b->note;
@@ -87,7 +85,7 @@ enum bl_status bl_engine_open(struct bl_engine *e, struct bl_backend *b, const c
 	struct bk_run *run = NULL;
 	int which = -1, error;
 
-	if (choose(b, device && *device ? device : "auto", &which, err))
+	if (bl_engine_device(b, device && *device ? device : "auto", &which, err))
 		return err->status;
 	ops = which < 0 ? bk_run_cpu() : b->cuda->run;
 	if (ops->version != BK_RUN_VERSION || ops->size != sizeof(*ops))
@@ -119,6 +117,7 @@ enum bl_status bl_engine_check(struct bl_engine *e, int error, const char *doing
 {
 	const char *device = e->cuda ? "GPU" : "CPU";
 	uint64_t used = 0, free_bytes = 0;
+	char a[16];
 
 	if (e->fault.status) {
 		*err = err->status ? *err : e->fault;
@@ -129,7 +128,8 @@ enum bl_status bl_engine_check(struct bl_engine *e, int error, const char *doing
 		return BL_OK;
 	if (e->ops->is_no_memory(error)) {
 		e->ops->memory(e->run, &used, &free_bytes);
-		return bl_fail(err, BL_NO_MEMORY, "%s memory ran out: %s, %.1f GiB free; a smaller batch needs less", device, doing, (double)free_bytes / GIB);
+		return bl_fail(err, BL_NO_MEMORY, "%s memory ran out: %s, %s free; a smaller batch needs less", device, doing,
+			       bl_human_bytes(a, sizeof a, (double)free_bytes));
 	}
 	if (error == BK_RUN_UNREADABLE)
 		return bl_fail(err, BL_IO, "%s: a weight file changed while it was read; open the model again", doing);
@@ -142,12 +142,13 @@ enum bl_status bl_engine_alloc(struct bl_engine *e, void **out, size_t bytes, co
 {
 	uint64_t used = 0, free_bytes = 0;
 	int error = e->ops->alloc(e->run, out, bytes);
+	char a[16], b[16];
 
 	if (!error || !e->ops->is_no_memory(error))
 		return bl_engine_check(e, error, what, err);
 	e->ops->memory(e->run, &used, &free_bytes);
-	return bl_fail(err, BL_NO_MEMORY, "%s memory: %.1f GiB asked for %s, %.1f GiB free%s", e->cuda ? "GPU" : "CPU", (double)bytes / GIB, what,
-		       (double)free_bytes / GIB, e->memory_limit ? " under the limit" : "");
+	return bl_fail(err, BL_NO_MEMORY, "%s memory: %s asked for %s, %s free%s", e->cuda ? "GPU" : "CPU", bl_human_bytes(a, sizeof a, (double)bytes), what,
+		       bl_human_bytes(b, sizeof b, (double)free_bytes), e->memory_limit ? " under the limit" : "");
 }
 
 void bl_engine_release(struct bl_engine *e, void *p)

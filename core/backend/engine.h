@@ -24,6 +24,8 @@ struct bl_engine {
 	struct bl_err fault;         /* of work on the pool (a mapped file that shrank); the next check tells it */
 };
 
+/* What a name asks for, without opening it: -1 the CPU, else a CUDA ordinal. BL_USAGE, or BL_NO_DEVICE as below. */
+enum bl_status bl_engine_device(const struct bl_backend *b, const char *device, int *out, struct bl_err *err);
 /* device: "auto" (CUDA when there is one, else the CPU), "cpu", "cuda", "cuda:N". BL_NO_DEVICE with the backend's note when it cannot be had. */
 enum bl_status bl_engine_open(struct bl_engine *e, struct bl_backend *b, const char *device, struct bl_pool *pool, uint64_t memory_limit, struct bl_err *err);
 void bl_engine_close(struct bl_engine *e);

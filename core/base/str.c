@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -249,6 +250,31 @@ char *bl_human_bytes(char *dst, size_t cap, double bytes)
 	digits = u == 0 ? 0 : v < 9.995 ? 2 : v < 99.95 ? 1 : 0;
 	snprintf(dst, cap, "%s%.*f %s", bytes < 0 && v > 0 ? "-" : "", digits, v, unit[u]);
 	return dst;
+}
+
+bool bl_parse_bytes(const char *text, double *out)
+{
+	static const char letters[] = "kmgt";
+	char *end;
+	double v = strtod(text, &end), scale = 1;
+	const char *letter;
+
+	if (end == text || !isfinite(v) || v < 0)
+		return false;
+	while (*end == ' ')
+		end++;
+	if (*end && (letter = strchr(letters, lower((unsigned char)*end))) != NULL) {
+		const bool thousands = lower((unsigned char)end[1]) == 'b';
+		for (const char *at = letters; at <= letter; at++)
+			scale *= thousands ? 1000 : 1024;
+		end += end[1] == 'i' ? 2 : 1;
+	}
+	if (lower((unsigned char)*end) == 'b')
+		end++;
+	if (*end || v * scale > 1e18)
+		return false;
+	*out = v * scale;
+	return true;
 }
 
 char *bl_human_secs(char *dst, size_t cap, double secs)

@@ -32,6 +32,8 @@ bool bl_ends_with(const char *s, const char *suffix);
 bool bl_ieq(const char *a, const char *b); /* ASCII case-insensitive */
 /* "1.31 GB" (decimal), "12.3 MB"; dst >= 16 bytes. Returns dst. */
 char *bl_human_bytes(char *dst, size_t cap, double bytes);
+/* What people write: "1500", "6.5MB" (powers of 1000), "10GiB" or "10G" (powers of 1024), letters in either case but for that; false: it is no size. */
+bool bl_parse_bytes(const char *text, double *out);
 char *bl_human_secs(char *dst, size_t cap, double secs); /* "0:02", "1:03:20" */
 
 #endif

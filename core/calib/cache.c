@@ -154,7 +154,7 @@ static enum bl_status drop(const char *folder, struct bl_err *err)
 	return err->status;
 }
 
-enum bl_status bl_cache_drop(const char *cache_dir, const char *key_prefix, struct bl_err *err)
+enum bl_status bl_cache_drop(const char *cache_dir, const char *key_prefix, bool look, struct bl_err *err)
 {
 	struct bl_cache_entry *e;
 	size_t n, found = 0, at = 0;
@@ -169,7 +169,7 @@ enum bl_status bl_cache_drop(const char *cache_dir, const char *key_prefix, stru
 		bl_fail(err, BL_NOT_FOUND, "%s: no key in %s begins so; list them with: cache list", key_prefix, cache_dir);
 	} else if (found > 1) {
 		bl_fail(err, BL_INVALID, "%s: %zu keys begin so; give more of it", key_prefix, found);
-	} else {
+	} else if (!look) {
 		char *kind = bl_path_join(cache_dir, e[at].kind), *folder = bl_path_join(kind, e[at].key);
 
 		drop(folder, err);

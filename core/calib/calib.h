@@ -81,6 +81,6 @@ struct bl_calib_seconds bl_calib_seconds(const struct bl_calib *c); /* of the ru
 struct bl_cache_entry { char *key, *kind, *model; uint64_t bytes; int64_t wall_s; bool complete; };
 void bl_cache_list(struct bl_cache_entry **out, size_t *n, const char *cache_dir);
 void bl_cache_free(struct bl_cache_entry *e, size_t n);
-enum bl_status bl_cache_drop(const char *cache_dir, const char *key_prefix, struct bl_err *err); /* exactly one entry must match */
+enum bl_status bl_cache_drop(const char *cache_dir, const char *key_prefix, bool look, struct bl_err *err); /* exactly one entry must match; look: it stays */
 
 #endif

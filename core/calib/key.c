@@ -129,6 +129,7 @@ enum bl_status bl_calib_bound(struct bl_calib_bounds *out, const struct bl_model
 			      struct bl_err *err)
 {
 	uint64_t least, best, copies, left;
+	char a[16], b[16];
 
 	*out = (struct bl_calib_bounds){ memory_limit, 0 };
 	if (!ram_limit)
@@ -136,8 +137,8 @@ enum bl_status bl_calib_bound(struct bl_calib_bounds *out, const struct bl_model
 	bl_calib_need(m, o, &least, &best, &copies);
 	copies += cuda ? STAGING : 0;
 	if (ram_limit <= copies)
-		return bl_fail(err, BL_NO_MEMORY, "memory: a bound of %.2f GiB is too small: copies on their way to files take %.2f GiB", (double)ram_limit / (1u << 30),
-			       (double)copies / (1u << 30));
+		return bl_fail(err, BL_NO_MEMORY, "memory: a bound of %s is too small: copies on their way to files take %s", bl_human_bytes(a, sizeof a, (double)ram_limit),
+			       bl_human_bytes(b, sizeof b, (double)copies));
 	left = ram_limit - copies;
 	out->host_bytes = cuda ? left : 1; /* on the CPU: in the engine's memory, or in a file */
 	if (!cuda)

@@ -36,6 +36,8 @@ static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *
 		return (uint64_t)(m->rows * m->cols + 4 * m->rows + 1) + bias;
 	if (s->number == BL_NUM_E2M1)
 		return (uint64_t)(m->rows * m->cols / 2 + scales + (s->strategy == BL_STRATEGY_TENSOR_GROUP ? 4 : 0) + (bl_act_is_static(s->act) ? 4 : 0)) + bias;
+	if (bl_scheme_is_mx8(s))
+		return (uint64_t)(m->rows * m->cols + scales) + bias;
 	if (s->strategy == BL_STRATEGY_BLOCK)
 		return (uint64_t)(m->rows * m->cols + 2 * ((m->rows + s->group - 1) / s->group) * groups) + bias;
 	if (s->number == BL_NUM_FLOAT || bl_act_is_int8(s->act))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * compressed-tensors: int-, float-, naive-, pack-quantized, nvfp4- and mxfp4-pack-quantized. */
+ * compressed-tensors: int-, float-, naive-, pack-quantized, nvfp4- and mxfp4-pack-quantized, mxfp8-quantized. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static enum bl_status ct_open(struct bl_quant *q, struct bl_err *err)
 
 static void want_scale(struct bl_linear *l, const struct bl_ct_scheme *s, int64_t n, int64_t k)
 {
-	const char *dtypes = !strcmp(s->format, "nvfp4-pack-quantized") ? "F8_E4M3" : !strcmp(s->format, "mxfp4-pack-quantized") ? "U8 F8_E8M0" : bl_floats;
+	const char *dtypes = !strcmp(s->format, "nvfp4-pack-quantized") ? "F8_E4M3" : !strcmp(s->format, "mxfp4-pack-quantized") || !strcmp(s->format, "mxfp8-quantized") ? "U8 F8_E8M0" : bl_floats;
 	int64_t rows = n, cols = s->strategy == BL_CT_GROUP || s->strategy == BL_CT_TENSOR_GROUP ? k / s->group : 1;
 
 	if (s->strategy == BL_CT_BLOCK) {
@@ -38,7 +38,8 @@ static void promise(struct bl_linear *l, const struct bl_ct_scheme *s, int64_t n
 			bl_want_add(l, "weight_zero_point", "I32", 2, bl_pack_words(n, s->bits), cols);
 		if (s->actorder_group)
 			bl_want_add(l, "weight_g_idx", "I32", 1, k, 0);
-	} else if (!strcmp(s->format, "int-quantized") || !strcmp(s->format, "float-quantized") || !strcmp(s->format, "naive-quantized")) {
+	} else if (!strcmp(s->format, "int-quantized") || !strcmp(s->format, "float-quantized") || !strcmp(s->format, "naive-quantized") ||
+		   !strcmp(s->format, "mxfp8-quantized")) {
 		bl_want_add(l, "weight", s->is_float ? "F8_E4M3" : "I8", 2, n, k);
 		if (s->actorder_group)
 			bl_want_add(l, "weight_g_idx", "I32", 1, k, 0);
@@ -153,7 +154,7 @@ static float scale_of(const struct bl_linear *l, const struct bl_tensor *t, floa
 	case BL_STRATEGY_TENSOR_GROUP: return bl_e4m3_f32(((const uint8_t *)t->data)[row * spr + g]) / global;
 	default: break;
 	}
-	if (l->scheme.number == BL_NUM_E2M1) {
+	if (l->scheme.number == BL_NUM_E2M1 || bl_scheme_is_mx8(&l->scheme)) {
 		const uint8_t e = ((const uint8_t *)t->data)[row * spr + g];
 
 		return e == 255 ? bl_bits_f32(0x7fc00000u) : e ? bl_bits_f32((uint32_t)e << 23) : 0x1p-127f;

@@ -278,6 +278,10 @@ static bool float_scheme(const struct bl_ct_scheme *s, struct bl_scheme *r)
 		*r = (struct bl_scheme){.number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_BLOCK, .group = 128};
 		return grouped_act(s, r);
 	}
+	if (s->bits == 8) { /* MX */
+		*r = (struct bl_scheme){.number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 32};
+		return s->strategy == BL_CT_GROUP && s->group == 32 && !s->has_act && !strcmp(s->format, "mxfp8-quantized");
+	}
 	if (s->bits != 4 || strcmp(s->format, nv ? "nvfp4-pack-quantized" : "mxfp4-pack-quantized") || s->group != (nv ? 16 : 32) || (!nv && s->strategy != BL_CT_GROUP))
 		return false;
 	*r = (struct bl_scheme){.number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = nv ? BL_STRATEGY_TENSOR_GROUP : BL_STRATEGY_GROUP, .group = nv ? 16 : 32};
@@ -288,7 +292,7 @@ bool bl_ct_as_scheme(const struct bl_ct_scheme *s, struct bl_scheme *out)
 {
 	struct bl_scheme r = {.bits = (uint8_t)s->bits, .symmetric = s->symmetric, .order = s->actorder_group && s->strategy == BL_CT_GROUP};
 
-	if (s->is_float && (s->bits == 4 || s->strategy == BL_CT_BLOCK))
+	if (s->is_float && (s->bits == 4 || s->strategy == BL_CT_BLOCK || !strcmp(s->format, "mxfp8-quantized")))
 		return float_scheme(s, out);
 	if (s->strategy != BL_CT_CHANNEL && s->strategy != BL_CT_GROUP && !(s->strategy == BL_CT_TENSOR && s->is_float && s->has_act && !s->act_dynamic))
 		return false;

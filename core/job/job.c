@@ -90,16 +90,16 @@ static void forget_old(struct bl_jobs *js)
 	for (;;) {
 		struct bl_job **oldest = NULL;
 		int ended = 0;
-		bool quiet = false;
-		for (struct bl_job **at = &js->jobs; *at && !quiet; at = &(*at)->next) {
+		bool at_once = false;
+		for (struct bl_job **at = &js->jobs; *at && !at_once; at = &(*at)->next) {
 			ended += (*at)->ended > 0;
 			if (!(*at)->ended || (*at)->waiters)
 				continue;
-			quiet = (*at)->ops.quiet;
-			if (quiet || !oldest || (*at)->ended < (*oldest)->ended)
+			at_once = (*at)->ops.quiet || ((*at)->ops.brief && (*at)->view.state != BL_JOB_FAILED);
+			if (at_once || !oldest || (*at)->ended < (*oldest)->ended)
 				oldest = at;
 		}
-		if (!quiet && (ended <= ENDED_KEPT || !oldest))
+		if (!at_once && (ended <= ENDED_KEPT || !oldest))
 			return;
 		struct bl_job *j = *oldest;
 		*oldest = j->next;
@@ -114,7 +114,7 @@ static void end(struct bl_job *j, enum bl_job_state state)
 	j->view.pausing = false;
 	j->ended = ++j->all->n_ended;
 	pthread_cond_broadcast(&j->all->changed);
-	forget_old(j->all); /* this one only when it is quiet and nobody waits: it is not looked at again */
+	forget_old(j->all); /* this one only when it is quiet or brief and nobody waits: it is not looked at again */
 }
 
 static void finish(struct bl_job *j, enum bl_status status, const struct bl_err *err)
@@ -330,6 +330,7 @@ bool bl_job_wanted(struct bl_job *j)
 static void look(const struct bl_job *j, struct bl_job_view *out)
 {
 	*out = j->view;
+	out->cancelling = j->started_ns && !j->ended && atomic_load(&j->cancel);
 	if (j->started_ns && !j->ended)
 		out->seconds = (double)((j->paused_ns ? j->paused_ns : bl_now_ns()) - j->started_ns) / 1e9;
 }

@@ -25,6 +25,7 @@ struct bl_job_view { /* copy for readers */
 	double seconds, seconds_left; /* of work, without pauses; left < 0: unknown */
 	bool pausable;            /* it can be paused while it runs; any job can while it is queued */
 	bool pausing;             /* asked to pause, still at work until its next checkpoint */
+	bool cancelling;          /* asked to end, still at work until it notices */
 	bool quiet;               /* upkeep of what the screen shows: not news, no job line */
 	struct bl_err err;        /* when failed */
 };
@@ -36,6 +37,7 @@ struct bl_job_ops {
 	enum bl_status (*run)(struct bl_job *j, void *ctx, struct bl_err *err); /* on the lane's thread */
 	void (*drop)(void *ctx);                                               /* frees ctx, always called once */
 	bool pausable;            /* run calls bl_job_checkpoint often */
+	bool brief;               /* forgotten when it ended without an error: what it did is on the screen */
 	bool quiet;               /* runs when no other job of its lane wants to, should make room when one does, and is forgotten when it ended */
 };
 

@@ -140,6 +140,46 @@ static const char *find_equals(const char *text)
 	return strrchr(text, '=');
 }
 
+/* The first '=' that is followed by a name and by the end of it (params hold '=', too); NULL: none. */
+static const char *find_method(const char *text)
+{
+	for (const char *c = strchr(text, '='); c; c = strchr(c + 1, '=')) {
+		size_t n = strspn(c + 1, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+		if (n && n < BL_METHOD_NAME_MAX && (!c[1 + n] || c[1 + n] == ','))
+			return c;
+	}
+	return NULL;
+}
+
+enum bl_status bl_plan_method_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
+{
+	const char *eq = find_method(text);
+	int changed = 0, locked = 0;
+
+	if (!eq || eq == text || !bl_text_is_plain(text, BL_PARAMS_TEXT_MAX))
+		return bl_fail(err, BL_USAGE, "%.200s: must be PATTERN=METHOD[,key=value]", text);
+	const char *comma = strchr(eq, ',');
+	char *pattern = bl_xstrndup(text, (size_t)(eq - text)), *method = bl_xstrndup(eq + 1, comma ? (size_t)(comma - eq - 1) : strlen(eq + 1));
+	uint8_t *selected = bl_xalloc((size_t)m->n_units + 1, 1);
+	if (bl_pattern_match(m, pattern, selected, NULL, err) == BL_OK) {
+		bl_plan_begin(p, text);
+		for (int i = 0; i < m->n_units; i++) {
+			if (!selected[i] || !*bl_plan_choice(p, i)->method)
+				continue;
+			bool done = bl_plan_set_method(p, i, method, comma ? comma + 1 : "");
+			changed += done;
+			locked += !done;
+		}
+		bl_plan_end(p);
+		*n_changed = changed;
+		*n_locked = locked;
+	}
+	bl_free(selected);
+	bl_free(pattern);
+	bl_free(method);
+	return err->status;
+}
+
 enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
 {
 	const char *eq = find_equals(text);

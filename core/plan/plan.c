@@ -269,6 +269,16 @@ const char *bl_plan_redo_label(const struct bl_plan *p) { return p->n_redo ? p->
 
 const char *bl_plan_usual_method(const struct bl_scheme *s) { return s->number == BL_NUM_FULL ? "" : s->number == BL_NUM_PRUNED ? "sparsegpt" : "rtn"; }
 
+/* One that nobody chose goes with its scheme: rtn cannot prune, and what comes with pruning would prune under any other scheme, too. */
+bool bl_plan_keeps_method(const struct bl_choice *c, const struct bl_scheme *s)
+{
+	bool own = (!c->params || !*c->params) && !strcmp(c->method, bl_plan_usual_method(&c->scheme));
+
+	if (s->number == BL_NUM_FULL || !c->method[0])
+		return false;
+	return s->number == BL_NUM_PRUNED ? strcmp(c->method, "rtn") != 0 : c->scheme.number != BL_NUM_PRUNED || !own;
+}
+
 bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s)
 {
 	struct bl_choice *c = &p->now->choice[unit];
@@ -276,15 +286,12 @@ bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s)
 	if (c->locked)
 		return false;
 	bl_plan_begin(p, "scheme");
-	c->scheme = *s;
-	if (s->number == BL_NUM_FULL) {
-		memset(c->method, 0, sizeof c->method);
-		c->params = bl_plan_intern(p, "");
-	} else if (!c->method[0] || (s->number == BL_NUM_PRUNED && !strcmp(c->method, "rtn"))) {
+	if (!bl_plan_keeps_method(c, s)) {
 		memset(c->method, 0, sizeof c->method);
 		snprintf(c->method, sizeof c->method, "%s", bl_plan_usual_method(s));
 		c->params = bl_plan_intern(p, "");
 	}
+	c->scheme = *s;
 	end_edit(p);
 	return true;
 }
@@ -399,6 +406,8 @@ enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *
 		return err->status;
 	if (strlen(value) > 65536)
 		return bl_fail(err, BL_USAGE, "config key %s: its value is longer than 65536 bytes", key);
+	if (!strcmp(key, "kv_cache_scheme") && !strcmp(value, "fp8")) /* the one that is known, with or without quotes: they are hard to keep through a shell */
+		value = "\"fp8\"";
 	snprintf(where, sizeof where, "config key %s", key);
 	bl_str_addf(&wrapped, "{\"v\":%s}", value);
 	if (bl_json_parse(&json, bl_str_c(&wrapped), wrapped.len, 10000, where, err) == BL_OK && cJSON_GetArraySize(json) != 1)
@@ -408,7 +417,7 @@ enum bl_status bl_edit_check(const char *key, const char *value, struct bl_str *
 	if (err->status)
 		return err->status = BL_USAGE;
 	squeeze(canonical, value);
-	if (!strcmp(key, "kv_cache_scheme") && strcmp(bl_str_c(canonical), "\"fp8\"")) /* the one that is known: 8-bit floats, one scale per tensor */
+	if (!strcmp(key, "kv_cache_scheme") && strcmp(bl_str_c(canonical), "\"fp8\"")) /* 8-bit floats, one scale per tensor */
 		return bl_fail(err, BL_USAGE, "config key %s: must be \"fp8\" or removed", key);
 	return BL_OK;
 }

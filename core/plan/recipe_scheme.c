@@ -255,13 +255,13 @@ static bool is_offered(const struct bl_scheme *s)
 /* Blocks of 8-bit floats and both forms of 4-bit ones. */
 static bool float_groups(struct bl_scheme *s, const struct args *a)
 {
-	const bool block = !strcmp(a->strategy, "block"), nv = !strcmp(a->strategy, "tensor_group"), mx = !strcmp(a->strategy, "group") && a->bits == 4;
+	const bool block = !strcmp(a->strategy, "block"), nv = !strcmp(a->strategy, "tensor_group"), mx = !strcmp(a->strategy, "group") && a->group == 32;
 
-	if (!a->is_float || !a->symmetric || a->dynamic || !(block ? a->bits == 8 : a->bits == 4 && ((nv && a->group == 16) || (mx && a->group == 32))))
+	if (!a->is_float || !a->symmetric || a->dynamic || !(block ? a->bits == 8 : (a->bits == 4 && nv && a->group == 16) || (mx && (a->bits == 4 || a->bits == 8))))
 		return false;
 	if (block ? s->act != BL_ACT_FP8_GROUP : s->act != BL_ACT_NONE && !(nv && s->act == BL_ACT_FP4_GROUP))
 		return false;
-	s->number = block ? BL_NUM_FLOAT : BL_NUM_E2M1;
+	s->number = a->bits == 8 ? BL_NUM_FLOAT : BL_NUM_E2M1;
 	s->bits = (uint8_t)a->bits;
 	s->symmetric = 1;
 	s->strategy = block ? BL_STRATEGY_BLOCK : nv ? BL_STRATEGY_TENSOR_GROUP : BL_STRATEGY_GROUP;

@@ -183,6 +183,9 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 		check_fp4(v, &q);
 	else if (s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB)
 		check_bitsandbytes(v, &q);
+	else if (bl_scheme_is_mx8(s))
+		refuse(v, "R3", "%s %s loads no mxfp8-quantized weights: that came with compressed-tensors 0.19; FP8_BLOCK and FP8_DYNAMIC are near to it", t->server,
+		       t->server_version);
 	else if (s->strategy == BL_STRATEGY_BLOCK)
 		check_fp8_block(v, &q);
 	else if (s->number == BL_NUM_FLOAT)
@@ -277,6 +280,10 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 		const struct bl_scheme *s = &bl_plan_choice(p, i)->scheme;
 		if (bl_scheme_is_full(s))
 			continue;
+		if (bl_scheme_is_mx8(s)) {
+			snprintf(sentence, 240, "8-bit floats in groups: compressed-tensors 0.13 does not know mxfp8-quantized (0.19 does)");
+			return false;
+		}
 		if (s->number == BL_NUM_E2M1) {
 			snprintf(sentence, 240, "4-bit floats: compressed-tensors 0.13 does not decode them (newer ones do)");
 			return false;

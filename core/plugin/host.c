@@ -12,13 +12,13 @@
 
 struct bk_grid bl_grid_of_plugin(const struct bl_grid *g)
 {
-	const bool e4m3 = g->number == BL_GRID_E4M3, e2m1 = g->number == BL_GRID_E2M1, full = g->number == BL_GRID_FULL;
+	const bool mx8 = g->number == BL_GRID_MX_E4M3, e4m3 = mx8 || g->number == BL_GRID_E4M3, e2m1 = g->number == BL_GRID_E2M1, full = g->number == BL_GRID_FULL;
 
 	return (struct bk_grid){ .number = e4m3 ? BK_E4M3 : e2m1 ? BK_E2M1 : full ? BK_FULL : BK_INT,
 				 .bits = (int)g->bits,
 				 .symmetric = g->symmetric || e4m3 || e2m1,
 				 .group = g->group > 0 ? g->group : 0,
-				 .scale = e4m3 && g->group ? BK_SCALE_GIVEN : !e2m1 ? BK_SCALE_BF16 : g->group == 16 ? BK_SCALE_E4M3 : BK_SCALE_POW2 };
+				 .scale = mx8 ? BK_SCALE_POW2 : e4m3 && g->group ? BK_SCALE_GIVEN : !e2m1 ? BK_SCALE_BF16 : g->group == 16 ? BK_SCALE_E4M3 : BK_SCALE_POW2 };
 }
 
 /* The number of a grid that is a table, 0: the kernels know it. */
@@ -58,6 +58,11 @@ static void host_scales(float *scales, int8_t *zeros, const float *lo, const flo
 
 			bl_book_scales(&scales[i], &top, 1, book_of(g));
 		}
+		return;
+	}
+	if (g->number == BL_GRID_MX_E4M3) {
+		for (int64_t i = 0; i < n; i++)
+			scales[i] = bl_mx8_scale((float)shrink * fmaxf(fabsf(lo[i]), fabsf(hi[i])));
 		return;
 	}
 	bl_cpu_ops()->scales(scales, zeros, lo, hi, n, shrink, &k);

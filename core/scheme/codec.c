@@ -94,19 +94,21 @@ void bl_scheme_decode_bf16(uint16_t *w, const struct bl_scheme *s, const struct 
 
 /* ---- tables ---- */
 
-/* Biased exponent of the power of two below absmax, carried from a mantissa of 1.75 on, two below. */
-static float mx_scale(float absmax)
+/* Biased exponent of the power of two below absmax, carried from a mantissa of 1.75 on, as far below as the largest value's exponent. */
+static float mx_scale(float absmax, int below)
 {
-	int e = (int)(((bl_f32_bits(bl_round_bf16(absmax)) >> 16) + 32) >> 7) - 2;
+	int e = (int)(((bl_f32_bits(bl_round_bf16(absmax)) >> 16) + 32) >> 7) - below;
 
 	e = e < 0 ? 0 : e > 254 ? 254 : e;
 	return e ? bl_bits_f32((uint32_t)e << 23) : 0x1p-127f;
 }
 
+float bl_mx8_scale(float absmax) { return mx_scale(absmax, 8); }
+
 void bl_book_scales(float *scales, const float *absmax, int64_t n, int number)
 {
 	for (int64_t i = 0; i < n; i++)
-		scales[i] = number == BL_NUM_E2M1 ? mx_scale(absmax[i]) : number == BL_NUM_SCB && absmax[i] == 0 ? 0x1p-7f : absmax[i];
+		scales[i] = number == BL_NUM_E2M1 ? mx_scale(absmax[i], 2) : number == BL_NUM_SCB && absmax[i] == 0 ? 0x1p-7f : absmax[i];
 }
 
 /* Ties go to the even code; a negative value that becomes 0 keeps its sign, -0.0 does not. */

@@ -27,6 +27,10 @@ void bl_book_scales(float *scales, const float *absmax, int64_t n, int number);
 void bl_book_encode(int8_t *codes, const float *w, const float *scales, int64_t rows, int64_t cols, int number, int64_t group);
 void bl_book_decode(float *w, const int8_t *codes, const float *scales, int64_t rows, int64_t cols, int number, int64_t group);
 
+/* ---- MXFP8: E4M3 values in groups of 32 ---- */
+
+float bl_mx8_scale(float group_absmax); /* a power of two */
+
 /* ---- NVFP4: scales are E4M3 values over one number of the unit ---- */
 
 float bl_nvfp4_global(float unit_absmax);             /* 448 x 6 / absmax, rounded as the library does */

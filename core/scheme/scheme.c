@@ -30,6 +30,8 @@
 	{ .number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_TENSOR_GROUP, .group = 16, .act = (a) }
 #define MXFP4 \
 	{ .number = BL_NUM_E2M1, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 32 }
+#define MXFP8 \
+	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 32 }
 #define NF4(dq) \
 	{ .number = BL_NUM_NF4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 64, .nested = (dq) }
 #define LLM_INT8 \
@@ -64,6 +66,7 @@ static const struct bl_scheme_row rows[] = {
 	{ NVFP4(BL_ACT_NONE), "", "4-bit floats in groups of 16, 8-bit scales in units of one number per linear; inputs stay in 16 bits." },
 	{ NVFP4(BL_ACT_FP4_GROUP), "", "4-bit floats in groups of 16, inputs rounded the same way where the card has units for it." },
 	{ MXFP4, "", "4-bit floats in groups of 32 with powers of two as scales; inputs stay in 16 bits." },
+	{ MXFP8, "", "8-bit floats in groups of 32 with powers of two as scales; inputs stay in 16 bits." },
 	{ NF4(1), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights, the scales in 8 bits." },
 	{ NF4(0), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights." },
 	{ LLM_INT8, "", "bitsandbytes: 8-bit integers per channel; the client picks outlying inputs out by itself." },
@@ -116,7 +119,7 @@ static const struct special *special(const struct bl_scheme *s)
 {
 	static const struct special full = { "BF16", "BF16" }, w8a8 = { "W8A8", "W8A8" }, w8a8_static = { "W8A8_STATIC", "W8A8st" },
 				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" },
-				    fp8_block = { "FP8_BLOCK", "FP8blk" }, mxfp4 = { "MXFP4A16", "MXFP4" }, nvfp4a16 = { "NVFP4A16", "NVFP4A16" },
+				    fp8_block = { "FP8_BLOCK", "FP8blk" }, mxfp4 = { "MXFP4A16", "MXFP4" }, mxfp8 = { "MXFP8A16", "MXFP8A16" }, nvfp4a16 = { "NVFP4A16", "NVFP4A16" },
 				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" },
 				    pruned = { "BF16_SPARSE", "BF16sp" };
 
@@ -134,6 +137,8 @@ static const struct special *special(const struct bl_scheme *s)
 		return &llm_int8;
 	if (s->strategy == BL_STRATEGY_BLOCK)
 		return &fp8_block;
+	if (bl_scheme_is_mx8(s))
+		return &mxfp8;
 	if (s->act == BL_ACT_FP8_TENSOR)
 		return s->strategy == BL_STRATEGY_TENSOR ? &fp8 : &fp8_channel;
 	return &fp8_dynamic;
@@ -185,6 +190,7 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "fp8channel", FP8(BL_STRATEGY_CHANNEL) }, { "fp8ch", FP8(BL_STRATEGY_CHANNEL) },
 	{ "fp8block", FP8_BLOCK },         { "fp8blk", FP8_BLOCK },         { "nvfp4", NVFP4(BL_ACT_FP4_GROUP) },
 	{ "nvfp4a16", NVFP4(BL_ACT_NONE) }, { "mxfp4a16", MXFP4 },          { "mxfp4", MXFP4 },
+	{ "mxfp8a16", MXFP8 },
 	{ "nf4", NF4(0) },                 { "nf4dq", NF4(1) },             { "llmint8", LLM_INT8 },
 	{ "llm.int8", LLM_INT8 },          { "bnbint8", LLM_INT8 },      { "bf16sparse", PRUNED },
 	{ "bf16sp", PRUNED },
@@ -297,9 +303,9 @@ enum bl_status bl_scheme_parse(struct bl_scheme *out, const char *text, struct b
 			return BL_OK;
 		}
 	}
-	if (strncmp(key, "mxfp8", 5) == 0)
-		return bl_fail(err, BL_UNSUPPORTED, "scheme \"%.40s\": no serving target here loads 8-bit floats with powers of two as scales (compressed-tensors 0.13 has no such "
-			       "format); FP8_BLOCK and FP8_DYNAMIC are near to it", text);
+	if (strcmp(key, "mxfp8") == 0)
+		return bl_fail(err, BL_UNSUPPORTED, "scheme \"%.40s\": inputs in groups of 32 with powers of two as scales are not known here; MXFP8A16 leaves them in 16 bits, "
+			       "FP8_BLOCK and FP8_DYNAMIC round them in another way", text);
 	struct bl_scheme s;
 	bool order = cut_order(key);
 

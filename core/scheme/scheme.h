@@ -2,7 +2,7 @@
  * How the numbers of a unit are stored, as a value. Names are the ecosystem's (compressed-tensors presets) with a suffix where the
  * preset's group is not meant: BF16 · W8A8 · W8A8_STATIC · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
  * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · W4A16_actorder (groups by an index over the columns) · FP8_DYNAMIC · FP8 (one scale per tensor) ·
- * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · NF4 · NF4_DQ (its scales are quantized again) · LLM_INT8 · BF16_SPARSE. Equal text = equal scheme. */
+ * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · MXFP8A16 · NF4 · NF4_DQ (its scales are quantized again) · LLM_INT8 · BF16_SPARSE. Equal text = equal scheme. */
 #ifndef BL_SCHEME_SCHEME_H
 #define BL_SCHEME_SCHEME_H
 
@@ -43,6 +43,8 @@ static inline bool bl_scheme_rounds_inputs(const struct bl_scheme *s) { return s
 static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP4_GROUP; }
 /* Whether it is stored in full precision, by whatever values. */
 static inline bool bl_scheme_is_full(const struct bl_scheme *s) { return s->number == BL_NUM_FULL || s->number == BL_NUM_PRUNED; }
+/* E4M3 values in groups with powers of two as scales. */
+static inline bool bl_scheme_is_mx8(const struct bl_scheme *s) { return s->number == BL_NUM_FLOAT && s->strategy == BL_STRATEGY_GROUP; }
 /* Bytes of a code. */
 static inline size_t bl_scheme_code_bytes(const struct bl_scheme *s) { return s->number == BL_NUM_PRUNED ? 2 : 1; }
 /* Whether scales are found over more than a row, so that only plain rounding knows how. */

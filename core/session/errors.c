@@ -155,7 +155,7 @@ static void errors_drop(void *ctx)
 
 enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const struct bl_choice *c, double *rel, char why[160])
 {
-	static const struct bl_job_ops ops = {.name = "weight-only errors", .lane = BL_LANE_LIGHT, .run = errors_run, .drop = errors_drop};
+	static const struct bl_job_ops ops = {.name = "weight-only errors", .lane = BL_LANE_LIGHT, .run = errors_run, .drop = errors_drop, .brief = true};
 	struct bl_session_private *p = s->priv;
 	bool zero = bl_plan_zero_nonfinite(s->plan);
 	struct bl_error_request *r = find(p, unit, c, zero);

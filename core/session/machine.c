@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/backend/backend.h"
+#include "core/backend/engine.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
@@ -70,6 +70,24 @@ void bl_machine_look(struct bl_machine *m, const char *program_dir)
 		bl_str_addf(&gpu, "none in use: %s", backend.note && *backend.note ? backend.note : "no device");
 	bl_backend_close(&backend);
 	m->gpu = bl_str_take(&gpu);
+}
+
+enum bl_status bl_machine_device(const char *device, const char *program_dir, struct bl_err *err)
+{
+	struct bl_backend backend = {0};
+	int which;
+
+	if (!bl_starts_with(device, "cuda")) /* nothing to look for */
+		return bl_engine_device(&backend, device, &which, err);
+	bl_backend_open(&backend, program_dir);
+	bl_engine_device(&backend, device, &which, err);
+	bl_backend_close(&backend);
+	return err->status;
+}
+
+char *bl_machine_cuda_module(const char *program_dir)
+{
+	return bl_backend_module(program_dir);
 }
 
 void bl_machine_free(struct bl_machine *m)

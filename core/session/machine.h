@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "core/base/err.h"
+
 struct bl_machine {
 	char cpu[128];
 	int n_cpus;                        /* this process may use */
@@ -15,6 +17,9 @@ struct bl_machine {
 uint64_t bl_resident_bytes(void);
 void bl_ram_look(uint64_t *total, uint64_t *available); /* bytes; zeros: unknown */
 void bl_machine_look(struct bl_machine *m, const char *program_dir);
+/* Can work run there? "auto", "cpu", "cuda", "cuda:N"; BL_USAGE for another name, BL_NO_DEVICE with the reason. */
+enum bl_status bl_machine_device(const char *device, const char *program_dir, struct bl_err *err);
+char *bl_machine_cuda_module(const char *program_dir); /* its path (bl_free); NULL: none came with this program */
 void bl_machine_free(struct bl_machine *m);
 
 #endif

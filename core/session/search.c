@@ -449,7 +449,12 @@ static enum bl_status parse_options(struct bl_search_run *k, const char *text, s
 			o[*n].stages = k->stages;
 			const struct bl_method *m = bl_registry_method(&s->registry, o[*n].method);
 			struct bl_solver solver;
-			if (m && bl_method_trains(&s->registry, m))
+			const struct bl_solve_inputs in = bl_solve_inputs_of(&s->registry, o[*n].method, o[*n].params);
+			if (in.quantized || in.by_rms)
+				bl_fail(err, BL_UNSUPPORTED, "%s while the data go through the model, and a search looks at each unit alone: search with gptq, then --finish %s%s%s",
+					in.quantized ? "solved on what the blocks before give as they were quantized," : "its tokens are weighed", o[*n].method, *o[*n].params ? "," : "",
+					o[*n].params);
+			else if (m && bl_method_trains(&s->registry, m))
 				bl_fail(err, BL_UNSUPPORTED, "%s trains all units together, and a search looks at each alone: search with gptq, then --finish %s", m->name, m->name);
 			else if (o[*n].scheme.number != BL_NUM_FULL &&
 			    !bl_solver_init(&solver, &s->registry, &o[*n].scheme, o[*n].method, o[*n].params, k->zero_nonfinite, err))

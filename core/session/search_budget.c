@@ -8,9 +8,6 @@
 
 static enum bl_status bytes_from(double *out, const char *text, struct bl_session *s, struct bl_err *err)
 {
-	static const struct { const char *suffix; double factor; } units[] = {
-		{"", 1}, {"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {"M", 1e6}, {"G", 1e9},
-	};
 	char *end;
 	double v = strtod(text, &end);
 
@@ -20,11 +17,10 @@ static enum bl_status bytes_from(double *out, const char *text, struct bl_sessio
 		*out = v / 100 * (double)bl_session_estimate(s)->base_bytes;
 		return BL_OK;
 	}
-	for (size_t i = 0; end != text && v > 0 && i < sizeof units / sizeof units[0]; i++)
-		if (!strcmp(end, units[i].suffix) && v * units[i].factor < 1e18) {
-			*out = v * units[i].factor;
-			return BL_OK;
-		}
+	if (bl_parse_bytes(text, &v) && v > 0) {
+		*out = v;
+		return BL_OK;
+	}
 	return bl_fail(err, BL_USAGE, "\"%s\" is no size: as 6.5MB, 1.2GiB, 60%% (of the model) or plan (as it is now)", text);
 }
 

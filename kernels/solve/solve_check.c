@@ -552,6 +552,7 @@ int bk_solve_check(const struct bk_solve *s, const struct bk_solve_ops *ops, str
 {
 	static const struct bk_grid grids[] = { { BK_INT, 4, 1, 32, BK_SCALE_BF16, 0 }, { BK_INT, 3, 1, 0, BK_SCALE_BF16, 0 }, { BK_INT, 4, 0, 64, BK_SCALE_BF16, 0 },
 						{ BK_INT, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E4M3, 8, 1, 0, BK_SCALE_BF16, 0 }, { BK_E2M1, 4, 1, 32, BK_SCALE_POW2, 0 },
+						{ BK_E4M3, 8, 1, 32, BK_SCALE_POW2, 0 },
 						{ BK_E2M1, 4, 1, 16, BK_SCALE_E4M3, 13440 } };
 	const struct bk_run_options o = { .threads = 1 };
 	struct bk_solve cpu = { .ops = bk_run_cpu() };

@@ -66,8 +66,8 @@ BK_FN float bk_grid_hi(const struct bk_grid *g) { return (float)((1 << (g->bits 
 /* The scale that puts a group's largest |w| at the end of a symmetric grid, as it can be stored. 0 where there is none (and bfloat16 has no rule for it). */
 BK_FN float bk_scale_of(float top, const struct bk_grid *g)
 {
-	if (g->scale == BK_SCALE_POW2) { /* the power of two below, carried from a mantissa of 1.75 on, two below */
-		int e = (int)(((bk_f32_bits(bk_round_bf16(top)) >> 16) + 32) >> 7) - 2;
+	if (g->scale == BK_SCALE_POW2) { /* the power of two below, carried from a mantissa of 1.75 on, as far below as the grid's largest value is above 1 */
+		int e = (int)(((bk_f32_bits(bk_round_bf16(top)) >> 16) + 32) >> 7) - (g->number == BK_E4M3 ? 8 : 2);
 
 		e = e < 0 ? 0 : e > 254 ? 254 : e;
 		return e ? bk_bits_f32((uint32_t)e << 23) : 0x1p-127f;

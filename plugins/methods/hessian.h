@@ -12,7 +12,7 @@
 /* Why these methods cannot round to a grid, or NULL; full: weights that stay in full precision are one. */
 static inline const char *hessian_refuses(const struct bl_grid *g, int64_t rows, int64_t cols, int full)
 {
-	const int is_float = g->number == BL_GRID_E4M3 || g->number == BL_GRID_E2M1;
+	const int is_float = g->number == BL_GRID_E4M3 || g->number == BL_GRID_E2M1 || g->number == BL_GRID_MX_E4M3;
 
 	if (rows < 1 || cols < 1 || cols > INT32_MAX / 2)
 		return "the matrix is empty or too wide";

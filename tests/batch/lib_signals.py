@@ -165,6 +165,8 @@ try:
     signalled("plan, SIGTERM", ["plan", str(model), *mse, "-o", "p.json"], signal.SIGTERM, 143, lambda p: busy(p.pid) > 0.1)
     signalled("bench, SIGTERM", ["bench", "export-zip", "--runs", "32", "--model", str(model)], signal.SIGTERM, 143, lambda p: temporaries())
     signalled("bench of keys, SIGINT", ["bench", "keys", "--model", str(model)], signal.SIGINT, 130, lambda p: has_child(p.pid))
+    (work / "keys").write_text('= "all=W4A16:rtn,observer=mse" <Enter> wait')
+    signalled("keys from a file, SIGINT", [str(model), "--threads", "1", "--keys", str(work / "keys")], signal.SIGINT, 130, lambda p: busy(p.pid) > 0.3)
     if any((work / "tmp").iterdir()):
         complain(f"bench left {[p.name for p in (work / 'tmp').iterdir()]}")
 

@@ -101,6 +101,8 @@ def decode(name, group, shape):
     if group["format"].endswith("fp4-pack-quantized"):
         return decode_fp4(name, group)
     w, scale = group["weights"], tensors[name + ".weight_scale"].float()
+    if group["format"] == "mxfp8-quantized":
+        scale = torch.exp2(scale - 127)
     if w["strategy"] == "block":
         codes = tensors[name + ".weight"].float()
         full = scale.repeat_interleave(128, 0)[:codes.shape[0]].repeat_interleave(128, 1)[:, :codes.shape[1]]

@@ -118,6 +118,15 @@ one tiny-exaone4 int8 0.05 "$bnb" "" --format bitsandbytes --preset LLM_INT8
 one tiny-exaone4 fp8-block 0.02 "$old" "" --preset FP8_BLOCK
 one tiny-exaone4 nvfp4a16 0.03 "$new" "" --preset NVFP4A16
 one tiny-exaone4 mxfp4a16 0.03 "$new" "" --preset MXFP4A16
+if [ -x "$new/bin/python" ]; then
+	"$bin" export "$shared/models/tiny-exaone4" -q -o "$work/mxfp8" --preset MXFP8A16 --ignore-rules >/dev/null
+	if "$old/bin/python" "$top/tests/interop/expect.py" "$work/mxfp8" "$shared/models/tiny-exaone4" "$work/mxfp8.expect" bfloat16 >"$work/mxfp8.log" 2>&1 &&
+		"$new/bin/python" "$top/tests/interop/mxfp8.py" "$work/mxfp8" "$shared/models/tiny-exaone4" "$work/mxfp8.expect" >"$work/mxfp8.log" 2>&1; then
+		echo "ok    mxfp8 as compressed-tensors makes and loads it: $(tail -n 1 "$work/mxfp8.log")"; passed=$((passed + 1))
+	else
+		echo "FAIL  mxfp8 as compressed-tensors makes and loads it"; tail -n 3 "$work/mxfp8.log"; fails=$((fails + 1))
+	fi
+fi
 for model in tiny-exaone4 hybrid-exaone4; do
 	one $model w8a8 0.02 "$old" "" --preset W8A8
 	one $model w8a16 0.001 "$old" "" --preset W8A16

@@ -266,6 +266,28 @@ static enum bl_status check_names(const struct bl_cli *c, struct bl_err *err)
 	return BL_OK;
 }
 
+/* By name alone: what runs whole models. */
+static bool only_named(const char *name)
+{
+	return !strcmp(name, "keys-calibrate") || !strcmp(name, "forward") || !strcmp(name, "hessian") || bl_starts_with(name, "live-");
+}
+
+static void dry(struct bl_cli *c, const char *model, int runs)
+{
+	cJSON *list = c->json ? cJSON_AddArrayToObject(c->json, "would_measure") : NULL;
+
+	if (!list)
+		bl_cli_wrapped(c, 2, "would measure %d times on %s:", runs, model ? model : "no model (--model)");
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (only_named(names[i]) ? !named(c, names[i]) : !wanted(c, names[i]))
+			continue;
+		if (list)
+			cJSON_AddItemToArray(list, cJSON_CreateString(names[i]));
+		else
+			bl_cli_line(c, "  %s", names[i]);
+	}
+}
+
 enum bl_status bl_cmd_bench(struct bl_cli *c, struct bl_err *err)
 {
 	char *demo = demo_model(c);
@@ -274,9 +296,17 @@ enum bl_status bl_cmd_bench(struct bl_cli *c, struct bl_err *err)
 	const char *tmp = getenv("TMPDIR");
 	long long runs;
 
+	if (bl_given(&c->o, BL_OPT_TEXT) && !wanted(c, "tokenizer")) {
+		bl_fail(err, BL_USAGE, "--text goes with bench tokenizer");
+		goto done;
+	}
 	if (check_names(c, err) || bl_option_int(&c->o, BL_OPT_RUNS, 1, BL_BENCH_RUNS_MAX, 3, &runs, err))
 		goto done;
 	b.runs = (int)runs;
+	if (bl_given(&c->o, BL_OPT_DRY_RUN)) {
+		dry(c, b.model, b.runs);
+		goto done;
+	}
 	if (!b.model) {
 		bl_fail(err, BL_USAGE, "bench: --model says on what (the demo model is not beside this program)");
 		goto done;

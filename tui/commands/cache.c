@@ -52,7 +52,7 @@ enum bl_status bl_cmd_cache(struct bl_cli *c, struct bl_err *err)
 	if (!strcmp(verb, "list") && c->o.n_args < 2)
 		list(c, dir);
 	else if (!strcmp(verb, "drop") && c->o.n_args == 2)
-		bl_cache_drop(dir, c->o.args[1], err);
+		bl_cache_drop(dir, c->o.args[1], bl_given(&c->o, BL_OPT_DRY_RUN), err);
 	else
 		bl_fail(err, BL_USAGE, "cache: list, or drop KEY (the beginning of one is enough)");
 	bl_free(dir);

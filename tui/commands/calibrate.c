@@ -49,26 +49,18 @@ static enum bl_status request(struct calibrate_work *w, const struct bl_cli *c, 
 {
 	const struct bl_options *o = &c->o;
 	long long samples, seqlen, keep;
-	size_t n = 0;
+	int n;
 
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			files[n++] = o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!n)
-			return bl_fail(err, BL_USAGE, "calibrate takes one MODEL, not also %s; files of data come after --data", o->args[i]);
-		files[n++] = o->args[i];
-	}
-	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 24, 2048, &seqlen, err) ||
+	if (bl_option_data(o, files, &n, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 24, 2048, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_KEEP_WINDOWS, 0, 1 << 24, 16, &keep, err))
 		return err->status;
-	w->rq = (struct bl_collect_request){.files = files, .n_files = n, .samples = samples, .seqlen = seqlen, .keep_windows = keep, .hessians = !bl_given(o, BL_OPT_NO_HESSIANS),
+	w->rq = (struct bl_collect_request){.files = files, .n_files = (size_t)n, .samples = samples, .seqlen = seqlen, .keep_windows = keep, .hessians = !bl_given(o, BL_OPT_NO_HESSIANS),
 					    .threads = c->session.threads, .device = bl_given(o, BL_OPT_DEVICE) ? o->value[BL_OPT_DEVICE] : "auto",
 					    .program_dir = c->program_dir, .cache_dir = cache, .cancel = &w->progress.cancel};
 	w->look = bl_given(o, BL_OPT_DRY_RUN);
-	if (bl_cli_size(o, BL_OPT_RAM_LIMIT, &w->rq.ram_limit, err))
+	if (bl_cli_size(o, BL_OPT_RAM_LIMIT, 1, &w->rq.ram_limit, err))
 		return err->status;
-	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.memory_limit, err);
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &w->rq.memory_limit, err);
 }
 
 static void data_json(cJSON *o, const struct bl_collect_result *r)

@@ -74,7 +74,7 @@ static enum bl_status eval_request(struct bl_eval_request *rq, const struct bl_c
 	long long windows, seqlen, items;
 
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
-	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &rq->memory_limit, err))
+	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &rq->memory_limit, err))
 		return err->status;
 	rq->ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
 	rq->kl = (char *)(uintptr_t)o->value[BL_OPT_KL];

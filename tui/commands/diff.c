@@ -15,6 +15,7 @@ struct side {
 	struct bl_session *session;     /* of a plan; owns the model then */
 	struct bl_model *own;           /* of a checkpoint in a folder */
 	const struct bl_model *m;       /* names and shapes; NULL: a zip, which has the other side's */
+	bool made;                      /* by the options of the line */
 	bool document;                  /* a plan as it stands: config edits, format and target are known */
 	char **scheme, **method; int n; /* method NULL: not known */
 };
@@ -95,11 +96,16 @@ static enum bl_status from_checkpoint(struct bl_cli *c, struct side *s, const ch
 	return err->status;
 }
 
+static bool plan_options(const struct bl_options *o)
+{
+	return bl_given(o, BL_OPT_PRESET) || bl_given(o, BL_OPT_RECIPE) || bl_given(o, BL_OPT_RECOMMENDED) || o->n_many;
+}
+
 static enum bl_status load(struct bl_cli *c, struct side *s, const char *what, struct bl_err *err)
 {
 	const char *at = bl_is_file(what) || bl_is_dir(what) ? NULL : strrchr(what, '@');
 	char *path = at ? bl_xstrndup(what, (size_t)(at - what)) : bl_xstrdup(what);
-	bool file = bl_plan_is_file(path), made = bl_given(&c->o, BL_OPT_PRESET) || bl_given(&c->o, BL_OPT_RECIPE) || c->o.n_many;
+	bool file = bl_plan_is_file(path), made = plan_options(&c->o);
 	bool zip = bl_is_file(path) && !file && !bl_ends_with(path, ".safetensors");
 	struct bl_session *session;
 
@@ -112,6 +118,7 @@ static enum bl_status load(struct bl_cli *c, struct side *s, const char *what, s
 			bl_fail(err, BL_NOT_FOUND, "%s: has no snapshot called \"%s\" (bitlathe snapshot list %s)", path, at + 1, path);
 			bl_session_close(session);
 		} else {
+			s->made = !file;
 			from_plan(s, session, i >= 0 ? bl_plan_snapshot(session->plan, i) : NULL);
 		}
 	}
@@ -230,6 +237,10 @@ enum bl_status bl_cmd_diff(struct bl_cli *c, struct bl_err *err)
 
 	if (load(c, &a, c->o.args[0], err) || load(c, &b, c->o.args[1], err) || same_model(&a, &b, err))
 		goto done;
+	if (plan_options(&c->o) && !a.made && !b.made) {
+		bl_fail(err, BL_USAGE, "--preset, --set, --recipe, --recommended and --stage make a plan of a MODEL: neither %s nor %s is one", a.what, b.what);
+		goto done;
+	}
 	n = units(c, &a, &b, &delta);
 	if (a.document && b.document)
 		n_document = document(c, a.session->plan, b.session->plan);

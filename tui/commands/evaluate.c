@@ -2,6 +2,7 @@
  * evaluate: the model, or base and plan side by side: perplexity, distance to the base, multiple choice; and what that makes of the score. */
 #include <string.h>
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/session/measure.h"
 #include "tui/cli.h"
@@ -160,17 +161,14 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	long long windows, seqlen, items, samples;
 	bool transformers;
 
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			data[w->rq.n_data++] = o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!w->rq.n_data)
-			return bl_fail(err, BL_USAGE, "evaluate takes one MODEL or PLAN, not also %s", o->args[i]);
-		data[w->rq.n_data++] = o->args[i];
-	}
+	int n;
+
+	if (bl_option_data(o, data, &n, err))
+		return err->status;
+	w->rq.n_data = (size_t)n;
 	if (bl_option_int(o, BL_OPT_WINDOWS, 1, 1ll << 40, 0, &windows, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 20, BL_EVAL_SEQLEN, &seqlen, err) ||
 	    bl_option_int(o, BL_OPT_ITEMS, 1, 1ll << 40, 0, &items, err) || bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 40, 512, &samples, err) ||
-	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))
+	    bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &w->rq.eval.memory_limit, err) || bl_cli_arithmetic(c, &transformers, err))
 		return err->status;
 	w->rq.eval.arithmetic = transformers ? BL_ARITHMETIC_TRANSFORMERS : BL_ARITHMETIC_SERVER;
 	w->rq.eval.ppl = (char *)(uintptr_t)o->value[BL_OPT_PPL];
@@ -189,6 +187,27 @@ static enum bl_status request(struct evaluate_work *w, const struct bl_cli *c, c
 	return BL_OK;
 }
 
+/* --dry-run: what would be measured, and what of the plan would be solved for it. */
+static void look(struct bl_cli *c, const struct evaluate_work *w, struct bl_err *err)
+{
+	const struct { const char *what, *file; } asked[] = {{"ppl", w->rq.eval.ppl}, {"kl", w->rq.eval.kl}, {"mcq", w->rq.eval.mcq}};
+
+	for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+		if (!asked[i].file)
+			continue;
+		if (!bl_is_file(asked[i].file)) {
+			bl_fail(err, BL_NOT_FOUND, "--%s %s: no such file", asked[i].what, asked[i].file);
+			return;
+		}
+		if (!c->json)
+			bl_cli_wrapped(c, 8, "would measure %s on %s", asked[i].what, asked[i].file);
+	}
+	if (!w->rq.quantized)
+		bl_cli_would_solve(c, w->s, NULL, 0);
+	else if (c->json)
+		cJSON_AddBoolToObject(c->json, "dry_run", true);
+}
+
 enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 {
 	const char *data[BL_MANY_MAX + 16];
@@ -196,13 +215,22 @@ enum bl_status bl_cmd_evaluate(struct bl_cli *c, struct bl_err *err)
 
 	if (request(&w, c, data, err) || bl_cli_open(c, &w.s, w.rq.quantized ? c->o.value[BL_OPT_BASE] : c->o.args[0], err))
 		return err->status;
+	if (bl_given(&c->o, BL_OPT_DRY_RUN)) {
+		look(c, &w, err);
+		bl_session_close(w.s);
+		return err->status;
+	}
 	if (!w.rq.n_data)
 		bl_free(bl_session_input_absmax(w.s)); /* a plan with static activations takes a stored calibration up */
 	if ((w.rq.quantized || !bl_cli_solve(c, w.s, NULL, NULL, err)) && bl_cli_work(c, "evaluate", evaluate_work, &w, &w.progress, err) == BL_OK) {
 		struct bl_plan_estimate e = estimate_of(w.s, &w.result);
-		if (w.rq.eval.kl && !w.result.has_plan)
+		if (w.rq.eval.kl && !w.result.has_plan && !w.rq.eval.ppl && !w.rq.eval.mcq)
+			bl_fail(err, BL_USAGE, "--kl: the plan changes nothing, so there is no distance to measure (--preset, --set or a plan file says what it changes)");
+		else if (w.rq.eval.kl && !w.result.has_plan)
 			bl_str_addf(&c->remarks, "--kl: the plan changes nothing, so there is no distance to measure\n");
-		if (c->json)
+		if (err->status)
+			; /* nothing was measured */
+		else if (c->json)
 			result_json(c->json, &w.result, &e, w.rq.eval.arithmetic == BL_ARITHMETIC_TRANSFORMERS);
 		else
 			result_text(c, w.s, &w.result, &e, w.rq.quantized);

@@ -92,7 +92,8 @@ static void export_report(struct bl_cli *c, const struct export_work *w, bool dr
 		bl_json_add_int(c->json, "package_bytes", (int64_t)r->package_bytes);
 		bl_json_add_int(c->json, "tensors", r->tensors);
 		cJSON_AddStringToObject(c->json, "config_edits", bl_str_c((struct bl_str *)&r->edits));
-		cJSON_AddBoolToObject(c->json, "dry_run", dry);
+		if (!cJSON_HasObjectItem(c->json, "dry_run"))
+			cJSON_AddBoolToObject(c->json, "dry_run", dry);
 		proof_json(c->json, &r->proof);
 		cJSON *s = cJSON_AddObjectToObject(c->json, "seconds");
 		cJSON_AddNumberToObject(s, "write", r->seconds_write);
@@ -117,16 +118,16 @@ enum bl_status bl_cli_export(struct bl_cli *c, struct bl_session *s, struct bl_e
 	struct export_work w = {.result = {0}};
 	const char *out = c->o.value[BL_OPT_OUT];
 	bool dry = bl_given(&c->o, BL_OPT_DRY_RUN);
-	long long part = 0;
+	uint64_t part = 0;
 
-	if (bl_option_int(&c->o, BL_OPT_PART_BYTES, 1 << 16, 1ll << 50, 0, &part, err))
+	if (bl_cli_size(&c->o, BL_OPT_PART_BYTES, BL_PART_LEAST, &part, err))
 		return err->status;
 	struct bl_solved **units = NULL;
 	struct bl_fold *fold = NULL;
 	bool taken = !dry && (bl_is_file(out) || bl_is_dir(out));
 	w.rq = (struct bl_export_request){.model = s->model, .plan = s->plan, .registry = &s->registry, .target = s->target, .out = out,
 					  .overwrite = dry ? bl_given(&c->o, BL_OPT_FORCE) : taken && bl_cli_may_replace(c, out), .ignore_rules = bl_given(&c->o, BL_OPT_IGNORE_RULES),
-					  .part_bytes = (uint64_t)part, .pool = s->pool, .progress = &progress, .seed = s->seed};
+					  .part_bytes = part, .pool = s->pool, .progress = &progress, .seed = s->seed};
 	float *absmax = dry || !bl_session_fold(s, &fold, err) ? bl_session_input_absmax(s) : NULL;
 	w.rq.input_absmax = absmax;
 	if (!dry && !err->status)
@@ -213,7 +214,7 @@ enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
 	struct bl_model *base = NULL;
 	struct bl_session *plan = NULL;
 	struct bl_fold *fold = NULL;
-	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : NULL;
+	const char *target = bl_given(&c->o, BL_OPT_TARGET) ? c->o.value[BL_OPT_TARGET] : c->session.new_target;
 	int n;
 
 	w.rq = (struct bl_verify_request){.path = c->o.args[0], .progress = &progress, .want_sha256 = true};

@@ -61,11 +61,17 @@ enum bl_status bl_cmd_forward(struct bl_cli *c, struct bl_err *err)
 		return bl_fail(err, BL_USAGE, "forward: --ids FILE.safetensors says what runs through, -o FILE.safetensors where results go");
 	if (place(&w.rq.at, c, &progress, err) || last_of(&c->o, &w.rq.last, err))
 		return err->status;
-	if (bl_is_file(w.rq.out) && !bl_cli_may_replace(c, w.rq.out))
+	if (bl_given(&c->o, BL_OPT_DRY_RUN) && !bl_is_file(w.rq.ids))
+		return bl_fail(err, BL_NOT_FOUND, "--ids %s: no such file", w.rq.ids);
+	if (!bl_given(&c->o, BL_OPT_DRY_RUN) && bl_is_file(w.rq.out) && !bl_cli_may_replace(c, w.rq.out))
 		return bl_fail(err, BL_USAGE, "%s: is there already; --force replaces it", w.rq.out);
 	if (bl_cli_open(c, &w.s, c->o.args[0], err))
 		return err->status;
-	if (bl_cli_work(c, "forward", forward_work, &w, &progress, err) == BL_OK) {
+	if (bl_given(&c->o, BL_OPT_DRY_RUN)) {
+		bl_cli_wrapped(c, 2, "would run %s through %s and write %s", w.rq.ids, w.s->model->title, w.rq.out);
+		if (c->json)
+			cJSON_AddBoolToObject(c->json, "dry_run", true);
+	} else if (bl_cli_work(c, "forward", forward_work, &w, &progress, err) == BL_OK) {
 		const struct bl_forward_report *r = &w.report;
 		if (c->json) {
 			cJSON_AddStringToObject(c->json, "output", w.rq.out);

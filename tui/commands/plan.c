@@ -324,6 +324,28 @@ enum bl_status bl_cli_may_write(const struct bl_cli *c, const struct bl_session 
 	return bl_fail(err, BL_USAGE, "%s: exists (--force replaces it)", path);
 }
 
+static bool to_stdout(const struct bl_cli *c, enum bl_option o)
+{
+	return bl_given(&c->o, o) && !strcmp(c->o.value[o], "-");
+}
+
+/* -o - or --write-recipe -: that alone is printed. */
+static enum bl_status print_alone(struct bl_cli *c, struct bl_session *s, struct bl_err *err)
+{
+	const bool plan = to_stdout(c, BL_OPT_OUT), recipe = to_stdout(c, BL_OPT_WRITE_RECIPE);
+
+	if (recipe && bl_given(&c->o, BL_OPT_OUT) && !plan && !bl_given(&c->o, BL_OPT_DRY_RUN) &&
+	    (bl_cli_may_write(c, s, c->o.value[BL_OPT_OUT], err) || bl_session_save(s, c->o.value[BL_OPT_OUT], err)))
+		return err->status;
+	if (c->json || (plan && recipe))
+		return bl_fail(err, BL_USAGE, "standard output takes one of the plan (-o -), the recipe (--write-recipe -) and --json");
+	if (plan)
+		bl_plan_print(&c->text, s->plan);
+	else
+		bl_recipe_print(&c->text, s->plan, s->model, "bitlathe " BL_VERSION);
+	return BL_OK;
+}
+
 /* Before anything is computed: a refusal should not take half a minute. */
 static enum bl_status may_save(const struct bl_cli *c, const struct bl_session *s, struct bl_err *err)
 {
@@ -367,6 +389,10 @@ static enum bl_status run(struct bl_cli *c, bool only_rules, struct bl_err *err)
 	uint8_t *sel = bl_xalloc((size_t)s->model->n_units + 1, 1);
 	if (bl_pattern_match(s->model, bl_given(&c->o, BL_OPT_UNIT) ? c->o.value[BL_OPT_UNIT] : "all", sel, NULL, err))
 		goto done;
+	if (to_stdout(c, BL_OPT_OUT) || to_stdout(c, BL_OPT_WRITE_RECIPE)) {
+		print_alone(c, s, err);
+		goto done;
+	}
 	if (!only_rules && may_save(c, s, err))
 		goto done;
 	struct errors_work work = {.s = s, .sel = sel};

@@ -27,6 +27,38 @@ enum bl_status bl_cli_solve(struct bl_cli *c, struct bl_session *s, const uint8_
 	return job ? bl_cli_job(c, s, "quantize", job, err) : BL_OK;
 }
 
+void bl_cli_would_solve(struct bl_cli *c, struct bl_session *s, const uint8_t *selected, int n_files)
+{
+	struct bl_err none = BL_ERR_INIT;
+	const bool stored = !n_files && bl_session_adopt_calib(s, NULL, &none) == BL_OK;
+	char report[512];
+	double rel, seconds;
+	int n = 0, done = 0;
+
+	for (int i = 0; i < s->model->n_units; i++)
+		if ((!selected || selected[i]) && bl_session_choice_whole(s, bl_plan_choice(s->plan, i))) {
+			n++;
+			done += stored && bl_session_solved_look(s, i, &rel, &seconds, report, sizeof report);
+		}
+	if (c->json) {
+		cJSON_AddBoolToObject(c->json, "dry_run", true);
+		bl_json_add_int(c->json, "would_solve", n - done);
+		bl_json_add_int(c->json, "solved", done);
+		if (stored)
+			cJSON_AddStringToObject(c->json, "calibration", bl_session_calib_title(s));
+		else
+			cJSON_AddNullToObject(c->json, "calibration");
+		return;
+	}
+	bl_cli_line(c, "would solve %d unit%s, %d more %s solved already", n - done, n - done == 1 ? "" : "s", done, done == 1 ? "is" : "are");
+	if (n_files)
+		bl_cli_line(c, "after a calibration on %d file%s (`calibrate --dry-run` says what it needs)", n_files, n_files == 1 ? "" : "s");
+	else if (stored)
+		bl_cli_wrapped(c, 2, "with the calibration %s", bl_session_calib_title(s));
+	else if (n)
+		bl_cli_line(c, "a calibration is needed and none is stored: --data FILE... makes one");
+}
+
 /* What --data and its options ask for; n_files 0: nothing. */
 static enum bl_status data_of(struct bl_calib_request *r, const char **files, const struct bl_cli *c, struct bl_err *err)
 {
@@ -34,20 +66,14 @@ static enum bl_status data_of(struct bl_calib_request *r, const char **files, co
 	long long samples, seqlen;
 
 	*r = (struct bl_calib_request){.hessians = true, .block_inputs = true, .keep_windows = 16};
-	for (int i = 0; i < o->n_many; i++)
-		if (o->many_of[i] == BL_OPT_DATA)
-			files[r->n_files++] = o->many[i];
-	for (int i = 1; i < o->n_args; i++) { /* --data A B */
-		if (!r->n_files)
-			return bl_fail(err, BL_USAGE, "quantize takes one MODEL or PLAN, not also %s; files of data come after --data", o->args[i]);
-		files[r->n_files++] = o->args[i];
-	}
+	if (bl_option_data(o, files, &r->n_files, err))
+		return err->status;
 	r->files = (char **)(uintptr_t)files;
 	if (bl_option_int(o, BL_OPT_SAMPLES, 1, 1ll << 24, 512, &samples, err) || bl_option_int(o, BL_OPT_SEQLEN, 2, 1 << 24, 2048, &seqlen, err))
 		return err->status;
 	r->samples = samples;
 	r->seqlen = seqlen;
-	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, &r->memory_limit, err);
+	return bl_cli_size(o, BL_OPT_MEMORY_LIMIT, 1, &r->memory_limit, err);
 }
 
 /* A folder is all that is wanted, and nothing in the plan needs ranges of inputs, kept windows or stages: then the moments need not be kept. */
@@ -69,6 +95,10 @@ static enum bl_status solve(struct bl_cli *c, struct bl_session *s, const uint8_
 
 	if (data_of(&data, files, c, err))
 		return err->status;
+	if (bl_given(&c->o, BL_OPT_DRY_RUN)) {
+		bl_cli_would_solve(c, s, selected, data.n_files);
+		return BL_OK;
+	}
 	if (data.n_files && !once(c, s)) {
 		if (bl_cli_job(c, s, "calibrate", bl_session_calibrate(s, &data), err))
 			return err->status;
@@ -140,7 +170,8 @@ enum bl_status bl_cmd_quantize(struct bl_cli *c, struct bl_err *err)
 		bl_pattern_match(s->model, pattern, selected, NULL, err);
 	}
 	if (!err->status && !solve(c, s, selected, err)) {
-		report(c, s, selected);
+		if (!bl_given(&c->o, BL_OPT_DRY_RUN))
+			report(c, s, selected);
 		if (bl_given(&c->o, BL_OPT_OUT))
 			bl_cli_export(c, s, err);
 	}

@@ -11,6 +11,24 @@
 
 static const char *const budget_names[] = {"bytes", "time", "score"};
 
+/* A method that there is, with parameters that it has: what a scheme makes of it shows when it is solved. */
+static enum bl_status known_finish(const struct bl_session *s, const char *text, struct bl_err *err)
+{
+	size_t n = strcspn(text, ",");
+	char name[BL_METHOD_NAME_MAX];
+	double *values = NULL;
+
+	snprintf(name, sizeof name, "%.*s", (int)n, text);
+	const struct bl_method *m = bl_registry_method(&s->registry, name);
+	if (!strcmp(text, "recommended"))
+		return BL_OK;
+	if (!m)
+		return bl_fail(err, BL_USAGE, "--finish: method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+	bl_params_parse(&values, m->params, m->n_params, text[n] ? text + n + 1 : "", m->name, err);
+	bl_free(values);
+	return err->status ? bl_err_prefix(err, "--finish") : BL_OK;
+}
+
 static enum bl_status request(struct bl_search_request *rq, const struct bl_cli *c, struct bl_session *s, struct bl_err *err)
 {
 	static const enum bl_option options[] = {BL_OPT_BYTES, BL_OPT_TIME, BL_OPT_SCORE};
@@ -29,10 +47,8 @@ static enum bl_status request(struct bl_search_request *rq, const struct bl_cli 
 	if (bl_option_int(&c->o, BL_OPT_TRIALS, 0, 10000, 12, &trials, err))
 		return err->status;
 	if (bl_given(&c->o, BL_OPT_FINISH)) { /* known before minutes are spent */
-		char name[BL_METHOD_NAME_MAX];
-		snprintf(name, sizeof name, "%.*s", (int)strcspn(c->o.value[BL_OPT_FINISH], ","), c->o.value[BL_OPT_FINISH]);
-		if (strcmp(name, "recommended") != 0 && !bl_registry_method(&s->registry, name))
-			return bl_fail(err, BL_USAGE, "--finish: method \"%.40s\" is not known (`bitlathe plugins` lists them)", name);
+		if (known_finish(s, c->o.value[BL_OPT_FINISH], err))
+			return err->status;
 	}
 	rq->options = c->o.value[BL_OPT_OPTIONS];
 	rq->trials = (int)trials;
@@ -201,6 +217,38 @@ static enum bl_status save(struct bl_cli *c, struct bl_session *s, struct bl_err
 	return err->status;
 }
 
+/* --dry-run: the budget in numbers, what there is to measure with. */
+static enum bl_status look(struct bl_cli *c, struct bl_session *s, const struct bl_search_request *rq, struct bl_err *err)
+{
+	const char *files[BL_MANY_MAX + 16], *unit = rq->budget == BL_BUDGET_BYTES ? "bytes" : rq->budget == BL_BUDGET_TIME ? "ms a step" : "score";
+	struct bl_err none = BL_ERR_INIT;
+	int n;
+
+	if (bl_option_data(&c->o, files, &n, err))
+		return err->status;
+	const bool stored = !n && bl_session_adopt_calib(s, NULL, &none) == BL_OK;
+	if (c->json) {
+		cJSON *b = cJSON_AddObjectToObject(c->json, "budget");
+		cJSON_AddStringToObject(b, "of", budget_names[rq->budget]);
+		cJSON_AddNumberToObject(b, "value", rq->value);
+		cJSON_AddStringToObject(b, "unit", rq->budget == BL_BUDGET_TIME ? "ms" : unit);
+		cJSON_AddBoolToObject(c->json, "dry_run", true);
+		if (stored)
+			cJSON_AddStringToObject(c->json, "calibration", bl_session_calib_title(s));
+		else
+			cJSON_AddNullToObject(c->json, "calibration");
+		return BL_OK;
+	}
+	bl_cli_line(c, "would search within %.6g %s, %d units", rq->value, unit, s->model->n_units);
+	if (stored)
+		bl_cli_wrapped(c, 2, "with the calibration %s", bl_session_calib_title(s));
+	else if (n)
+		bl_cli_line(c, "after a calibration on %d file%s", n, n == 1 ? "" : "s");
+	else
+		bl_cli_line(c, "a calibration is needed and none is stored: --data FILE... makes one");
+	return BL_OK;
+}
+
 enum bl_status bl_cmd_search(struct bl_cli *c, struct bl_err *err)
 {
 	const char *out = c->o.value[BL_OPT_OUT];
@@ -209,7 +257,10 @@ enum bl_status bl_cmd_search(struct bl_cli *c, struct bl_err *err)
 
 	if (bl_cli_open(c, &s, c->o.args[0], err))
 		return err->status;
-	if ((!out || !bl_cli_may_write(c, s, out, err)) && !request(&rq, c, s, err) && !bl_cli_calibration(c, s, true, 2048, err)) {
+	const bool dry = bl_given(&c->o, BL_OPT_DRY_RUN);
+	if ((dry || !out || !bl_cli_may_write(c, s, out, err)) && !request(&rq, c, s, err) && dry)
+		look(c, s, &rq, err);
+	else if (!err->status && !bl_cli_calibration(c, s, true, 2048, err)) {
 		uint64_t job = bl_session_search(s, &rq, err);
 		if (job && !bl_cli_job(c, s, "search", job, err)) {
 			const struct bl_search_result *r = bl_session_searched(s);

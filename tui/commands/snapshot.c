@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/mem.h"
 #include "core/session/run.h"
 #include "tui/cli.h"
 
@@ -66,6 +67,32 @@ static enum bl_status find(const struct bl_session *s, const char *name, int *i,
 	return *i >= 0 ? BL_OK : bl_fail(err, BL_NOT_FOUND, "no snapshot is called \"%s\" (bitlathe snapshot list PLAN)", name);
 }
 
+/* Of the units that match alone: schemes, methods and parameters; locked ones stay. */
+static enum bl_status restore_units(struct bl_cli *c, struct bl_session *s, int snapshot, struct bl_err *err)
+{
+	const struct bl_snapshot *sn = bl_plan_snapshot(s->plan, snapshot);
+	uint8_t *selected = bl_xalloc((size_t)s->model->n_units + 1, 1);
+	int locked = 0;
+
+	if (bl_pattern_match(s->model, c->o.value[BL_OPT_UNIT], selected, NULL, err) == BL_OK) {
+		bl_plan_begin(s->plan, c->o.value[BL_OPT_UNIT]);
+		for (int i = 0; i < s->model->n_units; i++) {
+			const struct bl_choice *ch = bl_snapshot_choice(sn, i);
+			if (!selected[i])
+				continue;
+			const bool done = bl_plan_set_scheme(s->plan, i, &ch->scheme);
+			if (done)
+				bl_plan_set_method(s->plan, i, ch->method, ch->params);
+			locked += !done;
+		}
+		bl_plan_end(s->plan);
+	}
+	if (locked)
+		bl_str_addf(&c->remarks, "%d locked unit%s kept\n", locked, locked == 1 ? "" : "s");
+	bl_free(selected);
+	return err->status;
+}
+
 static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *verb, struct bl_err *err)
 {
 	const char *name = c->o.n_args > 2 ? c->o.args[2] : NULL, *other = c->o.n_args > 3 ? c->o.args[3] : NULL;
@@ -79,13 +106,15 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	if (!strcmp(verb, "save")) {
 		if (bl_given(&c->o, BL_OPT_FORCE) && (i = bl_plan_find_snapshot(s->plan, name)) >= 0)
 			bl_plan_snapshot_drop(s->plan, i);
+		else if (bl_plan_find_snapshot(s->plan, name) >= 0)
+			return bl_fail(err, BL_USAGE, "a snapshot called \"%s\" exists: --force replaces it", name);
 		(void)bl_session_adopt_calib(s, NULL, &none); /* numbers that are known go with it */
 		return bl_session_snapshot(s, name, c->o.value[BL_OPT_NOTE], err);
 	}
-	if (strcmp(verb, "restore") && strcmp(verb, "rename") && strcmp(verb, "drop"))
-		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);
 	if (find(s, name, &i, err))
 		return err->status;
+	if (!strcmp(verb, "restore") && bl_given(&c->o, BL_OPT_UNIT))
+		return restore_units(c, s, i, err);
 	if (!strcmp(verb, "restore"))
 		return bl_plan_snapshot_restore(s->plan, i, err);
 	if (!strcmp(verb, "rename"))
@@ -94,12 +123,34 @@ static enum bl_status act(struct bl_cli *c, struct bl_session *s, const char *ve
 	return BL_OK;
 }
 
+/* The verb is one, takes so many names and these options. */
+static enum bl_status check_line(const struct bl_options *o, struct bl_err *err)
+{
+	static const struct { const char *verb; int most; } verbs[] = {{"save", 3}, {"list", 2}, {"restore", 3}, {"rename", 4}, {"drop", 3}};
+	const char *verb = o->args[0];
+	size_t i = 0;
+
+	while (i < sizeof verbs / sizeof verbs[0] && strcmp(verbs[i].verb, verb))
+		i++;
+	if (i == sizeof verbs / sizeof verbs[0])
+		return bl_fail(err, BL_USAGE, "snapshot %s: must be save, list, restore, rename or drop", verb);
+	if (o->n_args < 2)
+		return bl_fail(err, BL_USAGE, "snapshot %s: and which plan?", verb);
+	if (o->n_args > verbs[i].most)
+		return bl_fail(err, BL_USAGE, "snapshot %s: %s is one argument too many", verb, o->args[verbs[i].most]);
+	if (bl_given(o, BL_OPT_NOTE) && strcmp(verb, "save"))
+		return bl_fail(err, BL_USAGE, "--note goes with snapshot save, not with %s", verb);
+	if (bl_given(o, BL_OPT_UNIT) && strcmp(verb, "restore"))
+		return bl_fail(err, BL_USAGE, "--unit goes with snapshot restore, not with %s", verb);
+	return BL_OK;
+}
+
 enum bl_status bl_cmd_snapshot(struct bl_cli *c, struct bl_err *err)
 {
 	struct bl_session *s;
 
-	if (c->o.n_args < 2)
-		return bl_fail(err, BL_USAGE, "snapshot save, list, restore, rename or drop: and which plan?");
+	if (check_line(&c->o, err))
+		return err->status;
 	if (!bl_plan_is_file(c->o.args[1]))
 		return bl_fail(err, BL_NOT_FOUND, "%s: is not a plan file (bitlathe plan MODEL -o FILE makes one)", c->o.args[1]);
 	if (bl_cli_open(c, &s, c->o.args[1], err))

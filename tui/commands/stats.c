@@ -139,14 +139,17 @@ static void report(struct bl_cli *c, const struct stats_work *w)
 	}
 }
 
-/* The newest one of this model; one that is damaged is told, none is nothing to tell. */
-static struct bl_calib *stored(struct bl_cli *c, const struct bl_model *m)
+/* The one that is asked for, else the newest one of this model; then one that is damaged is told, none is nothing to tell. */
+static struct bl_calib *stored(struct bl_cli *c, const struct bl_model *m, struct bl_err *err)
 {
 	struct bl_err why = BL_ERR_INIT;
 	struct bl_calib *calib = NULL;
 	char key[65], *dir = bl_cli_cache(c);
 
-	if (!bl_calib_find(key, m, dir, &why) && bl_calib_open(&calib, m, dir, key, &why))
+	if (bl_given(&c->o, BL_OPT_CALIBRATION)) {
+		if (!bl_cli_calib_key(c, key, err))
+			bl_calib_open(&calib, m, dir, key, err);
+	} else if (!bl_calib_find(key, m, dir, &why) && bl_calib_open(&calib, m, dir, key, &why))
 		bl_str_addf(&c->remarks, "%s\n", why.text);
 	bl_free(dir);
 	return calib;
@@ -176,8 +179,8 @@ enum bl_status bl_cmd_stats(struct bl_cli *c, struct bl_err *err)
 			w.units[w.n++] = i;
 			atomic_fetch_add(&w.progress.total_bytes, m->units[i].bytes);
 		}
-	w.calib = stored(c, m);
-	if (bl_cli_work(c, "stats", stats_work, &w, &w.progress, err) == BL_OK) {
+	w.calib = stored(c, m, err);
+	if (!err->status && bl_cli_work(c, "stats", stats_work, &w, &w.progress, err) == BL_OK) {
 		report(c, &w);
 		if (w.why.status)
 			*err = w.why;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/model/locate.h"
 #include "core/text/dataset.h"
@@ -90,6 +91,13 @@ static void show_tokens(struct tokenize *w, const int32_t *ids, size_t n, size_t
 	bl_str_free(&piece);
 }
 
+static const char *file_of(const struct tokenize *w, const struct bl_dataset_row *r)
+{
+	const char *from_stdin = w->c->from_stdin;
+
+	return from_stdin && !strcmp(r->file, bl_path_base(from_stdin)) ? "-" : r->file;
+}
+
 static void as_text(struct tokenize *w)
 {
 	const struct bl_dataset *d = w->d;
@@ -97,7 +105,7 @@ static void as_text(struct tokenize *w)
 
 	for (size_t i = 0; i < rows; i++) {
 		const struct bl_dataset_row *r = &d->rows[i];
-		bl_cli_wrapped(w->c, 2, "%s:%lld: %s, %zu tokens", r->file, (long long)r->line, r->layout, r->n);
+		bl_cli_wrapped(w->c, 2, "%s:%lld: %s, %zu tokens", file_of(w, r), (long long)r->line, r->layout, r->n);
 		show_tokens(w, d->ids.ids + r->first, r->n, w->preview && !w->c->verbose ? SHOWN_TOKENS : 0);
 	}
 	if (rows < d->n_rows)
@@ -137,7 +145,7 @@ static void row_json(struct tokenize *w, cJSON *list, const struct bl_dataset_ro
 	struct bl_err ignored = BL_ERR_INIT;
 
 	cJSON_AddItemToArray(list, e);
-	cJSON_AddStringToObject(e, "file", r->file);
+	cJSON_AddStringToObject(e, "file", file_of(w, r));
 	bl_json_add_int(e, "line", r->line);
 	cJSON_AddStringToObject(e, "layout", r->layout);
 	if (!r->text && bl_tokenizer_decode(w->t, id, r->n, false, &b, &ignored) == BL_OK)

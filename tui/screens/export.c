@@ -9,17 +9,18 @@
 #include "core/base/str.h"
 #include "core/export/export.h"
 #include "core/session/run.h"
+#include "tui/app_private.h"
 #include "tui/screens/screens.h"
+#include "tui/widgets/pager.h"
 
 struct export_state {
-	char out[512];
+	char out[BL_EXPORT_NAME_MAX];
 	uint64_t previewed;             /* plan revision of the preview, plus 1; 0: none */
 	bool ok;                        /* the preview found nothing in the way */
 	struct bl_export_result preview;
 	struct bl_err err;
 	bool files;                     /* Tab: list of files instead of the steps */
 	int top;
-	uint64_t job;
 };
 
 static void refresh(struct bl_app *app, struct export_state *st)
@@ -40,16 +41,6 @@ static void refresh(struct bl_app *app, struct export_state *st)
 	if (!st->ok)
 		memset(&st->preview, 0, sizeof st->preview);
 	st->previewed = bl_plan_revision(s->plan) + 1;
-}
-
-static const struct bl_job_view *find_job(struct bl_app *app, uint64_t id, struct bl_job_view *jobs, int cap)
-{
-	int n = bl_jobs_list(app->session->jobs, jobs, cap);
-
-	for (int i = 0; i < n && i < cap; i++)
-		if (jobs[i].id == id)
-			return &jobs[i];
-	return NULL;
 }
 
 struct pen { struct bl_app *app; struct bl_grid_s *g; struct bl_grid_view v; int y; };
@@ -73,30 +64,84 @@ static void line(struct pen *p, enum bl_role role, const char *text)
 		bl_grid_text(p->g, p->y++, p->v.col, p->v.cols, role, 0, text);
 }
 
+/* A sentence below its step, in as many rows as it takes. */
+static void paragraph(struct pen *p, int indent, enum bl_role role, const char *text)
+{
+	int room = p->v.row + p->v.rows - p->y;
+
+	if (room > 0)
+		p->y += bl_pager_wrap(p->g, (struct bl_grid_view){p->y, p->v.col + indent, room, p->v.cols - indent}, 0, role, text, room);
+}
+
+static void sentence(struct pen *p, enum bl_role role, const char *text)
+{
+	paragraph(p, 5, role, text);
+}
+
+#define PROBLEMS_SHOWN 3
+
+static void draw_legality(struct bl_app *app, struct pen *p, int *n_fatal)
+{
+	struct bl_session *s = app->session;
+	int n;
+	const struct bl_problem *problems = bl_session_problems(s, &n, n_fatal);
+	char text[200], keys[64];
+
+	snprintf(text, sizeof text, "plan legal for %s", s->target->title);
+	bl_app_keys_of(app, BL_ACT_PROBLEMS, keys, sizeof keys);
+	step(p, 1, *n_fatal == 0, n > 0, text, *n_fatal ? "refused there" : n ? "with warnings" : "every unit has a kernel");
+	for (int i = 0; i < n && i < PROBLEMS_SHOWN; i++)
+		sentence(p, problems[i].fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, problems[i].sentence);
+	if (n > PROBLEMS_SHOWN) {
+		snprintf(text, sizeof text, "and %d more: %.*s lists them", n - PROBLEMS_SHOWN, (int)strcspn(keys, ","), keys);
+		sentence(p, BL_ROLE_WARN, text);
+	}
+}
+
+/* Units whose method works on a whole unit, from what a calibration kept. */
+static int n_to_solve(const struct bl_session *s)
+{
+	int n = 0;
+
+	for (int i = 0; i < s->model->n_units; i++)
+		n += bl_session_choice_whole(s, bl_plan_choice(s->plan, i));
+	return n;
+}
+
+/* What the export has to solve first, and from what. */
+static void draw_solved(struct bl_app *app, struct pen *p)
+{
+	bool calibrated = bl_session_calib(app->session) != NULL;
+	char result[40];
+	int n = n_to_solve(app->session);
+
+	snprintf(result, sizeof result, calibrated ? "%d kept, or solved first" : "%d need a calibration", n);
+	step(p, 2, calibrated || !n, false, "every unit solved", n ? result : "nothing needs it");
+	if (n && !calibrated)
+		sentence(p, BL_ROLE_ERROR, "their method solves them from what flows in: c runs the model over data");
+}
+
 static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *p)
 {
 	struct bl_session *s = app->session;
-	int n_problems, n_fatal;
-	const struct bl_problem *problems = bl_session_problems(s, &n_problems, &n_fatal);
+	int n_fatal;
 	char text[200], size[32], space[32], badge[240];
 
-	snprintf(text, sizeof text, "plan legal for %s", s->target->title);
-	step(p, 1, n_fatal == 0, n_problems > 0, text,
-	     n_fatal ? ":problems says why" : n_problems ? "with warnings (:problems)" : "every unit has a kernel");
-	for (int i = 0; i < n_problems && i < 3; i++) {
-		snprintf(text, sizeof text, "     %.180s", problems[i].sentence);
-		line(p, problems[i].fatal ? BL_ROLE_ERROR : BL_ROLE_WARN, text);
-	}
+	draw_legality(app, p, &n_fatal);
+	draw_solved(app, p);
 	bool hf = bl_target_loads_in_transformers(s->model, s->plan, badge);
-	step(p, 2, true, !hf, "also loads in transformers 4.57", hf ? "yes" : "no: only in the server");
+	step(p, 3, true, !hf, "also loads in transformers 4.57", hf ? "yes" : "no: only in the server");
+	if (!hf && badge[0])
+		sentence(p, BL_ROLE_DIM, badge);
 	if (!st->ok) {
-		step(p, 3, false, false, "what would be written", "cannot be said:");
-		line(p, BL_ROLE_ERROR, st->err.text);
+		step(p, 4, false, false, "what would be written", "cannot be said");
+		if (!n_fatal) /* otherwise that was said */
+			sentence(p, BL_ROLE_ERROR, st->err.text);
 		return;
 	}
 	snprintf(text, sizeof text, "files, companions copied (Tab lists)");
 	snprintf(size, sizeof size, "%d files", st->preview.n_files);
-	step(p, 3, true, false, text, size);
+	step(p, 4, true, false, text, size);
 	const char *edits = bl_str_c(&st->preview.edits);
 	int n_edits = 0;
 	for (const char *c = edits; *c; c++)
@@ -104,7 +149,7 @@ static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *
 	if (*edits && edits[strlen(edits) - 1] != '\n')
 		n_edits++;
 	snprintf(size, sizeof size, "%d listed", n_edits);
-	step(p, 4, true, false, "config.json: changes", n_edits ? size : "only quantization_config");
+	step(p, 5, true, false, "config.json: changes", n_edits ? size : *st->preview.format ? "only quantization_config" : "none");
 	for (const char *c = edits; *c;) {
 		size_t len = strcspn(c, "\n");
 		snprintf(text, sizeof text, "     %.*s", (int)(len < 180 ? len : 180), c);
@@ -116,48 +161,52 @@ static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *
 	bl_human_bytes(space, sizeof space, (double)have);
 	snprintf(text, sizeof text, "space: %s needed", size);
 	snprintf(badge, sizeof badge, "%s free", space);
-	step(p, 5, have > need, false, text, badge);
+	step(p, 6, have > need, false, text, badge);
 	bool exists = bl_is_file(st->out) || bl_is_dir(st->out);
-	step(p, 6, true, exists, exists ? "the name is taken: replaced after the proof" : "the name is free", exists ? "asks first" : "");
+	step(p, 7, true, exists, exists ? "the name is taken: replaced after the proof" : "the name is free", exists ? "asks first" : "");
 }
 
 static void draw_files(struct export_state *st, struct pen *p)
 {
 	char size[32], text[200], name[128];
 
-	for (int i = st->top; i < st->preview.n_files; i++) {
+	for (int i = st->top; i < st->preview.n_files && p->y < p->v.row + p->v.rows; i++) {
+		int end = p->v.cols < 72 ? p->v.cols : 72;
+
 		bl_human_bytes(size, sizeof size, (double)st->preview.files[i].bytes);
-		bl_printable(name, sizeof name, st->preview.files[i].name);
-		snprintf(text, sizeof text, "   model/%-50s %12s", name, size);
-		line(p, BL_ROLE_TEXT, text);
+		snprintf(text, sizeof text, "model/%s", bl_printable(name, sizeof name, st->preview.files[i].name));
+		bl_grid_text(p->g, p->y, p->v.col + 3, end - 14, BL_ROLE_TEXT, 0, text);
+		bl_grid_text_right(p->g, p->y++, p->v.col + end, 10, BL_ROLE_TEXT, 0, size);
 	}
 }
 
 static void draw_result(struct bl_app *app, struct export_state *st, struct pen *p)
 {
 	const struct bl_export_result *r = bl_session_export_result(app->session);
-	struct bl_job_view jobs[16];
-	const struct bl_job_view *job = st->job ? find_job(app, st->job, jobs, 16) : NULL;
+	struct bl_job_view view;
+	const uint64_t id = app->priv->export_job;
+	const struct bl_job_view *job = id && bl_jobs_view(app->session->jobs, id, &view) ? &view : NULL;
 	char text[256], size[32];
 	const char *dot = bl_app_glyph(app, "·", "-");
 
-	if (job && (job->state == BL_JOB_RUNNING || job->state == BL_JOB_QUEUED)) {
-		line(p, BL_ROLE_HEADING, "running: the job line below shows progress; C-c asks to cancel");
+	if (job && job->state < BL_JOB_DONE) {
+		line(p, BL_ROLE_HEADING,
+		     job->state == BL_JOB_RUNNING ? "running: the job line below shows progress; C-c asks to cancel" : "waits for the job before it (J lists them); C-c asks to cancel");
 		return;
 	}
 	if (job && job->state == BL_JOB_FAILED) {
 		snprintf(text, sizeof text, "failed: %.220s", job->err.text);
-		line(p, BL_ROLE_ERROR, text);
+		paragraph(p, 0, BL_ROLE_ERROR, text);
 		line(p, BL_ROLE_HINT, "Nothing was left behind under the final name. Enter tries again.");
 		return;
 	}
 	if (job && job->state == BL_JOB_CANCELLED)
 		line(p, BL_ROLE_WARN, "cancelled: nothing was left behind");
-	if (!r || !st->job)
+	if (!r || !id || (job && job->state != BL_JOB_DONE))
 		return;
 	bl_human_bytes(size, sizeof size, (double)r->package_bytes);
 	snprintf(text, sizeof text, "written %s %s %s %lld tensors %s %s, %.2f s + proof %.2f s", st->out, dot, size, (long long)r->tensors,
-		 dot, r->format, r->seconds_write, r->seconds_prove);
+		 dot, *r->format ? r->format : "full precision", r->seconds_write, r->seconds_prove);
 	line(p, BL_ROLE_GOOD, text);
 	snprintf(text, sizeof text, "proof: %lld tensors compared, nothing missing or surplus", (long long)r->proof.proved_tensors);
 	line(p, BL_ROLE_GOOD, text);
@@ -186,21 +235,29 @@ static void export_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 	if (p.y < v.row + v.rows - 1)
 		bl_grid_hline(g, p.y++, v.col, v.cols, BL_ROLE_RULE);
 	draw_result(app, st, &p);
-	if (!st->job)
+	if (!app->priv->export_job)
 		line(&p, BL_ROLE_HINT, "Enter writes, reads back, proves, and only then gives it its name.");
 }
 
-static void set_out(struct export_state *st, const char *name)
+static void set_out(struct bl_app *app, struct export_state *st, const char *name)
 {
 	snprintf(st->out, sizeof st->out, "%s", name);
+	snprintf(app->priv->export_out, sizeof app->priv->export_out, "%s", name);
 	st->previewed = 0;
-	st->job = 0;
+	app->priv->export_job = 0;
 }
 
 static void export_enter(struct bl_app *app, void *state, const char *arg)
 {
-	(void)app;
-	set_out(state, arg && *arg ? arg : "submit.zip");
+	struct export_state *st = state;
+	struct bl_job_view job;
+
+	if (arg && *arg)
+		set_out(app, st, arg);
+	else /* where the last one went: its progress, then its proof; what failed is in the log */
+		snprintf(st->out, sizeof st->out, "%s", app->priv->export_out[0] ? app->priv->export_out : "submit.zip");
+	if (bl_jobs_view(app->session->jobs, app->priv->export_job, &job) && job.state > BL_JOB_DONE)
+		app->priv->export_job = 0;
 }
 
 static void export_leave(struct bl_app *app, void *state)
@@ -215,23 +272,33 @@ static unsigned start(struct bl_app *app, struct export_state *st, bool sure)
 {
 	int n_fatal = 0;
 
+	if (bl_job_in_the_way(app, "export"))
+		return BL_REACT_REDRAW;
+	refresh(app, st); /* keys may come faster than frames */
 	bl_session_problems(app->session, NULL, &n_fatal);
 	if (!st->ok || n_fatal) {
 		bl_app_message(app, BL_MSG_ERROR, "%s", n_fatal ? "the target refuses this plan · :problems says why, :target changes it" : st->err.text);
+		return BL_REACT_REDRAW;
+	}
+	if (n_to_solve(app->session) && !bl_session_calib(app->session)) {
+		bl_app_message(app, BL_MSG_ERROR, "%d unit%s: the method needs a calibration first · c makes one", n_to_solve(app->session),
+			       n_to_solve(app->session) == 1 ? "" : "s");
 		return BL_REACT_REDRAW;
 	}
 	if (!sure && (bl_is_file(st->out) || bl_is_dir(st->out))) {
 		bl_app_ask(app, "Replace what is there (after the proof)?", BL_ACT_EXPORT, "!");
 		return BL_REACT_REDRAW;
 	}
-	st->job = bl_session_export(app->session, st->out, true, false);
+	snprintf(app->priv->export_out, sizeof app->priv->export_out, "%s", st->out);
+	bl_app_answered(app);
+	app->priv->export_job = bl_session_export(app->session, st->out, true, false);
 	return BL_REACT_REDRAW;
 }
 
 static unsigned export_act(struct bl_app *app, void *state, enum bl_action a, const char *arg)
 {
 	struct export_state *st = state;
-	char other[520];
+	char other[BL_EXPORT_NAME_MAX + 8];
 
 	switch (a) {
 	case BL_ACT_OPEN: return start(app, st, false);
@@ -239,18 +306,18 @@ static unsigned export_act(struct bl_app *app, void *state, enum bl_action a, co
 		if (!strcmp(arg, "!"))
 			return start(app, st, true);
 		if (*arg)
-			set_out(st, arg);
+			set_out(app, st, arg);
 		return BL_REACT_REDRAW;
 	case BL_ACT_EXPORT_FOLDER:
 		if (bl_ends_with(st->out, ".zip"))
 			snprintf(other, sizeof other, "%.*s", (int)strlen(st->out) - 4, st->out);
 		else
 			snprintf(other, sizeof other, "%s.zip", st->out);
-		set_out(st, other);
+		set_out(app, st, other);
 		return BL_REACT_REDRAW;
 	case BL_ACT_EXPORT_NAME:
 		if (*arg)
-			set_out(st, arg);
+			set_out(app, st, arg);
 		else
 			bl_app_prompt(app, "export to: ", st->out, "FILE", a);
 		return BL_REACT_REDRAW;
@@ -273,7 +340,7 @@ static unsigned export_act(struct bl_app *app, void *state, enum bl_action a, co
 const struct bl_screen bl_screen_export = {
 	.name = "export",
 	.title = "Export",
-	.footer = "open export-folder export-name pane-next problems cancel back help",
+	.footer = "open=start export-folder=zip/folder export-name=name pane-next=files problems cancel back help",
 	.state_bytes = sizeof(struct export_state),
 	.enter = export_enter,
 	.leave = export_leave,

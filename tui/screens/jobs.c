@@ -14,16 +14,14 @@ struct jobs_state {
 	struct bl_list list;
 };
 struct view {
-	struct bl_app *app;
 	struct bl_job_view jobs[SHOWN];
-	int n;
+	int n, room; /* columns for the last column */
 };
 
 static void look(struct bl_app *app, struct view *v)
 {
 	int n = bl_jobs_list(app->session->jobs, v->jobs, SHOWN);
 
-	v->app = app;
 	v->n = 0;
 	for (int i = 0; i < n && i < SHOWN; i++)
 		if (!v->jobs[i].quiet) /* upkeep of what screens show is no news */
@@ -73,7 +71,7 @@ static void cell(void *ctx, int row, int column, struct bl_cell_text *out)
 		if (j->state == BL_JOB_FAILED)
 			snprintf(out->text, sizeof out->text, "%s", j->err.text);
 		else if (j->state == BL_JOB_RUNNING || (j->state == BL_JOB_PAUSED && j->seconds > 0))
-			bl_job_line(v->app, j, out->text, sizeof out->text);
+			bl_job_line(j, v->room, out->text, sizeof out->text);
 		break;
 	}
 }
@@ -86,25 +84,15 @@ static void jobs_draw(struct bl_app *app, void *state, struct bl_grid_s *g, stru
 
 	look(app, view);
 	t.n_rows = view->n;
+	view->room = v.cols - 2;
+	for (size_t i = 0; i < COL_DETAIL; i++)
+		view->room -= columns[i].width + 1;
 	if (view->n)
 		bl_table_draw(g, v, &t, &st->list);
 	else
 		bl_grid_text(g, v.row + 1, v.col + 2, v.cols - 2, BL_ROLE_TEXT, 0,
 			     "No job has run yet. Reading weights, calibrations (c), exports (x) are listed here.");
 	bl_free(view);
-}
-
-static unsigned cancel(struct bl_app *app, const struct bl_job_view *j, const char *arg)
-{
-	char question[128];
-
-	if (!strcmp(arg, "now")) {
-		bl_jobs_cancel(app->session->jobs, j->id);
-	} else {
-		snprintf(question, sizeof question, "Cancel %s?", j->name);
-		bl_app_ask(app, question, BL_ACT_CANCEL, "now");
-	}
-	return BL_REACT_REDRAW;
 }
 
 static unsigned pause_or_go_on(struct bl_app *app, const struct bl_job_view *j, bool only_on)
@@ -126,8 +114,10 @@ static unsigned act_on(struct bl_app *app, const struct bl_job_view *j, enum bl_
 	}
 	if (j->state >= BL_JOB_DONE)
 		return BL_REACT_UNKNOWN;
-	if (a == BL_ACT_CANCEL)
-		return cancel(app, j, arg);
+	if (a == BL_ACT_CANCEL && *arg != '#') { /* with a number it is the answer to the question */
+		bl_ask_cancel(app, j);
+		return BL_REACT_REDRAW;
+	}
 	if (a == BL_ACT_PAUSE || a == BL_ACT_RESUME)
 		return pause_or_go_on(app, j, a == BL_ACT_RESUME);
 	return BL_REACT_UNKNOWN;
@@ -151,7 +141,7 @@ static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, cons
 const struct bl_screen bl_screen_jobs = {
 	.name = "jobs",
 	.title = "Jobs",
-	.footer = "down up pause cancel open back help",
+	.footer = "pause cancel open=error down up back help",
 	.state_bytes = sizeof(struct jobs_state),
 	.draw = jobs_draw,
 	.act = jobs_act,

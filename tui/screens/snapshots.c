@@ -82,14 +82,17 @@ static void draw_snapshot(struct bl_app *app, struct snapshots_state *st, struct
 {
 	const struct bl_snapshot *s = bl_plan_snapshot(app->session->plan, i);
 	const struct bl_snapshot_results *r = s->results;
-	char hhmm[6], line[256], name[80], note[120];
+	char hhmm[6], units[24], name[80], note[120];
 	int differs = n_differing(app, -1, i);
 
 	bl_wall_hhmm(s->wall_s, hhmm);
 	bl_printable(name, sizeof name, s->name);
 	bl_printable(note, sizeof note, s->note ? s->note : "");
-	snprintf(line, sizeof line, " %s%-18.18s %-5s %4d unit%s", i == st->marked ? "*" : " ", name, hhmm, differs, differs == 1 ? "" : "s");
-	bl_grid_text(g, y, v.col, v.cols, BL_ROLE_TEXT, 0, line);
+	snprintf(units, sizeof units, "%4d unit%s", differs, differs == 1 ? "" : "s");
+	bl_grid_text(g, y, v.col + 1, 1, BL_ROLE_TEXT, 0, i == st->marked ? "*" : " ");
+	bl_grid_text(g, y, v.col + 2, 18, BL_ROLE_TEXT, 0, name);
+	bl_grid_text(g, y, v.col + 21, 5, BL_ROLE_TEXT, 0, hhmm);
+	bl_grid_text(g, y, v.col + 27, 11, BL_ROLE_TEXT, 0, units);
 	number(app, g, v, y, 48, linear_mb(app, i), 1);
 	number(app, g, v, y, 57, r ? r->kl : NAN, 4);
 	number(app, g, v, y, 64, r ? r->score : NAN, 3);

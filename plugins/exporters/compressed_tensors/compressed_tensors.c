@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * compressed-tensors: int-quantized (W8A8), pack-quantized (2 to 8 bit weights alone), float-quantized (FP8), 4-bit floats in both forms, and mixed-precision
- * when a plan holds more than one of them. Layouts as vLLM 0.14.1 / compressed-tensors 0.13.0 load them; the config text is in config.c. */
+ * compressed-tensors: int-quantized (W8A8), pack-quantized (2 to 8 bit weights alone), float-quantized (FP8), 4-bit floats in both forms, 8-bit ones in groups
+ * (mxfp8-quantized, of compressed-tensors 0.19), and mixed-precision when a plan holds more than one of them. Layouts as vLLM 0.14.1 / compressed-tensors 0.13.0 load
+ * them; the config text is in config.c. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,8 @@ const char *ct_format(const struct bl_grid *g)
 {
 	if (g->number == BL_GRID_E4M3)
 		return "float-quantized";
+	if (g->number == BL_GRID_MX_E4M3)
+		return "mxfp8-quantized";
 	if (g->number == BL_GRID_E2M1)
 		return g->group == 16 ? "nvfp4-pack-quantized" : "mxfp4-pack-quantized";
 	return ct_is_int8(g) ? "int-quantized" : "pack-quantized";
@@ -30,6 +33,12 @@ int ct_is_block(const struct bl_grid *g)
 	return g->number == BL_GRID_E4M3 && g->group > 0;
 }
 
+/* Scales are the exponents of powers of two. */
+static int is_mx(const struct bl_grid *g)
+{
+	return g->number == BL_GRID_MX_E4M3 || (g->number == BL_GRID_E2M1 && g->group == 32);
+}
+
 static int is_packed(const struct bl_x_module *m)
 {
 	return !strcmp(ct_format(&m->grid), "pack-quantized");
@@ -47,6 +56,8 @@ static const char *refuses_float(const struct bl_grid *g)
 			return "4-bit floats are written in groups of 32, or of 16 with 4-bit inputs or none";
 		return NULL;
 	}
+	if (g->number == BL_GRID_MX_E4M3)
+		return g->group == 32 && g->act == BL_GRID_ACT_NONE ? NULL : "8-bit floats with powers of two as scales are written in groups of 32, with inputs in 16 bits";
 	if (ct_is_block(g))
 		return g->group == 128 && g->act == BL_GRID_ACT_FP8_GROUP ? NULL : "blocks of FP8 are 128 x 128, with inputs in groups of 128";
 	if ((g->act != BL_GRID_ACT_FP8_TOKEN && g->act != BL_GRID_ACT_FP8_TENSOR) || (g->group < 0 && g->act != BL_GRID_ACT_FP8_TENSOR))
@@ -60,7 +71,7 @@ static const char *refuses(const struct bl_x_module *m)
 
 	if (g->group > 0 && m->cols % g->group)
 		return "the columns are not a multiple of the group size";
-	if (g->number == BL_GRID_E4M3 || g->number == BL_GRID_E2M1)
+	if (g->number == BL_GRID_E4M3 || g->number == BL_GRID_E2M1 || g->number == BL_GRID_MX_E4M3)
 		return m->flags & BL_X_ORDERED ? "groups by an index go with integers" : refuses_float(g);
 	if (g->number != BL_GRID_INT)
 		return "it is a form of bitsandbytes (format bitsandbytes writes it)";
@@ -93,14 +104,14 @@ static void by_rows(struct bl_x_tensor *t, int64_t per_step, int64_t bytes)
 
 static const char *scale_type(const struct bl_x_module *m)
 {
-	if (m->grid.number == BL_GRID_E2M1)
-		return m->grid.group == 16 ? "F8_E4M3" : "U8";
+	if (m->grid.number == BL_GRID_E2M1 || is_mx(&m->grid))
+		return is_mx(&m->grid) ? "U8" : "F8_E4M3";
 	return m->flags & BL_X_SCALE_F32 ? "F32" : m->flags & BL_X_SCALE_F16 ? "F16" : "BF16";
 }
 
 static int64_t scale_bytes(const struct bl_x_module *m)
 {
-	return m->grid.number == BL_GRID_E2M1 ? 1 : m->flags & BL_X_SCALE_F32 ? 4 : 2;
+	return m->grid.number == BL_GRID_E2M1 || is_mx(&m->grid) ? 1 : m->flags & BL_X_SCALE_F32 ? 4 : 2;
 }
 
 int64_t ct_gcd32(uint32_t bits)
@@ -125,7 +136,7 @@ static int tensors(const struct bl_x_module *m, struct bl_x_tensor *out, int cap
 	else if (is_packed(m))
 		by_rows(tensor(out, &n, "weight_packed", "I32", m->rows, words), 1, 4 * words);
 	else
-		by_rows(tensor(out, &n, "weight", m->grid.number == BL_GRID_E4M3 ? "F8_E4M3" : "I8", m->rows, m->cols), 1, m->cols);
+		by_rows(tensor(out, &n, "weight", m->grid.number == BL_GRID_E4M3 || is_mx(&m->grid) ? "F8_E4M3" : "I8", m->rows, m->cols), 1, m->cols);
 	if (m->grid.group < 0) {
 		tensor(out, &n, "weight_scale", scale_type(m), 1, 0);
 	} else if (ct_is_block(&m->grid)) {
@@ -231,7 +242,7 @@ static const char *put_scale(const struct bl_x_module *m, const struct bl_x_rows
 	memcpy(&u, &s, 4);
 	if (m->grid.number == BL_GRID_E2M1 && m->grid.group == 16)
 		return ct_e4m3_of(s * r->global, &dst[to]);
-	if (m->grid.number == BL_GRID_E2M1)
+	if (is_mx(&m->grid))
 		dst[to] = (uint8_t)(u >> 23);
 	else if (m->flags & BL_X_SCALE_F32)
 		put_number(dst + 4 * to, u, 4);
@@ -296,7 +307,7 @@ static const char *pack(const struct bl_x_module *m, int t, const struct bl_x_ro
 
 static const struct bl_exporter exporter = {
 	.name = "compressed-tensors",
-	.sentence = "What vLLM and transformers load: int-quantized, pack-quantized, float-quantized, nvfp4, mxfp4, mixed-precision.",
+	.sentence = "What vLLM and transformers load: int-quantized, pack-quantized, float-quantized, nvfp4, mxfp4, mxfp8, mixed-precision.",
 	.refuses = refuses,
 	.tensors = tensors,
 	.pack = pack,

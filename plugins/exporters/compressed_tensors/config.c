@@ -100,7 +100,7 @@ static void weights(const struct pen *p, const struct bl_x_module *m)
 		.block = block ? "[128,128]" : "null",
 		.dynamic = "false",
 		.observer = observer,
-		.scale_dtype = nv ? "\"torch.float8_e4m3fn\"" : g->number == BL_GRID_E2M1 ? "\"torch.uint8\"" : "null",
+		.scale_dtype = nv ? "\"torch.float8_e4m3fn\"" : g->number == BL_GRID_E2M1 || g->number == BL_GRID_MX_E4M3 ? "\"torch.uint8\"" : "null",
 		.strategy = block ? "block" : nv ? "tensor_group" : g->group > 0 ? "group" : g->group < 0 ? "tensor" : "channel",
 		.type = g->number == BL_GRID_INT ? "int" : "float",
 		.zp_dtype = g->symmetric ? "null" : "\"torch.int8\"",

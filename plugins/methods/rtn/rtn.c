@@ -33,7 +33,7 @@ static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
 	if (rows < 1 || cols < 1)
 		return "the matrix is empty";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number > BL_GRID_SCB)
+	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number > BL_GRID_SCB && g->number != BL_GRID_MX_E4M3)
 		return "only integers of 2 to 8 bits, E4M3 and E2M1 floats, NF4 and bitsandbytes' 8-bit integers are known";
 	if (g->group < 0 || (g->number == BL_GRID_E4M3 && g->group) || g->number == BL_GRID_NF4_NESTED || (g->number == BL_GRID_E2M1 && g->group != 32))
 		return "scales over more than a row are found by the program itself";

@@ -115,11 +115,34 @@ static void for_people(void **state)
 	assert_string_equal(bl_human_secs(out, sizeof out, NAN), "?");
 }
 
+static void sizes(void **state)
+{
+	static const struct { const char *text; double v; } good[] = {
+		{ "0", 0 }, { "1500", 1500 }, { "12B", 12 }, { "6.5MB", 6.5e6 }, { "6.5 mb", 6.5e6 }, { "2kB", 2000 }, { "2KiB", 2048 }, { "2k", 2048 },
+		{ "10G", 10737418240.0 }, { "10GiB", 10737418240.0 }, { "1Ti", 1099511627776.0 }, { "1e6", 1e6 },
+	};
+	static const char *const bad[] = { "", "G", "-1", "-1G", "1X", "10GiBs", "1 G B", "nan", "inf", "1e30", "10%", "1iB", "3x" };
+	double v;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		v = -1;
+		assert_true(bl_parse_bytes(good[i].text, &v));
+		assert_true(v == good[i].v);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		v = -1;
+		assert_false(bl_parse_bytes(bad[i], &v));
+		assert_true(v == -1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(building), cmocka_unit_test(json_strings), cmocka_unit_test(utf8),
 		cmocka_unit_test(printable), cmocka_unit_test(comparing), cmocka_unit_test(for_people),
+		cmocka_unit_test(sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

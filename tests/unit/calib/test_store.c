@@ -334,24 +334,25 @@ static void cache(void **state)
 	bl_cache_list(&e, &n, at("c"));
 	assert_int_equal(n, 2);
 	bl_cache_free(e, n);
-	assert_int_equal(bl_cache_drop(at("c"), "", &err), BL_NOT_FOUND);
+	assert_int_equal(bl_cache_drop(at("c"), "", false, &err), BL_NOT_FOUND);
 	bl_err_clear(&err);
-	assert_int_equal(bl_cache_drop(at("c"), "..", &err), BL_NOT_FOUND);
+	assert_int_equal(bl_cache_drop(at("c"), "..", false, &err), BL_NOT_FOUND);
 	bl_err_clear(&err);
 	lock = calib_lock(file_of("c", ""), &err); /* somebody works on it */
 	assert_true(lock >= 0);
-	assert_int_equal(bl_cache_drop(at("c"), key, &err), BL_FAILED);
+	assert_int_equal(bl_cache_drop(at("c"), key, false, &err), BL_FAILED);
 	bl_err_clear(&err);
 	assert_int_equal(run("c", &err), BL_FAILED);
 	close(lock);
 	bl_err_clear(&err);
-	assert_int_equal(bl_cache_drop(at("c"), key, &err), BL_OK);
+	assert_int_equal(bl_cache_drop(at("c"), key, true, &err), BL_OK); /* a look: it stays */
+	assert_int_equal(bl_cache_drop(at("c"), key, false, &err), BL_OK);
 	assert_false(bl_is_dir(file_of("c", "")));
 	bl_cache_list(&e, &n, at("c"));
 	assert_int_equal(n, 1);
 	memcpy(prefix, e[0].key, 2);
 	bl_cache_free(e, n);
-	assert_int_equal(bl_cache_drop(at("c"), prefix, &err), BL_OK);
+	assert_int_equal(bl_cache_drop(at("c"), prefix, false, &err), BL_OK);
 	bl_cache_list(&e, &n, at("c"));
 	assert_int_equal(n, 0);
 	bl_cache_free(e, n);

@@ -107,6 +107,33 @@ static void an_edit_is_one_step(void **state)
 	model_drop(m);
 }
 
+/* Whoever tries pruning and then another scheme does not want that one pruned, too. */
+static void the_method_of_pruning_goes_with_it(void **state)
+{
+	struct bl_model *m = model_make(&tiny_shape);
+	struct bl_plan *p = bl_plan_new(m, TARGET);
+	struct bl_scheme pruned = scheme("BF16_SPARSE"), w8 = scheme("W8A8"), w4 = scheme("W4A16");
+
+	(void)state;
+	bl_plan_set_scheme(p, 0, &w4);
+	bl_plan_set_scheme(p, 0, &pruned);
+	assert_string_equal(bl_plan_choice(p, 0)->method, "sparsegpt");
+	assert_true(bl_plan_keeps_method(bl_plan_choice(p, 0), &pruned));
+	assert_false(bl_plan_keeps_method(bl_plan_choice(p, 0), &w8));
+	bl_plan_set_scheme(p, 0, &w8);
+	assert_string_equal(bl_plan_choice(p, 0)->method, "rtn");
+	/* what was chosen stays: pruned and rounded */
+	bl_plan_set_scheme(p, 0, &pruned);
+	bl_plan_set_method(p, 0, "sparsegpt", "mask_structure=2:4");
+	bl_plan_set_scheme(p, 0, &w4);
+	assert_string_equal(bl_plan_choice(p, 0)->method, "sparsegpt");
+	bl_plan_set_method(p, 0, "sparsegpt", "");
+	bl_plan_set_scheme(p, 0, &w8);
+	assert_string_equal(bl_plan_choice(p, 0)->method, "sparsegpt");
+	bl_plan_free(p);
+	model_drop(m);
+}
+
 static void locks(void **state)
 {
 	struct bl_model *m = model_make(&tiny_shape);
@@ -522,7 +549,7 @@ static void stages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(new_plan),         cmocka_unit_test(an_edit_is_one_step), cmocka_unit_test(locks),
+		cmocka_unit_test(new_plan),         cmocka_unit_test(an_edit_is_one_step), cmocka_unit_test(locks), cmocka_unit_test(the_method_of_pruning_goes_with_it),
 		cmocka_unit_test(undo_is_a_list_of_states), cmocka_unit_test(undo_stays_small), cmocka_unit_test(copies_are_apart),
 		cmocka_unit_test(digest_sees_what_counts), cmocka_unit_test(snapshots),    cmocka_unit_test(config_edits),
 		cmocka_unit_test(set_text),         cmocka_unit_test(stages),

@@ -175,6 +175,8 @@ static const struct { const char *weights, *inputs, *scheme, *params, *says; } g
 	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 16}", "null", "NVFP4A16", "", NULL},
 	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 16}", "{num_bits: 4, type: float, strategy: tensor_group, group_size: 16, dynamic: local}", "NVFP4", "", NULL},
 	{"{num_bits: 4, type: float, strategy: group, group_size: 32}", "null", "MXFP4A16", "", NULL},
+	{"{num_bits: 8, type: float, strategy: group, group_size: 32}", "null", "MXFP8A16", "", NULL},
+	{"{num_bits: 8, type: float, strategy: group, group_size: 64}", "null", NULL, NULL, "not offered"},
 	{"{num_bits: 8, type: float, strategy: block, block_structure: [128, 128]}", "{num_bits: 8, type: float, strategy: group, group_size: 128, dynamic: true}", "FP8_BLOCK", "", NULL},
 	{"{num_bits: 4, type: float, strategy: tensor_group, group_size: 32}", "null", NULL, NULL, "tensor_group"},
 	{"{num_bits: 8, type: float, strategy: channel}", "null", NULL, NULL, "float"},

@@ -92,6 +92,7 @@ static void names_are_the_usual_ones(void **state)
 		{ "nvfp4", "NVFP4", "NVFP4" },
 		{ "NVFP4A16", "NVFP4A16", "NVFP4A16" },
 		{ "MXFP4", "MXFP4A16", "MXFP4" },
+		{ "mxfp8-a16", "MXFP8A16", "MXFP8A16" },
 		{ "nf4", "NF4", "NF4" },
 		{ "NF4_DQ", "NF4_DQ", "NF4dq" },
 		{ "LLM.int8", "LLM_INT8", "LLMint8" },

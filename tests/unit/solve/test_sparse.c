@@ -43,7 +43,7 @@ static float *weights_of(const struct bl_solved *s, const char *scheme)
 	return w;
 }
 
-static const char *const schemes[] = { "BF16_SPARSE", "W4A16", "W4A16_ASYM", "W8A8", "FP8_DYNAMIC", "FP8_BLOCK", "NVFP4A16", "MXFP4A16", "W4A16_actorder" };
+static const char *const schemes[] = { "BF16_SPARSE", "W4A16", "W4A16_ASYM", "W8A8", "FP8_DYNAMIC", "FP8_BLOCK", "NVFP4A16", "MXFP4A16", "MXFP8A16", "W4A16_actorder" };
 #define N_SCHEMES (sizeof schemes / sizeof schemes[0])
 
 static void nothing_to_remove_is_gptq(void **state)

@@ -331,7 +331,7 @@ static void an_outlier_channel(void **state)
 
 /* ---- 8- and 4-bit floats of every kind ---- */
 
-static const char *const floats[] = { "FP8_DYNAMIC", "FP8_channel", "FP8", "FP8_BLOCK", "NVFP4", "NVFP4A16", "MXFP4A16" };
+static const char *const floats[] = { "FP8_DYNAMIC", "FP8_channel", "FP8", "FP8_BLOCK", "NVFP4", "NVFP4A16", "MXFP4A16", "MXFP8A16" };
 #define N_FLOATS (sizeof floats / sizeof floats[0])
 
 /* Whatever the grid: the error told is that of the codes, below that of rounding to nearest, and lower still with scales that are sought. */

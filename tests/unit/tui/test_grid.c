@@ -64,6 +64,27 @@ static void test_width(void **state)
 	check_row(1, 3, 0, 2, 4, "日", "\n", false);     /* half outside: blank */
 }
 
+static void test_cutting(void **state)
+{
+	char text[16];
+
+	(void)state;
+	for (int cols = 0; cols < 8; cols++) {
+		snprintf(text, sizeof text, "%s", "두번째ab");
+		bl_text_cut(text, sizeof text, cols);
+		assert_true(bl_text_width(text) <= cols);
+		assert_true(cols < 1 || strstr(text, "…"));
+	}
+	snprintf(text, sizeof text, "%s", "두번째ab");
+	bl_text_cut(text, sizeof text, 8);
+	assert_string_equal(text, "두번째ab");
+	bl_text_cut(text, sizeof text, 6);
+	assert_string_equal(text, "두번…");
+	memcpy(text, "abcd", 5);
+	bl_text_cut(text, 5, 3); /* no room for the ellipsis beyond that memory */
+	assert_string_equal(text, "a…");
+}
+
 static void test_overwriting_half_of_a_wide_character(void **state)
 {
 	struct bl_grid_s g;
@@ -218,6 +239,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clipping),
 		cmocka_unit_test(test_width),
+		cmocka_unit_test(test_cutting),
 		cmocka_unit_test(test_overwriting_half_of_a_wide_character),
 		cmocka_unit_test(test_nothing_dangerous_is_stored),
 		cmocka_unit_test(test_ascii_has_a_form_for_everything),
