@@ -113,7 +113,8 @@ static enum bl_status lay_out_module(struct bl_out_module *m, const struct bl_ex
 	const char *why = !knows(version, &m->x) ? "it was made before this scheme was known" : x->refuses ? x->refuses(&m->x) : NULL;
 
 	if (why)
-		return bl_fail(err, BL_RULE, "%s: format %s: %s", m->member->name, x->name, why);
+		return bl_fail(err, BL_RULE, "%s [%lld,%lld]: format %s: %s: another scheme, another format or BF16 for it", m->member->name, (long long)m->x.rows,
+			       (long long)m->x.cols, x->name, why);
 	m->n_tensors = list_tensors(x, version, &m->x, m->tensors);
 	if (m->n_tensors < 1 || m->n_tensors > 8)
 		return bl_fail(err, BL_FAILED, "%s: exporter %s lists no tensors for it", m->member->name, x->name);
@@ -144,7 +145,8 @@ static enum bl_status make_solver(struct bl_layout *l, struct bl_out_module *m, 
 	if (m->solver >= 0 && !bl_scheme_is_shared(&c->scheme) && method->refuses)
 		why = method->refuses(&m->x.grid, m->x.rows, m->x.cols);
 	if (why)
-		return bl_fail(err, BL_RULE, "%s: method %s: %s", m->member->name, method->name, why);
+		return bl_fail(err, BL_RULE, "%s [%lld,%lld]: method %s: %s: another scheme or BF16 for it", m->member->name, (long long)m->x.rows, (long long)m->x.cols,
+			       method->name, why);
 	return BL_OK;
 }
 

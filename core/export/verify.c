@@ -216,6 +216,14 @@ static void check_base(struct bl_verifier *v)
 
 /* ---- the run ---- */
 
+/* Findings name their file themselves. */
+static const char *without_file(const char *sentence)
+{
+	static const char file[] = "config.json: ";
+
+	return bl_starts_with(sentence, file) ? sentence + sizeof file - 1 : sentence;
+}
+
 static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 {
 	const struct bl_package_entry *config = bl_package_find(&v->package, "config.json");
@@ -243,10 +251,10 @@ static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 		v->r->tensors = v->model->n_tensors;
 		v->is_ct = v->model->config.quantized && !strcmp(v->model->config.quant_method, "compressed-tensors");
 		if (v->model->config.quantized && bl_quant_open(&v->q, v->model, &inner) && inner.status != BL_UNSUPPORTED) {
-			bl_finding_add(v->r, true, "config.json", "%s", inner.text);
+			bl_finding_add(v->r, true, "config.json", "%s", without_file(inner.text));
 			v->is_ct = false;
 		} else if (v->is_ct && inner.status) {
-			bl_finding_add(v->r, true, "config.json", "%s", inner.text);
+			bl_finding_add(v->r, true, "config.json", "%s", without_file(inner.text));
 			v->is_ct = false;
 		} else {
 			check_index(v, &list);

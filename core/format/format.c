@@ -9,6 +9,7 @@
 #include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/format/private.h"
+#include "core/model/nonfinite.h"
 
 static const struct bl_format *const formats[] = {&bl_format_ct, &bl_format_gptq, &bl_format_auto_round, &bl_format_auto_round_2, &bl_format_awq, &bl_format_bnb};
 
@@ -202,6 +203,27 @@ float bl_linear_input(const struct bl_linear *l)
 
 /* ---- a whole checkpoint ---- */
 
+/* Scales that are no numbers would go through everything that is computed; those of whole linears are divided by. */
+static enum bl_status check_numbers(const struct bl_linear *l, const struct bl_model *m, struct bl_err *err)
+{
+	static const char *const single[] = {"input_scale", "input_global_scale", "weight_global_scale"};
+
+	for (size_t i = 0; i < sizeof single / sizeof *single; i++) {
+		const struct bl_tensor *t = bl_part(l, single[i]);
+
+		if (t && bl_float_at(t, 0) <= 0)
+			return bl_part_fail(err, m, t, "is %g, must be above zero", (double)bl_float_at(t, 0));
+	}
+	for (int i = 0; i < l->n_want; i++) {
+		const struct bl_tensor *t = l->part[i];
+		const int64_t at = t ? bl_first_nonfinite(t->data, t->dtype, t->n_elems) : -1;
+
+		if (at >= 0)
+			return bl_part_fail(err, m, t, "%s at element %" PRId64, bl_nonfinite_name(t->data, t->dtype, at), at);
+	}
+	return BL_OK;
+}
+
 static enum bl_status look_inside(void *ctx, struct bl_err *err)
 {
 	struct bl_source *s = ctx;
@@ -217,7 +239,7 @@ static enum bl_status look_inside(void *ctx, struct bl_err *err)
 		}
 		if (!l->understood)
 			return bl_fail(err, BL_UNSUPPORTED, "%s: stored as %s, whose numbers are not read here%s%s", m->name, l->name, l->why ? ": " : "", l->why ? l->why : "");
-		if (bl_linear_bind(l, s->m, err) || bl_linear_check(l, s->m, err))
+		if (bl_linear_bind(l, s->m, err) || bl_linear_check(l, s->m, err) || check_numbers(l, s->m, err))
 			return err->status;
 	}
 	return BL_OK;

@@ -38,6 +38,18 @@ static enum bl_status text_field(const struct reader *r, const char *key, bool r
 	return BL_OK;
 }
 
+/* Clients look it up among their types; an export carries it on. */
+static enum bl_status check_dtype(const struct bl_config *c, const struct reader *r)
+{
+	static const char *const known[] = {"bfloat16", "float16", "float32", "float64", "half", "float", "double", "auto"};
+	const char *name = bl_starts_with(c->dtype, "torch.") ? c->dtype + 6 : c->dtype;
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(known[i], name))
+			return BL_OK;
+	return bl_fail(r->err, BL_INVALID, "%s: dtype: \"%s\" is no type of weights (bfloat16, float16, float32 are)", r->label, c->dtype);
+}
+
 static enum bl_status read_identity(struct bl_config *c, const struct reader *r)
 {
 	const cJSON *a = cJSON_GetObjectItemCaseSensitive(r->root, "architectures");
@@ -64,7 +76,7 @@ static enum bl_status read_identity(struct bl_config *c, const struct reader *r)
 	snprintf(c->dtype, sizeof c->dtype, "float32");
 	if (text_field(r, "torch_dtype", false, c->dtype, sizeof c->dtype) || text_field(r, "dtype", false, c->dtype, sizeof c->dtype))
 		return r->err->status;
-	return BL_OK;
+	return check_dtype(c, r);
 }
 
 static enum bl_status read_sizes(struct bl_config *c, const struct reader *r)

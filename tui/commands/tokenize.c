@@ -137,11 +137,24 @@ static void add_text(cJSON *o, const char *key, const char *s, size_t n)
 	bl_free(copy);
 }
 
+/* What stands between the brackets; it is let go. */
+static void add_list(cJSON *o, const char *key, struct bl_str *inside)
+{
+	struct bl_str all = {0};
+
+	bl_str_addc(&all, '[');
+	bl_str_addn(&all, inside->s, inside->len);
+	bl_str_addc(&all, ']');
+	bl_str_free(inside);
+	cJSON_AddRawToObject(o, key, all.s);
+	bl_str_free(&all);
+}
+
 static void row_json(struct tokenize *w, cJSON *list, const struct bl_dataset_row *r, size_t n)
 {
-	cJSON *e = cJSON_CreateObject(), *ids, *pieces;
+	cJSON *e = cJSON_CreateObject();
 	const int32_t *id = w->d->ids.ids + r->first;
-	struct bl_str b = {0};
+	struct bl_str b = {0}, ids = {0}, pieces = {0};
 	struct bl_err ignored = BL_ERR_INIT;
 
 	cJSON_AddItemToArray(list, e);
@@ -153,14 +166,15 @@ static void row_json(struct tokenize *w, cJSON *list, const struct bl_dataset_ro
 	else if (r->text)
 		add_text(e, "text", r->text, r->text_n);
 	bl_json_add_int(e, "tokens", (int64_t)r->n);
-	ids = cJSON_AddArrayToObject(e, "ids");
-	pieces = cJSON_AddArrayToObject(e, "pieces");
-	for (size_t i = 0; i < n; i++) {
-		cJSON_AddItemToArray(ids, cJSON_CreateNumber(id[i]));
+	for (size_t i = 0; i < n; i++) { /* as text: as values each would take a hundred bytes and more */
+		bl_str_addf(&ids, i ? ", %d" : "%d", id[i]);
 		bl_str_clear(&b);
 		bl_tokenizer_piece(w->t, id[i], &b);
-		cJSON_AddItemToArray(pieces, cJSON_CreateString(bl_str_c(&b)));
+		bl_str_add(&pieces, i ? ", " : "");
+		bl_str_add_json(&pieces, bl_str_c(&b));
 	}
+	add_list(e, "ids", &ids);
+	add_list(e, "pieces", &pieces);
 	bl_str_free(&b);
 }
 

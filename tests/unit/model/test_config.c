@@ -58,6 +58,8 @@ static void configs(void **state)
 		{"{" GOOD ",\"max_position_embeddings\":0}", "max_position_embeddings"},
 		{"{" GOOD ",\"rms_norm_eps\":\"small\"}", "rms_norm_eps"},
 		{"{" GOOD ",\"torch_dtype\":\"\\u001b[2J\"}", "torch_dtype"},
+		{"{" GOOD ",\"torch_dtype\":\"x\"}", "dtype"},
+		{"{" GOOD ",\"dtype\":\"\"}", "dtype"},
 		{"{" GOOD ",\"architectures\":\"LlamaForCausalLM\"}", "architectures"},
 		{"{\"model_type\":\"llama\",\"num_hidden_layers\":1025}", "num_hidden_layers"},
 		{EIGHT("exaone4") ",\"sliding_window_pattern\":1e300}", "sliding_window_pattern"},
