@@ -136,6 +136,16 @@ void bl_app_keep_state(struct bl_app *app)
 	bl_app_state_load(app);
 }
 
+/* The checkpoint was opened, and a plan for it lies beside: that would be another start. */
+static void say_saved_plan(struct bl_app *app, const struct bl_session *s)
+{
+	char *file = bl_session_plan_file(s);
+
+	if (!s->plan_path && bl_is_file(file))
+		bl_app_message(app, BL_MSG_INFO, "a saved plan is here, too: bitlathe %s opens it", file);
+	bl_free(file);
+}
+
 enum bl_status bl_app_open(struct bl_app *app, const char *what, struct bl_err *err)
 {
 	struct bl_session *s = NULL;
@@ -163,6 +173,8 @@ enum bl_status bl_app_open(struct bl_app *app, const char *what, struct bl_err *
 		bl_session_start_stats(s);
 		if (s->notice)
 			bl_app_message(app, BL_MSG_WARN, "%s", s->notice);
+		else
+			say_saved_plan(app, s);
 	}
 	app->priv->depth_of_act--;
 	if (!app->priv->depth_of_act)
@@ -280,6 +292,12 @@ void bl_app_message_err(struct bl_app *app, const struct bl_err *err)
 {
 	if (err->status != BL_OK)
 		set_message(app, BL_MSG_ERROR, err->text[0] ? err->text : bl_status_text(err->status));
+}
+
+void bl_app_answered(struct bl_app *app)
+{
+	if (app->priv->message.kind != BL_MSG_INFO)
+		app->priv->message.on = false;
 }
 
 void bl_app_ask(struct bl_app *app, const char *question, enum bl_action yes, const char *arg)

@@ -48,6 +48,8 @@ const struct bl_screen *bl_app_below(const struct bl_app *app); /* the screen Ba
 /* One sentence above the last line; errors stay until dismissed, infos until the next key; all go to the log. */
 void bl_app_message(struct bl_app *app, enum bl_message_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void bl_app_message_err(struct bl_app *app, const struct bl_err *err);
+/* What was done now is what the error or warning on the screen asked for: it goes. It stays in the log. */
+void bl_app_answered(struct bl_app *app);
 /* Asks for a line on the last lines; when accepted runs `then` with the text. initial may be NULL. complete: argument kind for completion ("PATTERN", "FILE", "SCHEME" …), may be NULL. */
 void bl_app_prompt(struct bl_app *app, const char *label, const char *initial, const char *complete, enum bl_action then);
 /* y/n question on the last lines. */

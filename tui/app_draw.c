@@ -237,17 +237,35 @@ static void first_key(const struct bl_app *app, enum bl_action a, char *dst, siz
 		snprintf(dst, cap, "␣");
 }
 
-static int draw_key(struct bl_app *app, int row, int x, enum bl_action a, const char *label, int room)
+/* "w8a8+w4a16+scheme": the first key of each, one after the other. Returns the last action, -1: there is none, or help. */
+static int keys_text(const struct bl_app *app, char *names, char *dst, size_t cap)
+{
+	int last = -1;
+	size_t used = 0;
+
+	*dst = '\0';
+	for (char *save = NULL, *name = strtok_r(names, "+", &save); name; name = strtok_r(NULL, "+", &save)) {
+		char key[64];
+		int a = bl_action_find(name);
+
+		if (a < 0 || a == BL_ACT_HELP)
+			continue;
+		first_key(app, (enum bl_action)a, key, sizeof key);
+		if (key[0] && used < cap)
+			used += (size_t)snprintf(dst + used, cap - used, "%s%s", used ? " " : "", key);
+		last = a;
+	}
+	return last;
+}
+
+static int draw_key(struct bl_app *app, int row, int x, const char *keys, const char *label, int room)
 {
 	struct bl_grid_s *g = &app->grid;
-	char key[64];
-	int width;
+	int width = bl_text_width(keys) + 1 + bl_text_width(label);
 
-	first_key(app, a, key, sizeof key);
-	width = bl_text_width(key) + 1 + bl_text_width(label);
-	if (!key[0] || width > room)
+	if (!keys[0] || width > room)
 		return 0;
-	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, key);
+	x += bl_grid_text(g, row, x, room, BL_ROLE_KEY, 0, keys);
 	bl_grid_textf(g, row, x, room, BL_ROLE_KEYTEXT, 0, " %s", label);
 	return width;
 }
@@ -270,21 +288,24 @@ static void draw_keys(struct bl_app *app, int row)
 	first_key(app, BL_ACT_HELP, help, sizeof help);
 	reserve = help[0] ? bl_text_width(help) + 7 : 0;
 	stays = app->priv->message.on && app->priv->message.kind != BL_MSG_INFO;
-	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "",
-		 bl_app_top(app)->footer ? bl_app_top(app)->footer : "");
+	const struct bl_screen *top = bl_app_top(app);
+	const char *footer = top->footer_now ? top->footer_now(bl_app_state(app)) : NULL;
+	if (!footer)
+		footer = top->footer ? top->footer : "";
+	snprintf(names, sizeof names, "%s%s", stays ? "dismiss " : "", footer);
 	for (char *save = NULL, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
-		char *label = strchr(name, '=');
+		char *label = strchr(name, '='), keys[128];
 		int a, w;
 
 		if (label)
 			*label++ = '\0';
-		a = bl_action_find(name);
-		if (a < 0 || a == BL_ACT_HELP)
+		a = keys_text(app, name, keys, sizeof keys);
+		if (a < 0)
 			continue;
-		w = draw_key(app, row, x, (enum bl_action)a, label ? label : name, g->cols - x - reserve);
+		w = draw_key(app, row, x, keys, label ? label : bl_action_row((enum bl_action)a)->name, g->cols - x - reserve);
 		x += w ? w + 2 : 0;
 	}
-	draw_key(app, row, x, BL_ACT_HELP, bl_action_row(BL_ACT_HELP)->name, g->cols - x);
+	draw_key(app, row, x, help, bl_action_row(BL_ACT_HELP)->name, g->cols - x);
 }
 
 /* ---- all of it ---- */

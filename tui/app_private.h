@@ -106,6 +106,8 @@ void bl_hints_done(struct bl_app *app, enum bl_action a);
 const char *bl_hint(const struct bl_app *app, char *dst);
 
 /* app_text.c */
+/* Of a refusal that does not fit: what stands behind the server's own words, which is why. */
+const char *bl_app_reason(const char *sentence, int room);
 char *bl_app_keys_on(const struct bl_app *app, const char *screen, enum bl_action a, char *dst, size_t cap);
 
 /* app_status.c */

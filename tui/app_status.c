@@ -108,6 +108,10 @@ static void with_spread(const struct bl_app *app, char *dst, size_t cap, const s
 	snprintf(dst, cap, "%s%s%s", text, bl_app_glyph(app, "±", "+-"), spread[0] == '0' ? spread + 1 : spread);
 }
 
+#define PARTS    8
+#define RANK_AGE 4 /* of how old the KL is */
+
+/* What does not fit is left out by rank, so that no number goes because another one grew. */
 void bl_app_draw_totals(struct bl_app *app, int row)
 {
 	struct bl_grid_s *g = &app->grid;
@@ -125,37 +129,46 @@ void bl_app_draw_totals(struct bl_app *app, int row)
 		const char *name, *unit;
 		const struct bl_quantity *q;
 		double scale;
-		int decimals;
+		int decimals, rank; /* 0: the last to give way */
 		bool effect, spread;
-	} parts[] = {
-		{ "time/tok", "×", &e->time_ratio, 1, 2, false, false }, { "KL", "", &effect.kl, 1, 4, true, false },
-		{ "perf", "", &e->perf_ratio, 1, 3, false, false },      { "score", "", &e->score, 1, 3, false, true },
-		{ "prompt", "×", &e->prefill_ratio, 1, 2, false, false }, { "top1%", "", &effect.top1, 100, 1, true, false },
-		{ "step", " ms", &e->step_ms, 1, 2, false, false },      { "server", " GiB", &e->server_gib, 1, 1, false, false },
+	} parts[PARTS] = {
+		{ "time/tok", "×", &e->time_ratio, 1, 2, 0, false, false }, { "KL", "", &effect.kl, 1, 4, 1, true, false },
+		{ "perf", "", &e->perf_ratio, 1, 3, 3, false, false },      { "score", "", &e->score, 1, 3, 2, false, true },
+		{ "prompt", "×", &e->prefill_ratio, 1, 2, 5, false, false }, { "top1%", "", &effect.top1, 100, 1, 6, true, false },
+		{ "step", " ms", &e->step_ms, 1, 2, 7, false, false },      { "server", " GiB", &e->server_gib, 1, 1, 8, false, false },
 	};
+	struct { enum bl_role role; bool shown; char text[120]; } out[PARTS] = { 0 };
 
 	x = bl_grid_textf(g, row, 0, g->cols, BL_ROLE_TEXT, 0, "size %s %+.0f%%",
 			  bl_human_bytes(bytes, sizeof bytes, (double)e->bytes), percent == 0 ? 0 : percent);
-	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+	age(old, &effect);
+	for (int i = 0; i < PARTS; i++) {
 		struct bl_quantity q = *parts[i].q;
-		char text[120];
 
 		q.value *= parts[i].scale;
-		old[0] = '\0';
-		if (parts[i].spread) {
+		if (parts[i].spread)
 			with_spread(app, n, sizeof n, &q, parts[i].decimals);
-		} else if (parts[i].effect) {
+		else if (parts[i].effect)
 			bl_app_quantity_marked(app, n, &q, parts[i].decimals, mark);
-			if (parts[i].q == &effect.kl)
-				age(old, &effect);
-		} else {
+		else
 			bl_app_quantity(app, n, &q, parts[i].decimals);
-		}
-		snprintf(text, sizeof text, "%s %s%s%s", parts[i].name, n, q.origin == BL_UNKNOWN ? "" : parts[i].unit, old);
-		if (x + 2 + bl_text_width(text) > g->cols)
-			break;
-		x += 2 + bl_grid_text(g, row, x + 2, g->cols - x - 2, role_of(&q), 0, text);
+		snprintf(out[i].text, sizeof out[i].text, "%s %s%s", parts[i].name, n, q.origin == BL_UNKNOWN ? "" : parts[i].unit);
+		out[i].role = role_of(&q);
 	}
+	for (int rank = 0, room = g->cols - x; rank <= PARTS && room > 0; rank++) {
+		for (int i = 0; i < PARTS; i++)
+			if (parts[i].rank == rank) {
+				room -= 2 + bl_text_width(out[i].text);
+				out[i].shown = room >= 0;
+			}
+		if (rank == RANK_AGE - 1 && *old && room >= bl_text_width(old)) {
+			room -= bl_text_width(old);
+			strcat(out[1].text, old);
+		}
+	}
+	for (int i = 0; i < PARTS; i++)
+		if (out[i].shown)
+			x += 2 + bl_grid_text(g, row, x + 2, g->cols - x - 2, out[i].role, 0, out[i].text);
 }
 
 /* ---- verdict ---- */
@@ -192,7 +205,8 @@ void bl_app_draw_verdict(struct bl_app *app, int row)
 	if (first->unit >= 0)
 		snprintf(label, sizeof label, "%d %s", s->model->units[first->unit].block,
 			 bl_unit_kind_name(s->model->units[first->unit].kind));
-	if (label[0] && !bl_starts_with(first->sentence, label))
+	const char *what = label[0] && first->fatal ? bl_app_reason(first->sentence, g->cols - x) : first->sentence;
+	if (label[0] && !bl_starts_with(what, label))
 		x += bl_grid_textf(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, "%s: ", label);
-	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, first->sentence);
+	bl_grid_text(g, row, x, g->cols - x, BL_ROLE_TEXT, 0, what);
 }

@@ -37,6 +37,13 @@ char *bl_app_quantity(const struct bl_app *app, char *dst, const struct bl_quant
 	return bl_app_quantity_marked(app, dst, q, decimals, BL_MARK_NONE);
 }
 
+const char *bl_app_reason(const char *sentence, int room)
+{
+	const char *reason = strrchr(sentence, ':');
+
+	return bl_text_width(sentence) > room && reason && reason[1] == ' ' ? reason + 2 : sentence;
+}
+
 struct collect {
 	char *dst;
 	size_t cap, used;

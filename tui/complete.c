@@ -11,6 +11,7 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/transform/stages.h"
 #include "tui/app_private.h"
 #include "tui/form.h"
 #include "tui/screens/layers_columns.h"
@@ -113,15 +114,13 @@ static void from_methods(struct call *k)
 	}
 }
 
-/* key=value of one method; the range stands in the note */
-static void from_params(struct call *k, const char *method)
+/* key=value of one method or transform; the range stands in the note */
+static void from_params(struct call *k, const struct bl_param *params, int n)
 {
-	const struct bl_session *s = k->app->session;
-	const struct bl_method *m = s ? bl_registry_method(&s->registry, method) : NULL;
 	char text[256];
 
-	for (int i = 0; m && i < m->n_params; i++) {
-		const struct bl_param *p = &m->params[i];
+	for (int i = 0; i < n; i++) {
+		const struct bl_param *p = &params[i];
 		size_t len = strlen(p->name);
 
 		if (strncmp(k->word, p->name, len) != 0 || k->word[len] != '=') {
@@ -244,6 +243,11 @@ static void from_settings(struct call *k)
 			continue;
 		}
 		note(k, false, r->sentence);
+		if (i == BL_SET_THEME || i == BL_SET_TARGET) { /* names that other tables know */
+			k->word += len + 1;
+			(i == BL_SET_THEME ? from_themes : from_targets)(k);
+			return;
+		}
 		snprintf(text, sizeof text, "%s",
 			 r->type == BL_SETTING_BOOL     ? "true|false"
 			 : r->type == BL_SETTING_CHOICE ? r->choices
@@ -296,8 +300,56 @@ static size_t method_part(struct call *k, const char *text)
 	}
 	snprintf(method, sizeof method, "%.*s", (int)strcspn(text, ","), text);
 	k->word = comma + 1;
-	from_params(k, method);
+	const struct bl_method *m = k->app->session ? bl_registry_method(&k->app->session->registry, method) : NULL;
+	if (m)
+		from_params(k, m->params, m->n_params);
 	return (size_t)(comma + 1 - text);
+}
+
+/* "TRANSFORM:key=value,...;TRANSFORM..." */
+static size_t stages_part(struct call *k, const char *text)
+{
+	const char *stage = strrchr(text, ';'), *colon, *comma;
+	char name[64];
+	int n = 0;
+
+	stage = stage ? stage + 1 : text;
+	k->word = stage;
+	if (!(colon = strchr(stage, ':'))) {
+		for (int i = 0; bl_transform_at(i); i++) {
+			offer(k, bl_transform_at(i)->name);
+			if (!strcmp(bl_transform_at(i)->name, stage))
+				note(k, false, bl_transform_at(i)->sentence);
+		}
+		return (size_t)(stage - text);
+	}
+	comma = strrchr(colon, ',');
+	k->word = (comma ? comma : colon) + 1;
+	snprintf(name, sizeof name, "%.*s", (int)(colon - stage), stage);
+	const struct bl_param *params = bl_transform_params(name, &n);
+	if (params)
+		from_params(k, params, n);
+	return (size_t)(k->word - text);
+}
+
+static size_t budget_part(struct call *k, const char *text)
+{
+	static const struct {
+		const char *word, *note;
+	} words[] = {
+		{ "bytes=", "of all tensors: 60%, 6.5MB or plan (what it is now)" }, { "time=", "of a decode step on the target: 0.8x, 2.9ms or plan" },
+		{ "score=", "at least: 0.6, or best" },                               { "options=", "what units may become: W4A16;W8A16;BF16" },
+		{ "trials=", "whole plans measured to beat the sums" },
+	};
+	const char *word = strrchr(text, ' ');
+
+	k->word = word ? word + 1 : text;
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (bl_starts_with(k->word, words[i].word))
+			note(k, false, words[i].note);
+		else
+			offer(k, words[i].word);
+	return (size_t)(k->word - text);
 }
 
 /* Puts "30 units: " before what completion has to say about the rest. */
@@ -401,6 +453,10 @@ static size_t argument(struct call *k, const char *kind, const char *text)
 	snprintf(plain, sizeof plain, "%s", kind);
 	if (bl_starts_with(plain, "PATTERN=SCHEME"))
 		return set_part(k, text);
+	if (bl_starts_with(plain, "TRANSFORM"))
+		return stages_part(k, text);
+	if (bl_starts_with(plain, "bytes=SIZE"))
+		return budget_part(k, text);
 	if (bl_starts_with(plain, "METHOD"))
 		return method_part(k, text);
 	if (bl_starts_with(plain, "FILE... samples="))

@@ -22,7 +22,7 @@
 
 struct bl_curses {
 	SCREEN *screen;
-	bool mouse, modern;
+	bool mouse, modern, margin;   /* margin: the last column is not to be trusted */
 	int n_colors;                 /* used; 0: attributes only */
 	struct bl_theme theme, shown; /* as given; reduced to n_colors */
 	bool have_theme;
@@ -65,10 +65,11 @@ static bool has(const char *cap)
 	return s && s != (char *)-1;
 }
 
-/* What must be sent when there is no time for curses: attributes off, cursor on, the other screen left, or ours cleared where there is no other. */
+/* What must be sent when there is no time for curses: attributes off, cursor on, ours cleared (a terminal that grew may keep the part beyond its
+ * old size), the other screen left where there is one. */
 static void collect_restore(struct bl_curses *c)
 {
-	const char *caps[] = { "sgr0", "cnorm", has("rmcup") ? "rmcup" : "clear" };
+	const char *caps[] = { "sgr0", "cnorm", "clear", "rmcup" };
 	size_t used = (size_t)snprintf(c->restore, sizeof c->restore, "%s%s", c->modern ? EXTRA_OFF : "",
 				       c->modern && c->mouse ? MOUSE_OFF : "");
 
@@ -116,15 +117,13 @@ static void extras(const struct bl_curses *c, bool on)
 	(void)n;
 }
 
-/* Back to the shell. A terminal without a second screen keeps what stands on it: nothing may be left under the prompt. */
+/* Back to the shell. A terminal without a second screen, or one that grew meanwhile, keeps what stands on it: nothing may be left under the prompt. */
 static void end_screen(struct bl_curses *c)
 {
 	extras(c, false);
 	curs_set(1);
-	if (!has("rmcup")) {
-		erase();
-		refresh();
-	}
+	erase();
+	refresh();
 	endwin();
 	bl_term_set_restore(NULL);
 }
@@ -179,6 +178,9 @@ enum bl_status bl_curses_open(struct bl_curses **out, const char *color, bool mo
 		start_color();
 		use_default_colors();
 	}
+	/* "ansi" promises to wrap at once after the last column, most of what calls itself so waits for the next character:
+	 * curses would be wrong about the cursor, so that column stays empty. */
+	c->margin = tigetflag("am") > 0 && tigetflag("xenl") <= 0;
 	c->n_colors = want_colors(color);
 	collect_restore(c);
 	bl_term_set_restore(c->restore);
@@ -266,14 +268,16 @@ static void print_row(struct bl_curses *c, const struct bl_cell *row, int y, int
 	cchar_t *line = bl_xalloc((size_t)cols + 1, sizeof *line);
 	int n = 0;
 
-	for (int x = 0; x < cols; x++) {
+	for (int x = 0; x < cols - c->margin; x++) {
 		const struct bl_cell *cell = &row[x];
 		int pair = c->n_colors >= 8 ? cell->role + 1 : 0;
 		wchar_t text[2] = { (wchar_t)cell->ch, 0 };
 
 		if (!cell->width)
 			continue;
-		if (wcwidth(text[0]) != cell->width) /* libc and we disagree: keep the columns */
+		if (x + cell->width > cols - c->margin)
+			text[0] = L' ';
+		else if (wcwidth(text[0]) != cell->width) /* libc and we disagree: keep the columns */
 			text[0] = L'?';
 		setcchar(&line[n++], text, curses_attr(cell->attr | c->shown.look[cell->role].attr), 0, &pair);
 		if (cell->width == 2 && text[0] == L'?')

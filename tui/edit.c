@@ -114,12 +114,25 @@ static void report(struct bl_app *app, const uint8_t *selected, const char *what
 		bl_app_message(app, BL_MSG_INFO, "%s: already %s", who(app, selected, label), what);
 }
 
+bool bl_edit_is_quantized(struct bl_app *app)
+{
+	const char *by = app->session->model->config.quant_method;
+
+	if (!by[0])
+		return false;
+	bl_app_message(app, BL_MSG_WARN, "the checkpoint is already quantized (%s): it can be looked at, run, verified and converted; schemes and methods are chosen for the original",
+		       by);
+	return true;
+}
+
 unsigned bl_edit_scheme(struct bl_app *app, const uint8_t *selected, const struct bl_scheme *scheme)
 {
 	struct bl_plan *p = app->session->plan;
 	char name[BL_SCHEME_NAME_MAX], label[32], step[96];
 	int n_locked = 0;
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	bl_scheme_name(name, scheme);
 	snprintf(step, sizeof step, "%s: %s", who(app, selected, label), name);
 	bl_plan_begin(p, step);
@@ -154,10 +167,12 @@ unsigned bl_edit_method_text(struct bl_app *app, const uint8_t *selected, const 
 	double *values = NULL;
 	int n_locked = 0, n_full = 0;
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	snprintf(name, sizeof name, "%.*s", comma ? (int)(comma - text) : (int)strlen(text), text);
 	const struct bl_method *m = bl_registry_method(&s->registry, name);
 	if (!m) {
-		bl_app_message(app, BL_MSG_ERROR, "no method is called \"%s\" · `bitlathe plugins` lists them", name);
+		bl_app_message(app, BL_MSG_ERROR, "no method is called \"%s\" · Tab after :method lists them", name);
 		return BL_REACT_REDRAW;
 	}
 	if (bl_params_parse(&values, m->params, m->n_params, comma ? comma + 1 : "", name, &err)) {

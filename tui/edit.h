@@ -11,6 +11,8 @@
 /* units[n_units] nonzero = selected. Each returns reactions. */
 unsigned bl_edit_scheme(struct bl_app *app, const uint8_t *selected, const struct bl_scheme *scheme);
 unsigned bl_edit_scheme_text(struct bl_app *app, const uint8_t *selected, const char *text);
+/* Of a checkpoint that is quantized already nothing is chosen: true, and the message says so. */
+bool bl_edit_is_quantized(struct bl_app *app);
 /* "METHOD[,key=value...]" */
 unsigned bl_edit_method_text(struct bl_app *app, const uint8_t *selected, const char *text);
 /* Locks all when any is unlocked, else unlocks all. */

@@ -43,6 +43,8 @@ static unsigned do_set(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	int changed = 0, locked = 0;
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	if (bl_plan_set_text(app->session->plan, app->session->model, arg, &changed, &locked, &err)) {
 		bl_app_message_err(app, &err);
 		return BL_REACT_REDRAW;
@@ -91,11 +93,11 @@ static unsigned do_recommended(struct bl_app *app, const char *arg)
 		return BL_REACT_REDRAW;
 	}
 	if (!n) {
-		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet that a method could serve: choose schemes first (8, 4, a or :preset W4A16)");
+		bl_app_message(app, BL_MSG_INFO, "no unit has a scheme yet: choose schemes first (8, 4, a or :preset W4A16)");
 		return BL_REACT_REDRAW;
 	}
 	bl_app_message(app, bl_session_calib(app->session) ? BL_MSG_INFO : BL_MSG_WARN, "recommended methods for %d unit%s (u undoes) · %s", n, n == 1 ? "" : "s",
-		       bl_session_calib(app->session) ? "r solves, x exports" : "they are solved from a calibration: c");
+		       bl_session_calib(app->session) ? "r on one of them solves, x exports" : "they are solved from a calibration: c");
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
@@ -131,14 +133,38 @@ static unsigned do_redo(struct bl_app *app, const char *arg)
 	return BL_REACT_EDITED | BL_REACT_REDRAW;
 }
 
+/* A file that this plan does not come from may be somebody's work: replacing it is asked for. "!NAME": it was. */
+static bool may_write(struct bl_app *app, enum bl_action a, const char *name)
+{
+	char question[600], sure[512];
+
+	if (!bl_is_file(name))
+		return true;
+	if (strlen(name) + 2 > sizeof sure) {
+		bl_app_message(app, BL_MSG_ERROR, "this file exists: choose another name");
+		return false;
+	}
+	snprintf(sure, sizeof sure, "!%s", name);
+	snprintf(question, sizeof question, "%s exists. Replace it?", name);
+	bl_app_ask(app, question, a, sure);
+	return false;
+}
+
 static unsigned do_save(struct bl_app *app, const char *arg)
 {
 	struct bl_err err = BL_ERR_INIT;
+	bool sure = *arg == '!';
+	char *own = bl_session_plan_file(app->session);
+	const char *name = arg[sure] ? arg + sure : own;
+	bool mine = app->session->plan_path && !strcmp(name, app->session->plan_path);
 
-	if (bl_session_save(app->session, *arg ? arg : NULL, &err))
-		bl_app_message_err(app, &err);
-	else
-		bl_app_message(app, BL_MSG_INFO, "plan saved as %s", app->session->plan_path);
+	if (mine || sure || may_write(app, BL_ACT_SAVE, name)) {
+		if (bl_session_save(app->session, name, &err))
+			bl_app_message_err(app, &err);
+		else
+			bl_app_message(app, BL_MSG_INFO, "plan saved as %s", app->session->plan_path);
+	}
+	bl_free(own);
 	return BL_REACT_REDRAW;
 }
 
@@ -202,6 +228,9 @@ static unsigned do_write_recipe(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_str text = { 0 };
 
+	if (*arg != '!' && !may_write(app, BL_ACT_RECIPE_WRITE, arg))
+		return BL_REACT_REDRAW;
+	arg += *arg == '!';
 	bl_recipe_print(&text, app->session->plan, app->session->model, "bitlathe");
 	if (bl_write_file(arg, bl_str_c(&text), text.len, 0644, &err))
 		bl_app_message_err(app, &err);
@@ -427,6 +456,9 @@ static unsigned do_dump(struct bl_app *app, const char *arg)
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_str text = { 0 };
 
+	if (*arg != '!' && !may_write(app, BL_ACT_DUMP, arg))
+		return BL_REACT_REDRAW;
+	arg += *arg == '!';
 	app->priv->message.on = false;
 	bl_app_draw(app);
 	bl_grid_dump(&app->grid, &text, false);

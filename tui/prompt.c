@@ -171,6 +171,7 @@ static void cancel(struct bl_app *app)
 {
 	struct bl_prompt *p = &app->priv->prompt;
 
+	bl_history_add(&app->priv->history, history_kind(p), p->line.text); /* Esc loses nothing that was typed: Up brings it back */
 	if (p->live)
 		run_live(app, p->before_live);
 	bl_prompt_close(app);

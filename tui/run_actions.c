@@ -39,7 +39,7 @@ bool bl_start_calibration(struct bl_app *app)
 	const struct bl_preflight *p;
 
 	if (!r->n_files) {
-		bl_app_message(app, BL_MSG_ERROR, "no data to calibrate with · c and then a add a file, or :calibrate FILE");
+		bl_app_message(app, BL_MSG_ERROR, "no data to calibrate with · a adds a file on the form (c), or :calibrate FILE");
 		return false;
 	}
 	if (bl_job_in_the_way(app, "calibrate"))
@@ -50,6 +50,7 @@ bool bl_start_calibration(struct bl_app *app)
 		return false;
 	}
 	bl_app_save_forms(app);
+	bl_app_answered(app);
 	bl_session_calibrate(app->session, r);
 	return true;
 }
@@ -65,6 +66,7 @@ bool bl_start_evaluation(struct bl_app *app)
 	if (bl_job_in_the_way(app, "evaluate"))
 		return false;
 	bl_app_save_forms(app);
+	bl_app_answered(app);
 	bl_session_evaluate(app->session, r);
 	return true;
 }

@@ -12,7 +12,9 @@ struct bl_app;
 struct bl_screen {
 	const char *name;                 /* "layers": as in action_list.h and keymap contexts */
 	const char *title;
-	const char *footer;               /* action names for the last line, most useful first: "tag w4a16 open=start help"; after =: what it is called here */
+	const char *footer;               /* action names for the last line, most useful first: "tag w8a8+w4a16=scheme open=start help"; after =: what it is
+					   * called here, +: keys of several actions under one name */
+	const char *(*footer_now)(const void *state); /* instead of it, where a screen shows something else for a while; NULL or returns NULL: it stays */
 	size_t state_bytes;
 	void (*enter)(struct bl_app *app, void *state, const char *arg); /* arg: "11.down", a file …; may be NULL */
 	void (*leave)(struct bl_app *app, void *state);                  /* frees what enter allocated */

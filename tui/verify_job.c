@@ -82,10 +82,13 @@ static enum bl_status run(struct bl_job *j, void *ctx, struct bl_err *err)
 unsigned bl_verify_start(struct bl_app *app, const char *path)
 {
 	static const struct bl_job_ops ops = { .name = "verify", .lane = BL_LANE_MAIN, .run = run, .drop = drop };
-	struct bl_verify_job *v = bl_xalloc(1, sizeof *v);
+	struct bl_verify_job *v;
 	char title[64];
 
+	if (bl_job_in_the_way(app, "verify")) /* its findings are still to come */
+		return BL_REACT_REDRAW;
 	bl_verify_free(app);
+	v = bl_xalloc(1, sizeof *v);
 	atomic_init(&v->owners, 2);
 	v->path = bl_xstrdup(path);
 	v->session = app->session;
@@ -100,16 +103,21 @@ void bl_verify_report(struct bl_app *app, const struct bl_job_view *job)
 {
 	struct bl_verify_job *v = app->priv->verify;
 	const struct bl_verify_result *r;
+	int first = 0;
 
 	if (!v || v->id != job->id || !v->have_result)
 		return;
 	r = &v->result;
+	while (first < r->n_findings && !r->findings[first].fatal)
+		first++;
 	for (int i = 0; i < r->n_findings; i++)
 		bl_log(r->findings[i].fatal ? BL_LOG_ERROR : BL_LOG_WARN, "%s: %s: %s", v->path, r->findings[i].where,
 		       r->findings[i].sentence);
 	if (r->n_fatal)
 		bl_app_message(app, BL_MSG_ERROR, "%s: %d mismatch%s, first %s: %s · L lists all", v->path, r->n_fatal,
-			       r->n_fatal == 1 ? "" : "es", r->findings[0].where, r->findings[0].sentence);
+			       r->n_fatal == 1 ? "" : "es", r->findings[first].where, r->findings[first].sentence);
+	else if (r->undecoded)
+		bl_app_message(app, BL_MSG_ERROR, "%s: not proved: %d linears are stored in a form whose numbers are not read here", v->path, (int)r->undecoded);
 	else
 		bl_app_message(app, BL_MSG_INFO, "%s: proved, %d tensors, max |w-w^| %.2f step, relative error %.2e",
 			       v->path, (int)r->proved_tensors, r->max_step_error, r->relative_error);

@@ -115,6 +115,23 @@ static void check_package(struct bl_verifier *v)
 		bl_finding_add(v->r, false, "tokenizer_config.json", "missing");
 }
 
+/* What the server's readers of other formats will not do without, though this program and transformers have defaults. */
+static void check_keys(struct bl_verifier *v)
+{
+	static const struct { const char *method, *keys[5]; } needed[] = {
+		{"gptq", {"bits", "group_size", "desc_act", "sym"}},
+		{"awq", {"bits", "group_size", "zero_point"}},
+		{"auto-round", {"bits", "group_size", "sym"}},
+		{"intel/auto-round", {"bits", "group_size", "sym"}},
+	};
+	const cJSON *q = cJSON_GetObjectItemCaseSensitive(v->model->config.json, "quantization_config");
+
+	for (size_t i = 0; i < sizeof needed / sizeof *needed && v->rq->target && v->q.format; i++)
+		for (int k = 0; needed[i].keys[k] && !strcmp(needed[i].method, bl_quant_method(&v->q)); k++)
+			if (bl_json_is_null_or_missing(q, needed[i].keys[k]))
+				bl_finding_add(v->r, true, "config.json", "quantization_config.%s: missing: the server refuses the checkpoint without it", needed[i].keys[k]);
+}
+
 static void check_config(struct bl_verifier *v)
 {
 	const struct bl_config *c = &v->model->config;
@@ -131,10 +148,13 @@ static void check_config(struct bl_verifier *v)
 	if (t && t->max_model_len && c->max_positions < t->max_model_len)
 		bl_finding_add(v->r, false, "config.json", "max_position_embeddings: %lld is below the server's max_model_len %lld", (long long)c->max_positions,
 			       (long long)t->max_model_len);
+	check_keys(v);
 	if (v->is_ct && !v->q.ct.compressed)
 		bl_finding_add(v->r, true, "config.json", "quantization_config.quantization_status: must be \"compressed\"");
 	if (v->is_ct && !v->q.ct.format[0])
 		bl_finding_add(v->r, true, "config.json", "quantization_config.format: missing");
+	if (v->is_ct && bl_ct_resolve(&v->q.ct, "lm_head") >= 0)
+		bl_finding_add(v->r, true, "config.json", "quantization_config.ignore: lm_head is not in it: transformers looks for a quantized head and leaves it random");
 	for (int i = 0; i < v->q.ct.n_groups; i++)
 		if (!strcmp(v->q.ct.groups[i].format, "mixed-precision") || !v->q.ct.groups[i].format[0])
 			bl_finding_add(v->r, true, "config.json", "quantization_config.config_groups.%s.format: each group needs its own in a mixed checkpoint", v->q.ct.groups[i].name);

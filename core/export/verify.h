@@ -24,6 +24,7 @@ struct bl_verify_result {
 	struct bl_finding *findings; int n_findings, n_fatal;
 	char format[64];
 	char **unit_schemes; int n_units; /* canonical scheme names as found, "?" when not understood; order of the model's units */
+	int64_t undecoded;               /* quantized linears whose numbers are not read here: nothing is proved of them */
 	bool compared;                   /* a base was given */
 	int64_t proved_tensors;          /* compared with the base */
 	double max_abs_error;            /* max |w - w^| over quantized linears */

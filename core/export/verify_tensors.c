@@ -140,6 +140,16 @@ static void check_server(struct bl_verifier *v, const struct bl_unit *u, const s
 			       have < 0 ? "full precision" : v->q.ct.groups[have].name);
 }
 
+/* The server chooses by the format, too: codes word by word are for weights alone, all others go with rounded inputs. */
+static void check_format(struct bl_verifier *v, const struct bl_unit *u, const struct bl_stored *s)
+{
+	const bool packed = !strcmp(s->l.name, "pack-quantized");
+
+	if (s->l.scheme.number == BL_NUM_INT && packed == (s->l.scheme.act != BL_ACT_NONE))
+		bl_finding_add(v->r, true, u->name, "%s: No compressed-tensors compatible scheme was found: %s %s", v->rq->target->name, s->l.name,
+			       packed ? "is for inputs that are not rounded" : "needs rounded inputs (pack-quantized does not)");
+}
+
 /* One unit: its members' schemes, whether they agree, what the server makes of them. */
 static void check_unit(struct bl_verifier *v, int unit)
 {
@@ -172,6 +182,8 @@ static void check_unit(struct bl_verifier *v, int unit)
 	else if (v->stored[at].l.format || (v->model->config.quantized && !v->q.format))
 		snprintf(name, sizeof name, "?");
 	v->r->unit_schemes[unit] = bl_xstrdup(name);
+	if (v->rq->target && v->is_ct && v->stored[at].understood)
+		check_format(v, u, &v->stored[at]);
 	if (v->rq->target && v->stored[at].understood) {
 		struct bl_verdict verdict;
 		bl_target_check_unit(&verdict, v->rq->target, v->model, unit, &v->stored[at].l.scheme);
@@ -233,7 +245,11 @@ void bl_check_tensors(struct bl_verifier *v)
 	for (int i = 0; i < m->n_units; i++)
 		check_unit(v, i);
 	if (m->config.quantized && !v->q.format) {
-		bl_finding_add(v->r, false, "config.json", "quant_method %s: only the container was checked, its values are not proved yet", m->config.quant_method);
+		if (bl_json_is_null_or_missing(cJSON_GetObjectItemCaseSensitive(m->config.json, "quantization_config"), "quant_method"))
+			bl_finding_add(v->r, true, "config.json", "quantization_config.quant_method: missing: no client loads it");
+		else
+			bl_finding_add(v->r, false, "config.json", "quant_method %s: only the container was checked, its values are not proved yet", m->config.quant_method);
+		v->r->undecoded = v->n_stored;
 		return;
 	}
 	bl_names_init(&known, (size_t)m->n_tensors + 16);

@@ -263,6 +263,8 @@ static void one_row(struct row *c, int64_t row, int64_t i)
 		const int64_t from = b->start[g], n = b->start[g + 1] - from;
 		if (!isfinite(scale) || (scale == 0 && !may_be_zero))
 			finding_once(c->r, s, s->scale->name, isfinite(scale) ? "zero scale at [%lld,%lld]" : "scale that is not finite at [%lld,%lld]", (long long)row, (long long)g);
+		else if (scale < 0 && s->l.scheme.number == BL_NUM_E2M1)
+			finding_once(c->r, s, s->scale->name, "negative scale at [%lld,%lld]: servers' kernels for 4-bit floats take it for a positive one", (long long)row, (long long)g);
 		else if (c->compares)
 			compare(b->w + from, b->q + from, n, scale, zero, &c->sum);
 		for (int64_t j = from; s->claim > 0 && j < from + n; j++)
@@ -523,7 +525,7 @@ static void sum_up(struct run *r)
 	for (int i = 0; i < v->n_stored; i++) {
 		const struct bl_stored *s = &v->stored[i];
 		if (!s->understood) {
-			if (s->l.format && !s->bad)
+			if (s->l.format && !s->bad && ++out->undecoded)
 				bl_finding_add(out, false, s->member->name, "its values (%.40s) are not decoded here: completeness was checked, numbers were not", s->l.name);
 			continue;
 		}
@@ -536,7 +538,8 @@ static void sum_up(struct run *r)
 		e2 += s->e2;
 		out->max_abs_error = fmax(out->max_abs_error, s->max_abs);
 		out->max_step_error = fmax(out->max_step_error, s->max_step);
-		if (s->e2 > s->w2)
+		/* of other weights of the same size: 2; two and three bits that make up for each other's errors come above 1 */
+		if (s->e2 > (s->l.scheme.bits >= 4 ? 1 : 1.6) * s->w2)
 			bl_finding_add(out, true, s->member->name, "its weights have nothing to do with the base's: |W-W^|/|W| = %.2f", sqrt(s->e2 / (s->w2 > 0 ? s->w2 : 1)));
 		else if (s->l.scheme.bits >= 4 && s->e2 > 0.25 * s->w2)
 			bl_finding_add(out, false, s->member->name, "large error: |W-W^|/|W| = %.2f", sqrt(s->e2 / s->w2));

@@ -27,6 +27,35 @@ static bool stored(const struct bl_quant *q, const struct bl_linear *l, const ch
 	return bl_model_tensor(q->m, name) != NULL;
 }
 
+static enum bl_status bnb_open(struct bl_quant *q, struct bl_err *err)
+{
+	static const char where[] = "config.json: quantization_config";
+	static const char *const flags[] = {"load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit", "bnb_4bit_use_double_quant", "llm_int8_enable_fp32_cpu_offload",
+					    "llm_int8_has_fp16_weight"}, *const texts[] = {"bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"};
+	const cJSON *skipped = cJSON_GetObjectItemCaseSensitive(q->config, "llm_int8_skip_modules");
+	bool flag[7] = {false};
+	const char *text;
+	double outlier;
+
+	for (int i = 0; i < 7; i++) {
+		const cJSON *v = cJSON_GetObjectItemCaseSensitive(q->config, flags[i]);
+
+		if (v && !cJSON_IsBool(v))
+			return bl_fail(err, BL_INVALID, "%s: %s: must be true or false", where, flags[i]);
+		flag[i] = cJSON_IsTrue(v);
+	}
+	for (int i = 0; i < 3; i++)
+		if (bl_json_str(q->config, texts[i], 20, false, &text, where, err))
+			return err->status;
+	if (bl_json_num(q->config, "llm_int8_threshold", -1e300, 1e300, false, &outlier, where, err))
+		return err->status;
+	if (skipped && !cJSON_IsNull(skipped) && !cJSON_IsArray(skipped))
+		return bl_fail(err, BL_INVALID, "%s: llm_int8_skip_modules: must be a list of names", where);
+	if ((flag[0] || flag[1]) == (flag[2] || flag[3]))
+		return bl_fail(err, BL_INVALID, "%s: load_in_4bit, load_in_8bit: one of them has to be true, %s", where, flag[0] || flag[1] ? "both are" : "none is");
+	return BL_OK;
+}
+
 static void int8_wants(struct bl_linear *l)
 {
 	snprintf(l->name, sizeof l->name, "int8");
@@ -120,11 +149,12 @@ static enum bl_status bnb_check(struct bl_linear *l, const struct bl_model *m, s
 	for (int i = 0; nested && i < 256; i++) /* the library's differ in the last place between versions */
 		if (!(fabsf(bl_float_at(nested, i) - bl_nest_map()[i]) <= 1e-6f))
 			return bl_part_fail(err, m, nested, "entry %d is %g, the map of the library has %g", i, (double)bl_float_at(nested, i), (double)bl_nest_map()[i]);
-	bool any = !nested;
-	for (int64_t i = 0; !any && i < bl_part(l, "weight.nested_absmax")->n_elems; i++)
-		any = bl_float_at(bl_part(l, "weight.nested_absmax"), i) != 0;
+	const struct bl_tensor *largest = bl_part(l, nested ? "weight.nested_absmax" : "weight.absmax");
+	bool any = !largest;
+	for (int64_t i = 0; !any && i < largest->n_elems; i++)
+		any = bl_float_at(largest, i) != 0;
 	if (!any)
-		return bl_part_fail(err, m, bl_part(l, "weight.nested_absmax"), "all of it is zero");
+		return bl_part_fail(err, m, largest, "all of it is zero");
 	return state ? check_state(l, m, state, err) : BL_OK;
 }
 
@@ -149,4 +179,4 @@ static void bnb_rows(const struct bl_linear *l, int64_t row0, int64_t n, int8_t 
 	}
 }
 
-const struct bl_format bl_format_bnb = {"bitsandbytes", NULL, bnb_describe, bnb_check, bnb_rows};
+const struct bl_format bl_format_bnb = {"bitsandbytes", bnb_open, bnb_describe, bnb_check, bnb_rows};

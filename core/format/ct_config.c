@@ -31,70 +31,69 @@ static enum bl_status string_list(const cJSON *v, const char *key, struct bl_err
 	return BL_OK;
 }
 
+/* How to name a part of a group in sentences. */
+static const char *part_of(char *buf, size_t n, const struct bl_ct_scheme *s, const char *part)
+{
+	snprintf(buf, n, "%s: config_groups: %s: %s", where, s->name, part);
+	return buf;
+}
+
 static enum bl_status parse_weights(struct bl_ct_scheme *s, const cJSON *w, struct bl_err *err)
 {
-	static const char *const names[] = {"tensor", "channel", "group", "block", "tensor_group"};
-	const char *type = "int", *strategy = NULL;
-	int64_t bits = 8, group = 0;
-	const cJSON *order = cJSON_GetObjectItemCaseSensitive(w, "actorder"), *block = cJSON_GetObjectItemCaseSensitive(w, "block_structure");
+	char label[160];
+	struct bl_ct_args a;
 
-	s->symmetric = true;
-	if (!cJSON_IsObject(w))
-		return bl_fail(err, BL_INVALID, "%s: %s: weights: must be an object", where, s->name);
-	if (bl_json_int(w, "num_bits", 1, 16, false, &bits, where, err) || bl_json_str(w, "type", 16, false, &type, where, err) ||
-	    bl_json_str(w, "strategy", 20, false, &strategy, where, err) || bl_json_int(w, "group_size", -1, 1 << 20, false, &group, where, err) ||
-	    bl_json_bool(w, "symmetric", false, &s->symmetric, where, err))
+	if (bl_ct_args_parse(&a, w, part_of(label, sizeof label, s, "weights"), err))
 		return err->status;
-	s->bits = (int)bits;
-	s->is_float = !strcmp(type, "float");
-	if (!strategy)
-		strategy = group > 0 ? "group" : group < 0 ? "channel" : "tensor";
-	int k = 0;
-	while (k < 5 && strcmp(names[k], strategy))
-		k++;
-	if (k == 5)
-		return bl_fail(err, BL_UNSUPPORTED, "%s: %s: weights: strategy %s is not known", where, s->name, strategy);
-	s->strategy = (enum bl_ct_strategy)k;
-	s->group = s->strategy == BL_CT_GROUP || s->strategy == BL_CT_TENSOR_GROUP ? group : 0;
-	if ((s->strategy == BL_CT_GROUP || s->strategy == BL_CT_TENSOR_GROUP) && group < 1)
-		return bl_fail(err, BL_INVALID, "%s: %s: weights: strategy %s needs a group_size", where, s->name, strategy);
-	s->actorder_group = cJSON_IsTrue(order) || (cJSON_IsString(order) && (!strcmp(order->valuestring, "group") || !strcmp(order->valuestring, "dynamic")));
-	if (s->strategy == BL_CT_BLOCK) {
-		if (!cJSON_IsArray(block) || cJSON_GetArraySize(block) != 2 || !cJSON_IsNumber(block->child) || !cJSON_IsNumber(block->child->next) ||
-		    block->child->valuedouble < 1 || block->child->next->valuedouble < 1 || block->child->valuedouble > 1 << 20 ||
-		    block->child->next->valuedouble > 1 << 20)
-			return bl_fail(err, BL_INVALID, "%s: %s: weights: block_structure must be two sizes", where, s->name);
-		s->block[0] = (int64_t)block->child->valuedouble;
-		s->block[1] = (int64_t)block->child->next->valuedouble;
-	}
+	if (a.dynamic || a.strategy == BL_CT_TOKEN || a.strategy == BL_CT_ATTN_HEAD)
+		return bl_fail(err, BL_UNSUPPORTED, "%s: %s: not how weights in a file are quantized", label, a.dynamic ? "dynamic" : bl_ct_strategy_name(a.strategy));
+	s->bits = a.bits;
+	s->is_float = a.is_float;
+	s->symmetric = a.symmetric;
+	s->strategy = a.strategy;
+	s->group = a.strategy == BL_CT_GROUP || a.strategy == BL_CT_TENSOR_GROUP ? a.group : 0;
+	s->actorder_group = a.by_index;
+	memcpy(s->block, a.block, sizeof s->block);
 	return BL_OK;
 }
 
-static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *a, struct bl_err *err)
+static enum bl_status parse_activations(struct bl_ct_scheme *s, const cJSON *o, struct bl_err *err)
 {
-	const char *type = "int", *strategy = NULL;
-	int64_t bits = 8, group = 0;
-	const cJSON *dynamic = cJSON_GetObjectItemCaseSensitive(a, "dynamic");
+	char label[160];
+	struct bl_ct_args a;
 
-	if (!a || cJSON_IsNull(a))
+	if (!o || cJSON_IsNull(o))
 		return BL_OK;
-	if (!cJSON_IsObject(a))
-		return bl_fail(err, BL_INVALID, "%s: %s: input_activations: must be an object or null", where, s->name);
-	s->has_act = s->act_symmetric = true;
-	s->act_dynamic = cJSON_IsTrue(dynamic) || cJSON_IsString(dynamic);
-	if (bl_json_int(a, "num_bits", 1, 16, false, &bits, where, err) || bl_json_str(a, "type", 16, false, &type, where, err) ||
-	    bl_json_bool(a, "symmetric", false, &s->act_symmetric, where, err) || bl_json_str(a, "strategy", 20, false, &strategy, where, err) ||
-	    bl_json_int(a, "group_size", -1, 65535, false, &group, where, err))
+	if (bl_ct_args_parse(&a, o, part_of(label, sizeof label, s, "input_activations"), err))
 		return err->status;
-	s->act_group = group > 0 ? group : 0;
-	s->act_bits = (int)bits;
-	s->act_float = !strcmp(type, "float");
-	s->act_tensor = strategy ? !strcmp(strategy, "tensor") : !s->act_dynamic;
+	if (a.ordered || a.strategy == BL_CT_CHANNEL || a.strategy == BL_CT_BLOCK)
+		return bl_fail(err, BL_INVALID, "%s: %s: not of inputs", label, a.ordered ? "actorder" : bl_ct_strategy_name(a.strategy));
+	s->has_act = true;
+	s->act_dynamic = a.dynamic;
+	s->act_symmetric = a.symmetric;
+	s->act_group = a.group > 0 ? a.group : 0;
+	s->act_bits = a.bits;
+	s->act_float = a.is_float;
+	s->act_tensor = a.strategy == BL_CT_TENSOR;
 	return BL_OK;
+}
+
+/* Outputs that are rounded would have to be rounded here, too. */
+static enum bl_status parse_outputs(const struct bl_ct_scheme *s, const cJSON *o, struct bl_err *err)
+{
+	char label[160];
+	struct bl_ct_args a;
+
+	if (!o || cJSON_IsNull(o))
+		return BL_OK;
+	if (bl_ct_args_parse(&a, o, part_of(label, sizeof label, s, "output_activations"), err))
+		return err->status;
+	return bl_fail(err, BL_UNSUPPORTED, "%s: outputs that are rounded are not supported (null is)", label);
 }
 
 static enum bl_status parse_group(struct bl_ct_config *c, const cJSON *g, struct bl_err *err)
 {
+	static const char *const keys[] = {"targets", "weights", "input_activations", "output_activations", "format", NULL};
 	struct bl_ct_scheme *s = &c->groups[c->n_groups];
 	const char *format = c->format;
 
@@ -102,13 +101,54 @@ static enum bl_status parse_group(struct bl_ct_config *c, const cJSON *g, struct
 	if (!cJSON_IsObject(g))
 		return bl_fail(err, BL_INVALID, "%s: config_groups.%s: must be an object", where, s->name);
 	s->targets = cJSON_GetObjectItemCaseSensitive(g, "targets");
-	if (string_list(s->targets, "targets", err) || bl_json_str(g, "format", sizeof s->format - 1, false, &format, where, err) ||
+	if (bl_ct_known_keys(g, keys, where, err) || string_list(s->targets, "targets", err) || bl_json_str(g, "format", sizeof s->format - 1, false, &format, where, err) ||
 	    parse_weights(s, cJSON_GetObjectItemCaseSensitive(g, "weights"), err) ||
-	    parse_activations(s, cJSON_GetObjectItemCaseSensitive(g, "input_activations"), err))
+	    parse_activations(s, cJSON_GetObjectItemCaseSensitive(g, "input_activations"), err) ||
+	    parse_outputs(s, cJSON_GetObjectItemCaseSensitive(g, "output_activations"), err))
 		return err->status;
 	snprintf(s->format, sizeof s->format, "%s", format);
 	c->n_groups++;
 	return BL_OK;
+}
+
+/* What stands beside the groups: sparse storage, transforms at run time, the key-value cache. */
+static enum bl_status check_beside(const cJSON *o, struct bl_err *err)
+{
+	const cJSON *sparse = cJSON_GetObjectItemCaseSensitive(o, "sparsity_config"), *turn = cJSON_GetObjectItemCaseSensitive(o, "transform_config"),
+		    *cache = cJSON_GetObjectItemCaseSensitive(o, "kv_cache_scheme");
+	const char *format = NULL;
+	struct bl_ct_args a;
+	double ratio;
+
+	if (bl_json_num(o, "global_compression_ratio", -1e300, 1e300, false, &ratio, where, err))
+		return err->status;
+	if (sparse && !cJSON_IsNull(sparse) && !cJSON_IsObject(sparse))
+		return bl_fail(err, BL_INVALID, "%s: sparsity_config: must be an object or null", where);
+	if (cJSON_IsObject(sparse) && sparse->child) {
+		if (bl_json_str(sparse, "format", 60, true, &format, "config.json: quantization_config: sparsity_config", err))
+			return err->status;
+		if (strcmp(format, "dense"))
+			return bl_fail(err, BL_UNSUPPORTED, "%s: sparsity_config: format: weights stored as %s are not read here (dense is)", where, format);
+	}
+	if (turn && !cJSON_IsNull(turn) && !cJSON_IsObject(turn))
+		return bl_fail(err, BL_INVALID, "%s: transform_config: must be an object or null", where);
+	if (cJSON_IsObject(turn) && turn->child) {
+		const cJSON *groups = cJSON_GetObjectItemCaseSensitive(turn, "config_groups");
+
+		if (!cJSON_IsObject(groups) || groups->child)
+			return bl_fail(err, BL_UNSUPPORTED, "%s: transform_config: transforms at run time are not supported ({} is)", where);
+	}
+	return cache && !cJSON_IsNull(cache) ? bl_ct_args_parse(&a, cache, "config.json: quantization_config: kv_cache_scheme", err) : BL_OK;
+}
+
+static enum bl_status check_status(const char *status, struct bl_err *err)
+{
+	static const char *const known[] = {"", "initialized", "calibration", "frozen", "compressed"};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(known[i], status))
+			return BL_OK;
+	return bl_fail(err, BL_INVALID, "%s: quantization_status: \"%s\" is not known to clients (compressed is what a file is)", where, status);
 }
 
 enum bl_status bl_ct_config_parse(struct bl_ct_config *c, const cJSON *o, struct bl_err *err)
@@ -121,7 +161,7 @@ enum bl_status bl_ct_config_parse(struct bl_ct_config *c, const cJSON *o, struct
 	if (!cJSON_IsObject(groups) || n > GROUPS_MAX)
 		return bl_fail(err, BL_INVALID, "%s: config_groups: must be an object of at most %d groups", where, GROUPS_MAX);
 	if (bl_json_str(o, "format", sizeof c->format - 1, false, &format, where, err) || bl_json_str(o, "quantization_status", 40, false, &status, where, err) ||
-	    (ignore && !cJSON_IsNull(ignore) && string_list(ignore, "ignore", err)))
+	    (ignore && !cJSON_IsNull(ignore) && string_list(ignore, "ignore", err)) || check_beside(o, err) || check_status(status, err))
 		return err->status;
 	snprintf(c->format, sizeof c->format, "%s", format);
 	c->compressed = !strcmp(status, "compressed");

@@ -6,10 +6,9 @@
 #include <stdbool.h>
 
 #include "core/base/json.h"
+#include "core/format/ct_args.h"
 #include "core/model/model.h"
 #include "core/scheme/scheme.h"
-
-enum bl_ct_strategy { BL_CT_TENSOR, BL_CT_CHANNEL, BL_CT_GROUP, BL_CT_BLOCK, BL_CT_TENSOR_GROUP };
 
 struct bl_ct_scheme { /* one config group */
 	char name[64], format[40];

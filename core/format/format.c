@@ -161,10 +161,19 @@ uint32_t bl_word_at(const struct bl_tensor *t, int64_t i)
 
 enum bl_status bl_check_order(const struct bl_model *m, const struct bl_tensor *t, int64_t n, struct bl_err *err)
 {
-	for (int64_t i = 0; i < t->n_elems; i++)
+	int64_t *in = bl_xalloc((size_t)n + 1, sizeof *in), g = 0;
+
+	for (int64_t i = 0; i < t->n_elems && !err->status; i++)
 		if (bl_word_at(t, i) >= (uint64_t)n)
-			return bl_part_fail(err, m, t, "element %" PRId64 " is %d, there are %" PRId64 " groups", i, (int32_t)bl_word_at(t, i), n);
-	return BL_OK;
+			bl_part_fail(err, m, t, "element %" PRId64 " is %d, there are %" PRId64 " groups", i, (int32_t)bl_word_at(t, i), n);
+		else
+			in[bl_word_at(t, i)]++;
+	while (g < n && in[g] == t->n_elems / n)
+		g++;
+	if (!err->status && g < n)
+		bl_part_fail(err, m, t, "puts %" PRId64 " columns into group %" PRId64 ", each has %" PRId64, in[g], g, t->n_elems / n);
+	bl_free(in);
+	return err->status;
 }
 
 const struct bl_tensor *bl_linear_order(const struct bl_linear *l)

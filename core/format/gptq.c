@@ -303,7 +303,7 @@ static void auto_round_describe(struct bl_linear *l, const struct bl_quant *q)
 	}
 }
 
-const struct bl_format bl_format_gptq = {"gptq", NULL, gptq_describe, gptq_check, gptq_rows};
-const struct bl_format bl_format_awq = {"awq", NULL, awq_describe, NULL, awq_rows};
-const struct bl_format bl_format_auto_round = {"auto-round", NULL, auto_round_describe, NULL, NULL}; /* its linears belong to one of the two above */
-const struct bl_format bl_format_auto_round_2 = {"intel/auto-round", NULL, auto_round_describe, NULL, NULL};
+const struct bl_format bl_format_gptq = {"gptq", bl_gptq_open, gptq_describe, gptq_check, gptq_rows};
+const struct bl_format bl_format_awq = {"awq", bl_awq_open, awq_describe, NULL, awq_rows};
+const struct bl_format bl_format_auto_round = {"auto-round", bl_auto_round_open, auto_round_describe, NULL, NULL}; /* its linears belong to one of the two above */
+const struct bl_format bl_format_auto_round_2 = {"intel/auto-round", bl_auto_round_open, auto_round_describe, NULL, NULL};

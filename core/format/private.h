@@ -23,9 +23,14 @@ float bl_float_at(const struct bl_tensor *t, int64_t i); /* of BF16, F16, F32 */
 uint32_t bl_word_at(const struct bl_tensor *t, int64_t i); /* of 32-bit ones */
 /* BL_INVALID "FILE: NAME: sentence" */
 enum bl_status bl_part_fail(struct bl_err *err, const struct bl_model *m, const struct bl_tensor *t, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* Every value is a group below n. */
+/* Every value is a group below n, and every group has as many columns. */
 enum bl_status bl_check_order(const struct bl_model *m, const struct bl_tensor *t, int64_t n, struct bl_err *err);
 /* Whether `text` matches like Python's re.match: from the start, the end is free. A pattern that takes too long or is none does not match. */
 bool bl_pattern_at_start(const char *pattern, const char *text);
+
+/* quantization_config of the three, checked (gptq_config.c). */
+enum bl_status bl_gptq_open(struct bl_quant *q, struct bl_err *err);
+enum bl_status bl_awq_open(struct bl_quant *q, struct bl_err *err);
+enum bl_status bl_auto_round_open(struct bl_quant *q, struct bl_err *err);
 
 #endif

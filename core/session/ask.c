@@ -240,7 +240,7 @@ enum bl_known bl_session_layer_error(struct bl_session *s, int unit, const struc
 	enum bl_known known = ask(s, r);
 	if (known == BL_KNOWN_YES)
 		*out = (struct bl_layer_error){r->value, r->with_activations};
-	if (known == BL_KNOWN_REFUSED)
+	if (known == BL_KNOWN_REFUSED || known == BL_KNOWN_UNSOLVED)
 		memcpy(why, r->why, sizeof r->why);
 	return known;
 }
@@ -449,10 +449,24 @@ void bl_live_close(struct bl_session *s)
 }
 
 /* What the screen was given before is not on it any more. */
+void bl_live_ask_again(struct bl_live *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->effect_failed[0] = '\0';
+	pthread_mutex_unlock(&l->lock);
+	for (int i = 0; i < BL_LIVE_BUCKETS; i++)
+		for (struct bl_live_request *r = l->buckets[i]; r; r = r->next_hash)
+			if (atomic_load(&r->state) >= BL_KNOWN_REFUSED)
+				atomic_store(&r->state, BL_KNOWN_NO);
+	bl_live_pictures_ask_again(l);
+}
+
 void bl_live_tick(struct bl_session *s)
 {
 	struct bl_live *l = s->priv->live;
 
+	if (atomic_exchange(&l->solved_more, false))
+		bl_live_ask_again(l);
 	pthread_mutex_lock(&l->lock);
 	struct bl_input_stats **old = l->old_inputs;
 	size_t n = l->n_old;

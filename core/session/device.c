@@ -140,12 +140,8 @@ enum bl_status bl_session_set_device(struct bl_session *s, const char *device, s
 	l->view = (struct bl_device_view){.utilization = -1, .temperature_c = -1, .power_w = -1, .other_processes = -1};
 	if (!strcmp(device, "cpu"))
 		snprintf(l->view.name, sizeof l->view.name, "%s", "CPU");
-	l->effect_failed[0] = '\0';
 	pthread_mutex_unlock(&l->lock);
-	for (int i = 0; i < BL_LIVE_BUCKETS; i++) /* what could not be had there is asked for again */
-		for (struct bl_live_request *r = l->buckets[i]; r; r = r->next_hash)
-			if (atomic_load(&r->state) == BL_KNOWN_REFUSED)
-				atomic_store(&r->state, BL_KNOWN_NO);
+	bl_live_ask_again(l); /* what could not be had there */
 	return BL_OK;
 }
 

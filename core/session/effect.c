@@ -160,7 +160,7 @@ struct watch { struct bl_live_turn *t; const struct bl_live_plan *plan; };
 static bool has_to_stop(const struct watch *w)
 {
 	struct bl_live *l = w->t->l;
-	bool stop = bl_job_checkpoint(w->t->job) || (!w->t->own && bl_job_wanted(w->t->job));
+	bool stop = bl_job_checkpoint(w->t->job) || ((!w->t->own || w->t->polite) && bl_job_wanted(w->t->job));
 
 	if (w->t->own)
 		return stop;

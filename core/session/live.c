@@ -85,15 +85,17 @@ static void choose(struct bl_live *l, struct live_job *e, struct work *w)
 
 /* ---- doing ---- */
 
-static void settle(struct bl_live_request *r, const struct bl_err *err)
+static void settle(const struct bl_live *l, struct bl_live_request *r, const struct bl_err *err)
 {
+	bool unsolved = err->status == BL_NOT_FOUND && bl_session_choice_whole(l->s, &r->choice);
+
 	if (err->status == BL_OK) {
 		double v[3] = {r->value, r->kind == BL_LIVE_ERROR ? r->with_activations : r->extra, 0};
 		bl_results_put(r->calib->results, r->key, v, bl_wall_s());
 	} else {
 		bl_printable(r->why, sizeof r->why, err->text);
 	}
-	atomic_store(&r->state, err->status == BL_OK ? BL_KNOWN_YES : err->status == BL_CANCELLED ? BL_KNOWN_NO : BL_KNOWN_REFUSED);
+	atomic_store(&r->state, err->status == BL_OK ? BL_KNOWN_YES : err->status == BL_CANCELLED ? BL_KNOWN_NO : unsolved ? BL_KNOWN_UNSOLVED : BL_KNOWN_REFUSED);
 }
 
 static int64_t longest(const struct bl_live_calib *c)
@@ -121,7 +123,7 @@ static void do_errors(struct bl_live_turn *t, struct work *w)
 	for (size_t i = 0; i < w->n; i++) {
 		if (alone)
 			errors_of(t, &w->r[i], 1, &err);
-		settle(w->r[i], &err);
+		settle(t->l, w->r[i], &err);
 	}
 }
 
@@ -146,7 +148,7 @@ static void do_unit(struct bl_live_turn *t, struct work *w)
 	if (err.status == BL_CANCELLED && !atomic_load(bl_job_cancel_flag(t->job)))
 		put_back(t->l, r); /* something else comes first */
 	else
-		settle(r, &err);
+		settle(t->l, r, &err);
 }
 
 static void do_effect(struct bl_live_turn *t, struct work *w)

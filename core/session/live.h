@@ -90,6 +90,7 @@ void bl_live_eval_add(struct bl_live *l, const struct bl_eval_result *r, const c
 void bl_live_seed_evals(struct bl_session *s);
 void bl_live_tryouts_free(struct bl_live *l);
 void bl_live_pictures_free(struct bl_live *l);
+void bl_live_pictures_ask_again(struct bl_live *l); /* what was refused; the screen's thread */
 void bl_live_seed(struct bl_session *s); /* numbers of the plan's snapshots that belong to the calibration in use; screen's thread */
 
 struct bl_live {
@@ -150,6 +151,7 @@ struct bl_live {
 	struct bl_live_request **queue; size_t n_queue, cap_queue; /* lock; newest last */
 	bool running;                       /* lock: a job is there that will empty the queue */
 	_Atomic uint64_t job;               /* newest */
+	atomic_bool solved_more;            /* what could not be had is asked for again at the screen's next turn */
 	atomic_int want_first, want_last;
 	struct bl_live_plan *plan;          /* lock: newest */
 	bool effect_wanted;                 /* lock: of `plan` */
@@ -198,13 +200,16 @@ void bl_live_unwatch(struct bl_live *l);      /* ends the watcher, which wakes t
 void bl_live_device_close(struct bl_live *l); /* screen's thread, at the end */
 
 /* --- pieces of live work (main lane) --- */
-struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */ };
+struct bl_live_turn { struct bl_job *job; struct bl_live *l; struct bl_live_calib *calib; bool own; /* a job of its own: only its cancel ends it */
+		      bool polite; /* or another job that waits */ };
 /* Solved weights of a choice, kept per unit; *out NULL: the checkpoint's own. Borrowed until the unit is asked for with another choice. */
 enum bl_status bl_live_solve(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_unit_weights **out, struct bl_err *err);
 /* bl_session_unit_weights for a given policy; any thread. */
 enum bl_status bl_live_unit_weights(struct bl_session *s, int unit, const struct bl_choice *c, bool zero, const struct bl_solved *solved, struct bl_unit_weights **out,
 				    struct bl_err *err); /* solved: the unit, for methods that see it whole; NULL: from the cache */
 void bl_live_weights_free(struct bl_live *l);
+/* What was refused is asked for again; the screen's thread. */
+void bl_live_ask_again(struct bl_live *l);
 /* Units whose method sees them whole: from the cache alone (any thread), or solved now when they are not there (main lane). Freed with bl_solved_free. */
 enum bl_status bl_live_stored_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, struct bl_solved **out, struct bl_err *err);
 enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_choice *c, bool zero, const atomic_int *cancel, struct bl_solved **out, struct bl_err *err);

@@ -40,6 +40,12 @@ void bl_live_pictures_free(struct bl_live *l)
 	l->row_errors = l->weight_map = NULL;
 }
 
+void bl_live_pictures_ask_again(struct bl_live *l)
+{
+	if (l->row_errors && atomic_load(&l->row_errors->state) == BL_KNOWN_REFUSED)
+		atomic_store(&l->row_errors->state, BL_KNOWN_NO);
+}
+
 static void settle(struct picture_job *k, const struct bl_err *err)
 {
 	if (err->status)

@@ -231,7 +231,12 @@ static enum bl_status quantize_run(struct bl_job *j, void *ctx, struct bl_err *e
 {
 	struct quantize_job *q = ctx;
 
-	return q->data.n_files ? solve_data(q, j, err) : solve_all(q, j, err);
+	if (q->data.n_files)
+		solve_data(q, j, err);
+	else
+		solve_all(q, j, err);
+	atomic_store(&q->s->priv->live->solved_more, true);
+	return err->status;
 }
 
 static void quantize_drop(void *ctx)
@@ -311,6 +316,8 @@ struct bl_solved **bl_live_solved_plan(struct bl_live *l, const struct bl_plan *
 		else
 			bl_live_no_calibration(l->s, i, bl_plan_choice(p, i), err);
 	}
+	if (q.n) /* the screen has not heard of what was solved */
+		atomic_store(&l->solved_more, true);
 	bl_fold_unref(fold);
 	bl_live_plan_unref(q.live);
 	bl_free(q.of);

@@ -280,22 +280,28 @@ enum bl_status bl_session_recipe(struct bl_session *s, const char *path, struct 
 
 /* ---- saving ---- */
 
-enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err)
+char *bl_session_plan_file(const struct bl_session *s)
 {
 	struct bl_str name = {0};
 
+	if (s->plan_path)
+		return bl_xstrdup(s->plan_path);
+	bl_str_addf(&name, "%s.plan.json", s->model->title);
+	return bl_str_take(&name);
+}
+
+enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err)
+{
+	char *name = bl_session_plan_file(s);
+
 	if (!path)
-		path = s->plan_path;
-	if (!path) {
-		bl_str_addf(&name, "%s.plan.json", s->model->title);
-		path = bl_str_c(&name);
-	}
+		path = name;
 	if (bl_plan_save(s->plan, path, err) == BL_OK) {
 		char *copy = bl_xstrdup(path);
 		bl_free(s->plan_path);
 		s->plan_path = copy;
 		bl_session_autosave_drop(s);
 	}
-	bl_str_free(&name);
+	bl_free(name);
 	return err->status;
 }

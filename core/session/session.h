@@ -42,6 +42,7 @@ void bl_session_close(struct bl_session *s); /* cancels jobs, removes the autosa
 
 /* Call after any edit of s->plan: re-reads the target, wakes weight-error work for what changed, schedules the autosave. Cheap. */
 void bl_session_edited(struct bl_session *s);
+char *bl_session_plan_file(const struct bl_session *s); /* where it is saved when nobody says where (below); bl_free */
 enum bl_status bl_session_save(struct bl_session *s, const char *path, struct bl_err *err); /* path NULL: plan_path, else <model title>.plan.json in the current folder */
 /* Called once per loop turn: does the due autosave (at most one per second). Never blocks longer than writing a small file. */
 void bl_session_tick(struct bl_session *s);
@@ -55,7 +56,7 @@ const struct bl_weight_stats *bl_session_stats(const struct bl_session *s, int u
 bool bl_session_stats_running(const struct bl_session *s);
 
 /* Weight-only error of a unit under a scheme/method/params: ||W-W^||^2/||W||^2. Computed in the background on first request, cached for the session. */
-enum bl_known { BL_KNOWN_NO, BL_KNOWN_COMPUTING, BL_KNOWN_YES, BL_KNOWN_REFUSED };
+enum bl_known { BL_KNOWN_NO, BL_KNOWN_COMPUTING, BL_KNOWN_YES, BL_KNOWN_REFUSED, BL_KNOWN_UNSOLVED /* known when a job has solved it */ };
 enum bl_known bl_session_weight_error(struct bl_session *s, int unit, const struct bl_choice *c, double *rel, char why[160]); /* why: when REFUSED */
 void bl_session_wait_errors(struct bl_session *s); /* blocks (command line): all requested errors are known */
 

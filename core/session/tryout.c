@@ -17,7 +17,7 @@ struct bl_tryout {
 	int unit, n;
 	struct bl_try row[BL_TRY_MAX]; /* params owned */
 	char *stages;                  /* of the plan, in every choice */
-	bool zero_nonfinite;
+	bool zero_nonfinite, made_room;
 };
 
 static void unref(struct bl_tryout *t)
@@ -186,15 +186,22 @@ static enum bl_status try_run(struct bl_job *j, void *ctx, struct bl_err *err)
 {
 	struct try_job *k = ctx;
 
-	k->turn = (struct bl_live_turn){.job = j, .l = k->s->priv->live, .calib = bl_live_get_calib(k->s->priv->live), .own = true};
+	const bool many = k->t->n > 1; /* a look at many can go on later; one was asked for by itself */
+
+	k->turn = (struct bl_live_turn){.job = j, .l = k->s->priv->live, .calib = bl_live_get_calib(k->s->priv->live), .own = true, .polite = many};
 	bl_live_relax(k->turn.l);
 	for (int i = 0; i < k->t->n && !err->status; i++) {
 		bl_job_progress(j, "methods", i, k->t->n, "methods");
-		if (bl_job_checkpoint(j))
+		if (bl_job_checkpoint(j) || (many && bl_job_wanted(j)))
 			bl_fail(err, BL_CANCELLED, "%s", bl_status_text(BL_CANCELLED));
 		else if (one_row(k, i, err) && err->status != BL_CANCELLED && err->status != BL_NO_DEVICE && err->status != BL_NO_MEMORY)
 			bl_err_clear(err); /* this method cannot: its row says why */
 	}
+	if (!err->status)
+		bl_job_progress(j, "methods", k->t->n, k->t->n, "methods");
+	pthread_mutex_lock(&k->t->lock);
+	k->t->made_room = err->status == BL_CANCELLED && !atomic_load(bl_job_cancel_flag(j));
+	pthread_mutex_unlock(&k->t->lock);
 	if (k->turn.calib)
 		bl_results_save(k->turn.calib->results);
 	bl_live_calib_unref(k->turn.calib);
@@ -252,6 +259,19 @@ int bl_session_tried(struct bl_session *s, int *unit, struct bl_try *out, int ca
 		out[i] = t->row[i];
 	pthread_mutex_unlock(&t->lock);
 	return t->n;
+}
+
+bool bl_session_try_made_room(struct bl_session *s)
+{
+	struct bl_tryout *t = s->priv->live->tryout;
+	bool made = false;
+
+	if (t) {
+		pthread_mutex_lock(&t->lock);
+		made = t->made_room;
+		pthread_mutex_unlock(&t->lock);
+	}
+	return made;
 }
 
 static bool has(const struct bl_choice *c, int n, const struct bl_choice *one)

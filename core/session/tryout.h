@@ -23,6 +23,8 @@ struct bl_try {
 int bl_session_try_list(struct bl_session *s, int unit, const struct bl_scheme *scheme, struct bl_choice *out, int cap);
 /* Starts it, in this order; a running one is cancelled. choices are copied. Job id. */
 uint64_t bl_session_try(struct bl_session *s, int unit, const struct bl_choice *c, int n);
+/* One of several rows ends for another job that waits; true: the newest did, and can be started again when that one is over (what it knew comes from the cache). */
+bool bl_session_try_made_room(struct bl_session *s);
 /* What is known of the newest one: fills at most cap, returns how many rows it has; *unit -1: there is none. */
 int bl_session_tried(struct bl_session *s, int *unit, struct bl_try *out, int cap);
 

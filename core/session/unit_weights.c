@@ -154,7 +154,7 @@ static enum bl_status weights_of(struct bl_session *s, const struct bl_unit *fol
 		struct bl_solved *u = NULL;
 		if (!solved && bl_live_stored_unit(s->priv->live, unit, c, zero, &u, err)) {
 			if (err->status == BL_NOT_FOUND)
-				bl_err_prefix(err, "%s is not solved yet (`bitlathe quantize` does it)", c->method);
+				bl_err_prefix(err, "%s is not solved yet (r or `bitlathe quantize` does it)", c->method);
 			return err->status;
 		}
 		if (!from_solved(s, unit, c, solved ? solved : u, codes, &k.w, err) && codes)

@@ -161,7 +161,7 @@ enum bl_status bl_live_solved_unit(struct bl_live *l, int unit, const struct bl_
 	if (!bl_live_load_solved(l, &rq, key, out, err))
 		goto done;
 	if (rq.chain || bl_live_streamed(l, unit, c)) {
-		bl_err_prefix(err, "%s is solved together with others, or while the data go through the model (`bitlathe quantize` does it)", l->s->model->units[unit].name);
+		bl_err_prefix(err, "%s is solved together with others, or while the data go through the model (r or `bitlathe quantize` does it)", l->s->model->units[unit].name);
 		goto done;
 	}
 	bl_err_clear(err); /* not there, or damaged: solved (again) */

@@ -425,8 +425,8 @@ static enum bl_status solve(struct bl_solve_job *k, struct bl_solved *s, void *h
 		return bl_fail(err, BL_CANCELLED, "cancelled");
 	if (k->dev.error)
 		return bl_engine_check(k->e, k->dev.error, k->u->name, err);
-	if (why)
-		return bl_fail(err, BL_FAILED, "%s: %s: %s", k->u->name, k->rq.method, why);
+	if (why) /* the device has no part in it: what it was asked for is refused */
+		return bl_fail(err, !strcmp(why, "out of memory") ? BL_NO_MEMORY : BL_UNSUPPORTED, "%s: %s: %s", k->u->name, k->rq.method, why);
 	return fetch(k, s, host, err);
 }
 

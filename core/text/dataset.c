@@ -346,17 +346,27 @@ static enum bl_status plain_text(struct loader *l, const char *path, struct bl_e
 	if (bl_read_file(&text, &n, path, TEXT_BYTES, false, err))
 		return err->status;
 	l->line = 1;
-	encode(l, text, n, l->o->special);
-	finish_row(l, first, "text");
+	const char *zero = memchr(text, 0, n);
+	if (zero)
+		bl_fail(err, BL_INVALID, "%s: byte %zu is 0: this is no text (data are .jsonl with one object a line, or plain text)", path, (size_t)(zero - text));
+	else {
+		encode(l, text, n, l->o->special);
+		finish_row(l, first, "text");
+	}
 	bl_free(text);
-	return BL_OK;
+	return err->status;
 }
 
+/* By the name. Whoever writes .json means rows, too: as text it would be a model's view of brackets. */
 static bool is_json_lines(const char *path)
 {
-	size_t n = strlen(path);
+	static const char *const ends[] = {".jsonl", ".ndjson", ".json"};
+	const size_t n = strlen(path);
 
-	return n > 6 && bl_ieq(path + n - 6, ".jsonl");
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+		if (n > strlen(ends[i]) && bl_ieq(path + n - strlen(ends[i]), ends[i]))
+			return true;
+	return false;
 }
 
 static enum bl_status load_file(struct loader *l, const char *path, struct bl_err *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Data files for calibration and evaluation: .jsonl whose rows hold `text`, `messages`, `conversations` (role/content or from/value), `prompt`
+ * Data files for calibration and evaluation: .jsonl (.ndjson, .json) whose rows, one object a line, hold `text`, `messages`, `conversations` (role/content or from/value), `prompt`
  * or `input_ids`; .txt and anything else is plain text, one row. Rows keep file order; every row is accounted for: used, dropped (why), cut. */
 #ifndef BL_TEXT_DATASET_H
 #define BL_TEXT_DATASET_H

@@ -22,6 +22,18 @@ for sig in TERM:143 INT:130 HUP:143 SEGV:139 ABRT:134 SEGV:139:vt100; do
 	screen | grep -q 'echo typed' || fail "SIG${sig%:*}: the terminal does not echo"
 done
 
+# a terminal that grew meanwhile: nothing of the screen is left beyond its old size
+for leave in Q TERM; do
+	start 80x24
+	run "'$BL_BIN' tiny-exaone4; echo left-\$?"
+	see '8 blocks, 32 units'
+	tmux -L "$socket" resize-window -x 120 -y 40
+	see 'server ~'
+	[ $leave = Q ] && keys Q || kill -s TERM "$(pid_of)"
+	see 'left-'
+	gone 'gate_up'
+done
+
 # an edit survives a kill without warning: autosaved, offered at the next start
 start 80x24
 run "'$BL_BIN' tiny-exaone4; echo left-\$?"

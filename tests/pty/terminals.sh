@@ -10,6 +10,10 @@ for term in xterm xterm-256color tmux-256color screen linux vt100 vt220 ansi rxv
 	see '8 blocks, 32 units'
 	keys j k G
 	see ' 7 down'
+	keys G g g 8 u # rows that are full to the margin stay in their places
+	see 'undone: 0 qkv: W8A8'
+	screen | sed -n 2p | grep -q '^ blk unit ' || fail "TERM=$term: the heading is not in its row"
+	screen | sed -n 22p | grep -q '^size 11' || fail "TERM=$term: the totals are not in their row"
 	keys Q
 	see 'left-0'
 	gone '? help' # nothing is left under the prompt, with or without a second screen

@@ -180,7 +180,7 @@ static void verify_report(struct bl_cli *c, const struct verify_work *w)
 		bl_json_add_int(c->json, "bytes_total", (int64_t)r->bytes_total);
 		bl_json_add_int(c->json, "tensors", r->tensors);
 		cJSON_AddStringToObject(c->json, "format", r->format);
-		cJSON_AddBoolToObject(c->json, "ok", r->n_fatal == 0);
+		cJSON_AddBoolToObject(c->json, "ok", r->n_fatal == 0 && !r->undecoded);
 		proof_json(c->json, r);
 		return;
 	}
@@ -189,7 +189,7 @@ static void verify_report(struct bl_cli *c, const struct verify_work *w)
 	for (int i = 0; c->verbose && i < r->n_files; i++)
 		bl_cli_line(c, "  %-32s %12llu  %s", r->files[i].name, (unsigned long long)r->files[i].bytes, r->files[i].sha256);
 	proof_text(c, r);
-	bl_cli_line(c, "%s", r->n_fatal ? "NOT PROVED" : r->n_findings ? "proved, with remarks" : "proved");
+	bl_cli_line(c, "%s", r->n_fatal || r->undecoded ? "NOT PROVED" : r->n_findings ? "proved, with remarks" : "proved");
 }
 
 /* A model, or a plan: then what its stages made of the weights is what was written. */
@@ -232,6 +232,9 @@ enum bl_status bl_cmd_verify(struct bl_cli *c, struct bl_err *err)
 		for (int i = 0; i < w.result.n_findings && !err->status; i++)
 			if (w.result.findings[i].fatal)
 				bl_fail(err, BL_MISMATCH, "%s: %s: %s", c->o.args[0], w.result.findings[i].where, w.result.findings[i].sentence);
+		if (!err->status && w.result.undecoded)
+			bl_fail(err, BL_UNSUPPORTED, "%s: %lld linears are stored in a form whose numbers are not read here (%s): nothing is proved of them", c->o.args[0],
+				(long long)w.result.undecoded, w.result.format);
 		bl_verify_result_free(&w.result);
 	}
 	bl_pool_free((struct bl_pool *)w.rq.pool);

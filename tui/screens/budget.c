@@ -105,7 +105,7 @@ static void draw_units(struct bl_app *app, const struct bl_search_result *r, str
 
 	if (y >= v.row + v.rows)
 		return;
-	bl_grid_text(g, y++, v.col + 2, v.cols - 2, BL_ROLE_HEADING, 0, r->measured ? "unit  scheme  KL·10³ alone" : "unit  scheme  ~layer error");
+	bl_grid_text(g, y++, v.col + 2, v.cols - 2, BL_ROLE_HEADING, 0, r->measured ? "unit  scheme  KL·10³ alone, above what any change brings" : "unit  scheme  ~layer error");
 	for (int i = 0; i < r->n && y + n / per_row < v.row + v.rows; i++, n++) {
 		char scheme[BL_SCHEME_NAME_MAX], label[24];
 		snprintf(label, sizeof label, "%d.%s", m->units[i].block, bl_unit_kind_name(m->units[i].kind));
@@ -186,6 +186,8 @@ static bool start(struct bl_app *app)
 		bl_session_search(app->session, &rq, &err);
 	if (err.status)
 		bl_app_message_err(app, &err);
+	else
+		bl_app_answered(app);
 	return !err.status;
 }
 
@@ -210,6 +212,7 @@ static unsigned change(struct bl_app *app, int field, const char *arg)
 		set_kind(app, (kind_of(app) + 1) % 3);
 	} else if (*arg) {
 		snprintf(value_of(app, field), sizeof app->priv->budget_fields[0], "%s", arg);
+		bl_app_answered(app);
 	} else {
 		snprintf(label, sizeof label, "%s: ", fields[field].name);
 		bl_app_prompt(app, label, value_of(app, field), NULL, BL_ACT_FIELD);

@@ -302,13 +302,15 @@ static unsigned change_field(struct bl_app *app, struct calibrate_state *st, con
 	if (f) {
 		bl_screen_change(app, f, r, arg);
 	} else if (st->list.row >= r->n_files) {
-		if (*arg)
+		if (*arg) {
 			bl_calib_form_add(r, arg);
-		else
+			bl_app_answered(app);
+		} else
 			bl_action_ask_argument(app, BL_ACT_FILE_ADD);
 	} else if (*arg) {
 		bl_free(r->files[st->list.row]);
 		r->files[st->list.row] = bl_xstrdup(arg);
+		bl_app_answered(app);
 	} else {
 		bl_app_prompt(app, "data file: ", r->files[st->list.row], "FILE", BL_ACT_FIELD);
 	}
@@ -362,6 +364,7 @@ static unsigned calibrate_act(struct bl_app *app, void *state, enum bl_action a,
 		if (!*arg)
 			return BL_REACT_UNKNOWN; /* asks */
 		bl_calib_form_add(r, arg);
+		bl_app_answered(app);
 		st->list.row = r->n_files; /* so that the next a adds another, and Enter starts */
 		changed(app, st);
 		return BL_REACT_REDRAW;
@@ -418,10 +421,19 @@ static void calibrate_row_text(struct bl_app *app, void *state, struct bl_str *o
 	bl_str_free(&line);
 }
 
+static const char *calibrate_footer(const void *state)
+{
+	const struct calibrate_state *st = state;
+
+	return st->page == PAGE_PREVIEW ? "back pane-next=next pane-prev=previous down up page-down help" :
+	       st->page == PAGE_ROWS    ? "back down up page-down help" : NULL;
+}
+
 const struct bl_screen bl_screen_calibrate = {
 	.name = "calibrate",
 	.title = "Calibrate",
 	.footer = "open=start field=change add-file drop-file preview rows back help",
+	.footer_now = calibrate_footer,
 	.state_bytes = sizeof(struct calibrate_state),
 	.leave = calibrate_leave,
 	.draw = calibrate_draw,

@@ -7,6 +7,7 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/base/str.h"
+#include "tui/line_edit.h"
 #include "tui/screens/screens.h"
 #include "tui/widgets/table.h"
 
@@ -88,7 +89,7 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 {
 	struct config_state *st = state;
 	int n = n_rows(app);
-	char text[400];
+	char text[BL_LINE_MAX];
 
 	unsigned react = bl_list_act(&st->list, a, arg, n, 16);
 	if (react != BL_REACT_UNKNOWN)
@@ -102,8 +103,12 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 			bl_str_add(&value, edit_of(app, key_of(app, st->list.row))->value);
 		else if (was)
 			bl_json_print(&value, was, 0, false);
-		snprintf(text, sizeof text, "%.100s=%.280s", key_of(app, st->list.row), bl_str_c(&value));
+		bool fits = (size_t)snprintf(text, sizeof text, "%s=%s", key_of(app, st->list.row), bl_str_c(&value)) < sizeof text;
 		bl_str_free(&value);
+		if (!fits) { /* half a value would be another one */
+			bl_app_message(app, BL_MSG_INFO, "this value is too long to be edited here · :config KEY=VALUE sets another one");
+			return BL_REACT_REDRAW;
+		}
 		bl_app_prompt(app, "config: ", text, NULL, BL_ACT_CONFIG);
 		return BL_REACT_REDRAW;
 	}
@@ -115,7 +120,7 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 const struct bl_screen bl_screen_config = {
 	.name = "config",
 	.title = "Config",
-	.footer = "open undo back help",
+	.footer = "open=edit undo back help",
 	.state_bytes = sizeof(struct config_state),
 	.draw = config_draw,
 	.act = config_act,

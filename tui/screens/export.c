@@ -149,7 +149,7 @@ static void draw_steps(struct bl_app *app, struct export_state *st, struct pen *
 	if (*edits && edits[strlen(edits) - 1] != '\n')
 		n_edits++;
 	snprintf(size, sizeof size, "%d listed", n_edits);
-	step(p, 5, true, false, "config.json: changes", n_edits ? size : "only quantization_config");
+	step(p, 5, true, false, "config.json: changes", n_edits ? size : *st->preview.format ? "only quantization_config" : "none");
 	for (const char *c = edits; *c;) {
 		size_t len = strcspn(c, "\n");
 		snprintf(text, sizeof text, "     %.*s", (int)(len < 180 ? len : 180), c);
@@ -290,6 +290,7 @@ static unsigned start(struct bl_app *app, struct export_state *st, bool sure)
 		return BL_REACT_REDRAW;
 	}
 	snprintf(app->priv->export_out, sizeof app->priv->export_out, "%s", st->out);
+	bl_app_answered(app);
 	app->priv->export_job = bl_session_export(app->session, st->out, true, false);
 	return BL_REACT_REDRAW;
 }

@@ -190,7 +190,7 @@ static void help_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_help = {
 	.name = "help",
 	.title = "Help",
-	.footer = "down up page-down search open back",
+	.footer = "down up page-down search open=run back",
 	.state_bytes = sizeof(struct help_state),
 	.enter = help_enter,
 	.draw = help_draw,

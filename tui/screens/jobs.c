@@ -141,7 +141,7 @@ static unsigned jobs_act(struct bl_app *app, void *state, enum bl_action a, cons
 const struct bl_screen bl_screen_jobs = {
 	.name = "jobs",
 	.title = "Jobs",
-	.footer = "down up pause cancel open back help",
+	.footer = "pause cancel open=error down up back help",
 	.state_bytes = sizeof(struct jobs_state),
 	.draw = jobs_draw,
 	.act = jobs_act,

@@ -478,7 +478,7 @@ static void layers_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_layers = {
 	.name = "layers",
 	.title = "Layers",
-	.footer = "tag w8a8 w4a16 scheme calibrate evaluate export undo snapshots filter help",
+	.footer = "tag w8a8+w4a16+scheme=scheme method calibrate evaluate export undo snapshots filter lock help",
 	.state_bytes = sizeof(struct layers_state),
 	.enter = layers_enter,
 	.leave = layers_leave,

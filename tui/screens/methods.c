@@ -65,6 +65,8 @@ static int first_quantized(const struct bl_app *app, const uint8_t *selected)
 
 static unsigned nothing_to_solve(struct bl_app *app)
 {
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	bl_app_message(app, BL_MSG_WARN, "a unit in full precision takes no method: choose a scheme first (4, 8, a)");
 	return BL_REACT_REDRAW;
 }
@@ -93,7 +95,7 @@ unsigned bl_screen_solve(struct bl_app *app, const uint8_t *selected)
 	if (bl_session_quantize(app->session, selected, NULL))
 		bl_app_message(app, BL_MSG_INFO, "solving: the line above shows how far it is, C-c asks to cancel");
 	else
-		bl_app_message(app, BL_MSG_INFO, "what is chosen needs no solving ahead: it is computed as it is shown · m lists methods that do");
+		bl_app_message(app, BL_MSG_INFO, "nothing to solve ahead here, it is computed as shown · m lists other methods");
 	return BL_REACT_REDRAW;
 }
 
@@ -131,6 +133,14 @@ static double least(const struct methods_state *st, double (*of)(const struct bl
 static double rel_of(const struct bl_try *t) { return t->rel; }
 static double kl_of(const struct bl_try *t) { return t->kl; }
 
+/* "model.layers.0.self_attn.o_proj: takes no ..." without the name: the heading has it. */
+static const char *without_name(const char *why)
+{
+	size_t name = strcspn(why, ": ");
+
+	return why[name] == ':' && why[name + 1] == ' ' && memchr(why, '.', name) ? why + name + 2 : why;
+}
+
 static void draw_row(struct bl_app *app, struct methods_state *st, struct bl_grid_s *g, struct bl_grid_view v, int y, int i)
 {
 	const struct bl_try *t = &st->row[i];
@@ -146,7 +156,7 @@ static void draw_row(struct bl_app *app, struct methods_state *st, struct bl_gri
 	if (v.cols >= 60)
 		draw_number(app, g, y, at + 27, t, t->seconds, "3");
 	if (t->known == BL_KNOWN_REFUSED)
-		snprintf(note, sizeof note, "%s", t->why);
+		snprintf(note, sizeof note, "%s", without_name(t->why));
 	else
 		snprintf(note, sizeof note, "%s%s%s", mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", isfinite(t->rel) && t->rel <= least(st, rel_of) ? "best error  " : "",
 			 isfinite(t->kl) && t->kl <= least(st, kl_of) ? "best KL" : "");
@@ -283,10 +293,27 @@ static unsigned methods_act(struct bl_app *app, void *state, enum bl_action a, c
 	}
 }
 
+/* The job for which the rows had to wait is over: they go on. */
+static void go_on(struct bl_app *app, struct methods_state *st)
+{
+	struct bl_choice all[BL_TRY_MAX];
+	struct bl_job_view job;
+
+	if (!bl_session_try_made_room(app->session) || bl_app_find_job(app, "", &job))
+		return;
+	refresh(app, st);
+	for (int i = 0; i < st->n_rows; i++)
+		all[i] = st->row[i].choice;
+	if (st->n_rows)
+		bl_session_try(app->session, st->unit, all, st->n_rows);
+}
+
 static void methods_tick(struct bl_app *app, void *state)
 {
 	struct methods_state *st = state;
 	char text[sizeof app->priv->method_text];
+
+	go_on(app, st);
 
 	if (!app->priv->method_text[0])
 		return;

@@ -31,7 +31,9 @@ unsigned bl_screen_open_parameters(struct bl_app *app, const uint8_t *selected, 
 	uint8_t *sel = bl_screen_units_from(app, units, &n, &first);
 	const struct bl_choice *c = sel ? bl_plan_choice(app->session->plan, first) : NULL;
 
-	if (c && !*text && c->scheme.number == BL_NUM_FULL)
+	if (c && bl_edit_is_quantized(app))
+		c = NULL;
+	else if (c && !*text && c->scheme.number == BL_NUM_FULL)
 		bl_app_message(app, BL_MSG_WARN, "a unit in full precision takes no method: choose a scheme first (4, 8, a)");
 	else if (c) {
 		bl_str_addf(&arg, "%s %s", units, *text ? text : c->method);

@@ -65,6 +65,7 @@ char *bl_screen_error_text(struct bl_app *app, int unit, const struct bl_choice 
 		break;
 	case BL_KNOWN_COMPUTING: snprintf(dst, 24, "%s", bl_app_glyph(app, "…", "~")); break;
 	case BL_KNOWN_REFUSED: snprintf(dst, 24, "refused"); break;
+	case BL_KNOWN_UNSOLVED: snprintf(dst, 24, "unsolved"); break;
 	case BL_KNOWN_NO: snprintf(dst, 24, "%s", bl_app_glyph(app, "·", ".")); break;
 	}
 	return dst;
@@ -213,6 +214,8 @@ void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *r
 	if (*arg) {
 		if (bl_form_set(f, request, arg, &err))
 			bl_app_message_err(app, &err);
+		else
+			bl_app_answered(app);
 		return;
 	}
 	if (f->kind == BL_FORM_FILE)

@@ -10,6 +10,7 @@
 #include "core/base/str.h"
 #include "core/estimate/estimate.h"
 #include "core/session/tryout.h"
+#include "tui/app_private.h"
 #include "tui/edit.h"
 #include "tui/screens/screens.h"
 #include "tui/screens/unit_panes.h"
@@ -22,12 +23,23 @@ struct unit_state {
 	bool cheap; /* every row may be measured */
 };
 
-/* The rows of the table: the offered schemes, and the plan's own when it is not among them. */
+/* What the unit is now: the plan's choice, or what a checkpoint stores that is quantized already. */
+static const struct bl_scheme *own_scheme(const struct bl_app *app, const struct unit_state *st)
+{
+	return bl_session_scheme(app->session, st->unit, NULL);
+}
+
+static bool is_stored(const struct bl_app *app)
+{
+	return app->session->model->config.quant_method[0] != '\0';
+}
+
+/* The rows of the table: the offered schemes, and the unit's own when it is not among them. */
 static int n_candidates(const struct bl_app *app, const struct unit_state *st)
 {
 	int n;
 	const struct bl_scheme_row *rows = bl_scheme_rows(&n);
-	const struct bl_scheme *mine = &bl_plan_choice(app->session->plan, st->unit)->scheme;
+	const struct bl_scheme *mine = own_scheme(app, st);
 
 	for (int i = 0; i < n; i++)
 		if (bl_scheme_equal(&rows[i].scheme, mine))
@@ -40,7 +52,7 @@ static struct bl_scheme candidate(const struct bl_app *app, const struct unit_st
 	int n;
 	const struct bl_scheme_row *rows = bl_scheme_rows(&n);
 
-	return i < n ? rows[i].scheme : bl_plan_choice(app->session->plan, st->unit)->scheme;
+	return i < n ? rows[i].scheme : *own_scheme(app, st);
 }
 
 /* The choice a row stands for: the plan's method and parameters where it has one, else the default. */
@@ -95,6 +107,8 @@ static int draw_head(struct bl_app *app, struct unit_state *st, struct bl_grid_s
 			      "weights  %.4g %s %.4g  rms %.4g  kurt %.1f  outl %.3f %%  spread %.1f", (double)s->min,
 			      bl_app_glyph(app, "…", ".."), (double)s->max, s->rms, s->kurtosis, 100 * s->outlier_share,
 			      s->channel.median > 0 ? (double)(s->channel.max / s->channel.median) : 0.0);
+	else if (is_stored(app))
+		bl_grid_text(g, y, v.col, v.cols, BL_ROLE_DIM, 0, "weights  quantized in the file: codes and scales, no values to look at");
 	y++;
 	if (v.rows >= ROWS_FOR_INPUT) {
 		bl_unit_input_line(app, st->unit, g, v, y++);
@@ -118,7 +132,8 @@ static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_
 	struct bl_quantity q = bl_unit_time(u, &s, app->session->target, 8);
 	struct bl_verdict verdict;
 	char name[BL_SCHEME_NAME_MAX], text[24], us[24] = "";
-	bool mine = bl_scheme_equal(&s, &bl_plan_choice(app->session->plan, st->unit)->scheme);
+	bool mine = bl_scheme_equal(&s, own_scheme(app, st)), stored = is_stored(app);
+	const char *here = stored ? bl_app_glyph(app, "← in file  ", "<- in file  ") : bl_app_glyph(app, "← plan  ", "<- plan  ");
 
 	bl_target_check_unit(&verdict, app->session->target, app->session->model, st->unit, &s);
 	if (q.origin != BL_UNKNOWN)
@@ -126,17 +141,17 @@ static void draw_candidate(struct bl_app *app, struct unit_state *st, struct bl_
 	if (bl_text_width(bl_scheme_name(name, &s)) > 14)
 		bl_scheme_short(name, &s);
 	bl_grid_text(g, y, v.col + 2, 14, bl_edit_scheme_role(&s), 0, name);
-	bl_grid_text(g, y, v.col + 17, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : c.method);
+	bl_grid_text(g, y, v.col + 17, 6, BL_ROLE_TEXT, 0, s.number == BL_NUM_FULL ? bl_app_glyph(app, "–", "-") : stored ? mine ? "file" : "" : c.method);
 	bl_grid_textf(g, y, v.col + 23, 6, BL_ROLE_TEXT, 0, "%6.2f", (double)bl_unit_bytes(u, &s) / 1e6);
-	bl_grid_text_right(g, y, v.col + 38, 9, BL_ROLE_MEASURED, 0, bl_screen_error_text(app, st->unit, &c, text));
+	bl_grid_text_right(g, y, v.col + 38, 9, BL_ROLE_MEASURED, 0, stored ? "" : bl_screen_error_text(app, st->unit, &c, text));
 	/* a run of the model each: where that takes long, for the plan's own and the row under the cursor */
-	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, bl_screen_kl_text(app, st->unit, &c, st->cheap || mine || i == st->list.row, text));
+	bl_grid_text_right(g, y, v.col + 45, 7, BL_ROLE_MEASURED, 0, stored ? "" : bl_screen_kl_text(app, st->unit, &c, st->cheap || mine || i == st->list.row, text));
 	bl_grid_text_right(g, y, v.col + 52, 7, BL_ROLE_MODELLED, 0, *us ? us : bl_app_glyph(app, "·", "."));
 	bl_grid_text(g, y, v.col + 54, 1, verdict.legal ? (verdict.sentence[0] ? BL_ROLE_WARN : BL_ROLE_GOOD) : BL_ROLE_ERROR, 0,
 		     !verdict.legal ? bl_app_glyph(app, "✗", "x") : verdict.sentence[0] ? "!" : bl_app_glyph(app, "✓", "+"));
 	bl_grid_textf(g, y, v.col + 56, v.cols - 56, verdict.legal ? BL_ROLE_TEXT : BL_ROLE_WARN, 0, "%s%s%s%s",
-		      mine ? bl_app_glyph(app, "← plan  ", "<- plan  ") : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
-		      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.sentence);
+		      mine ? here : "", verdict.legal && verdict.kernel ? verdict.kernel : "",
+		      verdict.legal && verdict.sentence[0] ? ": " : "", verdict.legal ? verdict.sentence : bl_app_reason(verdict.sentence, v.cols - 56));
 	if (i == st->list.row)
 		bl_screen_cursor(app, g, v, y);
 }
@@ -190,7 +205,7 @@ static void to_plan_row(struct bl_app *app, struct unit_state *st)
 {
 	for (int i = 0; i < n_candidates(app, st); i++) {
 		struct bl_scheme s = candidate(app, st, i);
-		if (bl_scheme_equal(&s, &bl_plan_choice(app->session->plan, st->unit)->scheme))
+		if (bl_scheme_equal(&s, own_scheme(app, st)))
 			st->list.row = i;
 	}
 }
@@ -227,6 +242,8 @@ static unsigned solve_row(struct bl_app *app, struct unit_state *st)
 	struct bl_choice c = choice_for(app, st, &s);
 	char name[BL_SCHEME_NAME_MAX];
 
+	if (bl_edit_is_quantized(app))
+		return BL_REACT_REDRAW;
 	if (s.number == BL_NUM_FULL) {
 		bl_app_message(app, BL_MSG_INFO, "full precision has nothing to solve");
 		return BL_REACT_REDRAW;
@@ -301,7 +318,7 @@ static void unit_row_text(struct bl_app *app, void *state, struct bl_str *out)
 const struct bl_screen bl_screen_unit = {
 	.name = "unit",
 	.title = "Unit",
-	.footer = "open pane-next method solve solve-with=with scale lock back help",
+	.footer = "open=take pane-next=pane method solve solve-with=with scale lock back help",
 	.state_bytes = sizeof(struct unit_state),
 	.enter = unit_enter,
 	.draw = unit_draw,

@@ -13,6 +13,7 @@
 #include "tui/screens/screens.h"
 #include "tui/widgets/bar.h"
 #include "tui/widgets/histogram.h"
+#include "tui/widgets/pager.h"
 
 #define OCTAVES 16 /* powers of two in the histograms of the input */
 #define FINE    64 /* their bars when each is an eighth of a power of two */
@@ -153,6 +154,11 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	bl_screen_input_bins(tokens ? x->token_bins : x->bins, counts, n, tokens ? 1 : 8);
 	for (int i = 0; i < n; i++)
 		top = counts[i] > top ? counts[i] : top;
+	if (!top) {
+		bl_pager_wrap(g, (struct bl_grid_view){v.row, v.col + 2, v.rows, v.cols - 2}, 0, BL_ROLE_HINT,
+			      "The stages of the plan change what flows in: its ranges are known, how often which value comes is not.", v.rows);
+		return;
+	}
 	bl_histogram(g, (struct bl_grid_view){v.row, v.col + 10, bars, cols}, counts, n, log);
 	snprintf(text, sizeof text, "%.2g", (double)top);
 	bl_grid_text_right(g, v.row, v.col + 9, 9, BL_ROLE_DIM, 0, text);
@@ -166,7 +172,7 @@ static void draw_input_histogram(struct bl_app *app, bool log, const struct bl_i
 	bl_grid_text_right(g, v.row + bars, v.col + 10 + cols, 12, BL_ROLE_DIM, 0, text);
 	bl_app_keys_of(app, BL_ACT_SCALE, text, sizeof text);
 	bl_grid_textf(g, v.row + bars + 1, v.col + 10, v.cols - 10, BL_ROLE_DIM, 0, "%s counts of %s (%s switches)", log ? "logarithmic" : "linear",
-		      tokens ? "tokens by their |x|max, 8 bars per octave" : "|x| per octave", text);
+		      tokens ? "tokens by |x|max, 8 bars per octave" : "|x| per octave", text);
 }
 
 /* How much a channel can contribute: the largest input times the largest weight that it meets. */
@@ -234,6 +240,7 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 	const struct bl_input_stats *x = bl_session_input(app->session, unit);
 	const struct bl_weight_stats *w = bl_session_stats(app->session, unit);
 	int64_t best[4];
+	char rest[24];
 	int n = v.cols >= 110 ? 4 : 3, at;
 
 	if (!x || x->cols < 1)
@@ -256,7 +263,9 @@ void bl_unit_channels_line(struct bl_app *app, int unit, struct bl_grid_s *g, st
 		at += bl_bar_draw_plain(g, y, at, 8, BL_ROLE_BAR, reach(x, w, best[i]) / fmax(reach(x, w, best[0]), 1e-30));
 		at += bl_grid_textf(g, y, at, v.col + v.cols - at, BL_ROLE_MEASURED, 0, " %.3g  ", reach(x, w, best[i]));
 	}
-	bl_grid_textf(g, y, at, v.col + v.cols - at, BL_ROLE_DIM, 0, "+%lld", (long long)(x->cols - n));
+	snprintf(rest, sizeof rest, "+%lld", (long long)(x->cols - n));
+	if (bl_text_width(rest) <= v.col + v.cols - at) /* half a number would be a wrong one */
+		bl_grid_text(g, y, at, v.col + v.cols - at, BL_ROLE_DIM, 0, rest);
 }
 
 /* ---- all of them ---- */
@@ -288,6 +297,8 @@ void bl_unit_pane_draw(struct bl_app *app, int unit, int pane, bool log, struct 
 		draw_input_histogram(app, log, x, true, g, v);
 	else if (pane == BL_PANE_MAP)
 		draw_map(x, s, g, v);
+	else if (!s && app->session->model->config.quant_method[0])
+		bl_grid_text(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "The weights are quantized already: the original has values to look at.");
 	else if (!s)
 		bl_grid_text(g, v.row, v.col + 2, v.cols - 2, BL_ROLE_HINT, 0, "reading the weights…");
 	else if (pane == BL_PANE_HISTOGRAM)

@@ -10,6 +10,7 @@
 #include "tui/screens/screens.h"
 #include "tui/screens/unit_panes.h"
 #include "tui/widgets/histogram.h"
+#include "tui/widgets/pager.h"
 
 static void hint(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, enum bl_known known, const char *why, const char *nothing)
 {
@@ -19,7 +20,7 @@ static void hint(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v,
 		snprintf(text, sizeof text, "%s", why);
 	else
 		snprintf(text, sizeof text, "%s", known == BL_KNOWN_COMPUTING ? bl_app_glyph(app, "computing…", "computing...") : nothing);
-	bl_grid_text(g, v.row, v.col + 2, v.cols - 2, known == BL_KNOWN_REFUSED ? BL_ROLE_WARN : BL_ROLE_HINT, 0, text);
+	bl_pager_wrap(g, (struct bl_grid_view){v.row, v.col + 2, v.rows, v.cols - 2}, 0, known == BL_KNOWN_REFUSED ? BL_ROLE_WARN : BL_ROLE_HINT, text, v.rows);
 }
 
 /* ---- errors by row ---- */
@@ -73,7 +74,7 @@ static void draw_rows(const struct bl_unit *u, const float *rel, const char *wha
 			bl_grid_text_right(g, v.row + bars - 1, v.col + 9, 9, BL_ROLE_DIM, 0, text);
 	}
 	bars = bars < 0 ? 0 : bars;
-	bl_grid_textf(g, v.row + bars, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "%s error of output channels 0..%lld: median %.1f dB, worst %.1f", what,
+	bl_grid_textf(g, v.row + bars, v.col + 2, v.cols - 2, BL_ROLE_DIM, 0, "%s error of rows 0..%lld: median %.1f dB, worst %.1f", what,
 		      (long long)u->rows - 1, db((double)all[u->rows / 2].rel), worst);
 	for (int k = 0, y = v.row + bars + 1, x = v.col + 2; k < u->rows && y < v.row + v.rows; k++) {
 		char name[48];
@@ -100,7 +101,7 @@ void bl_unit_errors_pane(struct bl_app *app, int unit, struct bl_grid_s *g, stru
 	if (rel && v.rows > 0)
 		draw_rows(&app->session->model->units[unit], rel,
 			  weights_only                                                                                        ? "weight" :
-			  bl_scheme_rounds_inputs(&bl_plan_choice(app->session->plan, unit)->scheme) ? "output (inputs as they are)" : "output",
+			  bl_scheme_rounds_inputs(&bl_plan_choice(app->session->plan, unit)->scheme) ? "output (inputs unrounded)" : "output",
 			  g, v);
 	else if (v.rows > 0)
 		hint(app, g, v, known, why, "Nothing is rounded here: choose a scheme, and the error of every output channel stands here.");

@@ -14,6 +14,9 @@
 
 #include "plugins/methods/hessian.h"
 
+#define LOOKS 64  /* rows that tell how far a target is */
+#define FAR 0.75 /* of the square of the size of the weights: what 3 bits need on many data stays below */
+
 const char *gptq_refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
 	return hessian_refuses(g, rows, cols, 0);
@@ -25,7 +28,8 @@ struct work {
 	const struct gptq_settings *s;
 	int64_t width;
 	double mean;                 /* of H's diagonal */
-	double damp;                 /* what was added to it */
+	double part;                 /* of its unit that is added to it */
+	double damp;                 /* what that was */
 	int32_t *order;              /* host */
 	void *d_order, *d_group, *d_weight;
 	struct bl_dm r, e, wp, cp;   /* wp: the weights, then what is left of them */
@@ -153,14 +157,14 @@ static const char *largest(struct work *w, double *value)
 
 static const char *factor(struct work *w)
 {
-	double part = w->s->damping, unit = w->mean;
+	double unit = w->mean;
 	const char *why = w->s->aim == AIM_TARGET ? largest(w, &unit) : NULL;
 
 	if (!why)
-		why = hessian_factor(w->d, w->c, &w->r, w->d_order, &part, unit, w->mean > 0 ? w->mean : 1, &w->failed);
-	w->damp = part * unit;
+		why = hessian_factor(w->d, w->c, &w->r, w->d_order, &w->part, unit, w->mean > 0 ? w->mean : 1, &w->failed);
+	w->damp = w->part * unit;
 	if (!why && w->failed)
-		hessian_say(w->c, "rounded plainly: the Hessian has no factor even with damping", part, "");
+		hessian_say(w->c, "rounded plainly: the Hessian has no factor even with damping", w->part, "");
 	return why;
 }
 
@@ -210,6 +214,58 @@ static const char *make_target(struct work *w)
 		why = w->d->add_scaled(w->d, &w->t, &c->w, 1);
 	w->aim = w->t;
 	return why;
+}
+
+/* |y|^2 / |W|^2 of some rows, evenly spread: how far the target is from the weights. */
+static const char *distance(struct work *w, double *out)
+{
+	const int64_t rows = w->y.rows, looks = rows < LOOKS ? rows : LOOKS;
+	const size_t n = (size_t)w->y.cols;
+	float *row = malloc(2 * n * sizeof *row);
+	double y2 = 0, w2 = 0;
+	const char *why = row ? NULL : "out of memory";
+
+	for (int64_t i = 0; i < looks && !why; i++) {
+		const int64_t r = i * rows / looks;
+
+		why = w->d->get(w->d, row, (const float *)w->y.p + r * w->y.ld, n * sizeof *row);
+		if (!why)
+			why = w->d->get(w->d, row + n, (const float *)w->wp.p + r * w->wp.ld, n * sizeof *row);
+		for (size_t k = 0; k < n && !why; k++) {
+			y2 += (double)row[k] * row[k];
+			w2 += (double)row[n + k] * row[n + k];
+		}
+	}
+	free(row);
+	*out = w2 > 0 ? y2 / w2 : 0;
+	return why;
+}
+
+/* Where data are few H is near to singular, and weights that do best on them are far from those of the model and do worst on all others: then more damping. */
+static const char *make_near_target(struct work *w)
+{
+	for (;;) {
+		const char *why = make_target(w);
+		double far = 0;
+
+		if (!why)
+			why = distance(w, &far);
+		if (why)
+			return why;
+		if (!(far > FAR) || w->part >= 1) {
+			if (w->part > w->s->damping && !(far > FAR))
+				hessian_say(w->c, "damping raised to", w->part, ": with less the weights that do best on these data are far from the model's (more data help)");
+			return NULL;
+		}
+		drop(w, &w->t);
+		drop(w, &w->y);
+		drop(w, &w->first);
+		w->part = w->part > 0 ? 10 * w->part : 1e-6;
+		w->part = w->part > 1 ? 1 : w->part;
+		why = factor(w);
+		if (why || w->failed)
+			return why;
+	}
 }
 
 static const char *make_feed(struct work *w)
@@ -283,6 +339,7 @@ static const char *solve(struct work *w)
 	const char *why = put_order(w);
 
 	w->aim = c->w;
+	w->part = w->s->damping;
 	if (c->grid.number == BL_GRID_E2M1) /* a largest weight at 4 has nearer neighbours than one at 6 */
 		how.full_range = 1;
 	if (w->s->observer == OBSERVER_MINMAX)
@@ -296,8 +353,8 @@ static const char *solve(struct work *w)
 	if (!why)
 		why = factor(w);
 	if (!why && w->s->aim == AIM_TARGET && !w->failed) {
-		why = make_target(w);
-		if (!why)
+		why = make_near_target(w);
+		if (!why && !w->failed)
 			why = w->d->add_scaled(w->d, &w->wp, &w->y, 1);
 		drop(w, &w->y);
 	}

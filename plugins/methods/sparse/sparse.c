@@ -271,7 +271,7 @@ static const char *run(struct work *w, const struct bl_method_unit *c)
 	w->full = c->grid.number == BL_GRID_FULL;
 	w->how = (struct bl_prune){ structure ? 0 : c->params[P_SPARSITY], structures[structure].n, structures[structure].m };
 	if (structure && c->cols % w->how.m)
-		return "the number of columns is not a multiple of m in n:m";
+		return "the number of columns is not a multiple of m in mask_structure=n:m (0:0, with sparsity, fits any number)";
 	why = solve(w);
 	void *const all[] = { w->d_order, w->d_group, w->d_weight, w->d_score, w->r.p, w->e.p, w->wp.p, w->left.p, w->mask.p, w->cp.p };
 

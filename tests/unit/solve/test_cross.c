@@ -309,6 +309,52 @@ static void with_fine_steps_qronos_is_least_squares(void **state)
 	bl_solved_free(plain);
 }
 
+/* Data that leave most directions open: the weights that do best on them are far away, and Qronos says that it does not go there. */
+static void few_data_keep_qronos_near(void **state)
+{
+	enum { FEW = 60 };
+	struct fixture *f = *state;
+	struct bl_solve_request rq = { .registry = &f->r, .model = f->m, .unit = 0, .method = "qronos", .params = "", .cross_device = f->cross, .tokens = FEW };
+	struct bl_err err = BL_ERR_INIT;
+	float *h = bl_xalloc(K * K, sizeof *h), *g = bl_xalloc(K * K, sizeof *g), x[K], y[K];
+	struct bl_solved *s = NULL;
+	struct bl_rng rng;
+	double w[K], away = 0, all = 0;
+
+	bl_rng_seed(&rng, 5);
+	for (int t = 0; t < FEW; t++) {
+		for (int k = 0; k < K; k++) {
+			const double v = bl_rng_normal(&rng);
+
+			x[k] = (float)v;
+			y[k] = (float)((t < 3 * FEW / 4 ? v : 0.01 * v) + (t < 3 * FEW / 4 ? 0 : 0.002 * bl_rng_normal(&rng))); /* some inputs are nearly lost */
+		}
+		for (int i = 0; i < K; i++)
+			for (int j = 0; j < K; j++) {
+				h[i * K + j] += y[i] * y[j];
+				g[i * K + j] += x[i] * y[j];
+			}
+	}
+	rq.h = h;
+	assert_int_equal(f->e.ops->put(f->e.run, f->cross, g, K * K * 4), 0);
+	assert_int_equal(bl_scheme_parse(&rq.scheme, "W8A16_channel", &err), BL_OK);
+	assert_int_equal(bl_solve_unit(&s, &f->e, &rq, &err), BL_OK);
+	assert_non_null(strstr(s->report, "damping raised"));
+	for (int64_t row = 0; row < s->rows; row += 5) {
+		weights_of(f, row, w);
+		for (int k = 0; k < K; k++) {
+			const double q = s->codes[row * K + k] * scale_of(s, row, k);
+
+			away += (q - w[k]) * (q - w[k]);
+			all += w[k] * w[k];
+		}
+	}
+	assert_true(away < all);
+	bl_solved_free(s);
+	bl_free(h);
+	bl_free(g);
+}
+
 static void threads_change_nothing(void **state)
 {
 	static const char *const methods[] = { "gptaq", "qronos" };
@@ -398,7 +444,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_difference_gptaq_is_gptq), cmocka_unit_test(with_nothing_made_up_for_qronos_is_gptq),
 		cmocka_unit_test(nearer_to_the_base),     cmocka_unit_test(the_first_column_of_qronos),
-		cmocka_unit_test(with_fine_steps_qronos_is_least_squares), cmocka_unit_test(threads_change_nothing), cmocka_unit_test(what_is_no_good), cmocka_unit_test(what_it_takes),
+		cmocka_unit_test(with_fine_steps_qronos_is_least_squares), cmocka_unit_test(few_data_keep_qronos_near),
+		cmocka_unit_test(threads_change_nothing), cmocka_unit_test(what_is_no_good), cmocka_unit_test(what_it_takes),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

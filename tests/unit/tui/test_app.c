@@ -114,6 +114,8 @@ static void test_prompt(void **state)
 	assert_false(app->priv->prompt.on);
 	test_press(app, ": \"snapsho\" <Tab>");
 	assert_true(test_shows(app, ":snapshot"));
+	test_press(app, "C-u \"preset W8\" <Esc> : <Up>"); /* Esc loses nothing either */
+	assert_true(test_shows(app, ":preset W8"));
 	test_press(app, "C-u \"setting hin\" <Tab> <Tab> <Tab>");
 	assert_true(test_shows(app, ":setting hints=true") || test_shows(app, ":setting hints=false"));
 	test_press(app, "C-g");
@@ -221,6 +223,45 @@ static void test_questions(void **state)
 	test_drop(app);
 }
 
+/* What lies there may be somebody's work: only the plan's own file is replaced without a question. */
+static void test_saving_asks(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+	struct bl_err err = BL_ERR_INIT;
+	char *text = NULL;
+	size_t n = 0;
+
+	(void)state;
+	assert_int_equal(bl_write_file("notes.txt", "mine", 4, 0644, &err), BL_OK);
+	test_press(app, "8 : \"save notes.txt\" <Enter>");
+	assert_true(test_shows(app, "notes.txt exists. Replace it? (y/n)"));
+	test_press(app, "n : \"write-recipe notes.txt\" <Enter>");
+	assert_true(app->priv->ask.on);
+	test_press(app, "n : \"dump-screen notes.txt\" <Enter>");
+	assert_true(app->priv->ask.on);
+	test_press(app, "n");
+	assert_int_equal(bl_read_file(&text, &n, "notes.txt", 1000, true, &err), BL_OK);
+	assert_string_equal(text, "mine");
+	bl_free(text);
+	test_press(app, "w"); /* a new file, then the plan's own */
+	assert_true(test_shows(app, "plan saved as"));
+	test_press(app, "4 w");
+	assert_true(test_shows(app, "plan saved as"));
+	test_drop(app);
+	app = test_app(24, 80, true); /* the next sitting begins with the checkpoint, not with that plan */
+	assert_true(test_shows(app, "a saved plan is here"));
+	test_press(app, "b 8 w");
+	assert_true(test_shows(app, ".plan.json exists. Replace it? (y/n)"));
+	test_press(app, "y");
+	assert_true(test_shows(app, "plan saved as"));
+	assert_false(bl_plan_dirty(app->session->plan));
+	test_press(app, ": \"save notes.txt\" <Enter> y");
+	assert_true(test_shows(app, "plan saved as notes.txt"));
+	unlink("notes.txt");
+	unlink("tiny-exaone4.plan.json");
+	test_drop(app);
+}
+
 static void test_paste_and_mouse(void **state)
 {
 	struct bl_app *app = test_app(24, 80, true);
@@ -304,7 +345,7 @@ static void test_quantities(void **state)
 static void test_every_size(void **state)
 {
 	static const char *const scripts[] = {
-		"wait",         "<Enter>", "<Enter> <Tab>",     "S", "C", "p", "J", "L", "?",
+		"wait",         "<Enter>", "<Enter> <Tab>",     "S", "C", "p", "J", "L", "?", "c", "c p", "e", "B", "8 m", "8 R", "x", "x <Tab>",
 		": \"set do\"", "8 Q",     ": \"zzz\" <Enter>", "G", "g"
 	};
 	static const int sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20, 24, 40, 79, 80, 81, 120, 200, 300 };
@@ -432,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_live_filter),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_questions),
+		cmocka_unit_test(test_saving_asks),
 		cmocka_unit_test(test_paste_and_mouse),
 		cmocka_unit_test(test_welcome),
 		cmocka_unit_test(test_copy),

@@ -77,12 +77,39 @@ static void a_failure_is_not_of_the_next_export(void **state)
 	test_drop(app);
 }
 
+/* An export opened again: what is in the file is shown as that, and nothing can be chosen for it. */
+static void a_quantized_checkpoint_is_looked_at(void **state)
+{
+	static const char *const keys[] = { "8", "a \"W8A8\" <Enter>", "m", "R", "r", "= \"all=W8A8\" <Enter>", "<Enter> 8", "<Enter> j <Enter>", ": \"method gptq\" <Enter>" };
+	struct bl_app *app = test_app(24, 80, true);
+	struct bl_err err = BL_ERR_INIT;
+
+	(void)state;
+	test_press(app, ": \"preset W4A16\" <Enter> x d n C-u \"q4\" <Enter> <Enter> wait");
+	assert_int_equal(bl_app_open(app, "q4", &err), BL_OK);
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		test_press(app, keys[i]);
+		assert_true(test_shows(app, "already quantized"));
+		assert_false(bl_plan_dirty(app->session->plan));
+		test_press(app, "<Esc>");
+		if (strcmp(bl_app_top(app)->name, "layers") != 0)
+			test_press(app, "<Esc>");
+	}
+	test_press(app, "<Enter> wait");
+	assert_true(test_shows(app, "← in file"));
+	assert_true(test_shows(app, "quantized in the file"));
+	assert_false(test_shows(app, "reading the weights"));
+	assert_false(test_shows(app, "← plan"));
+	test_drop(app);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_proof_is_there_after_coming_back),
 		cmocka_unit_test(what_needs_a_calibration_says_so_before_it_starts),
 		cmocka_unit_test(a_failure_is_not_of_the_next_export),
+		cmocka_unit_test(a_quantized_checkpoint_is_looked_at),
 	};
 
 	return cmocka_run_group_tests(tests, test_enter_folder, test_leave_folder);

@@ -268,7 +268,62 @@ static void completion(void **state)
 	assert_int_equal(c.n, 1);
 	assert_string_equal(c.items[0], "rows.jsonl");
 	assert_int_equal(c.from, 12);
+	bl_complete(app, &c, "COMMAND", "budget bytes=60% tr", 19);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "trials=");
+	assert_int_equal(c.from, 17);
+	bl_complete(app, &c, "COMMAND", "budget time=", 12);
+	assert_non_null(strstr(c.note, "0.8x"));
+	bl_complete(app, &c, "COMMAND", "stages smooth;ro", 16);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "rotate");
+	bl_complete(app, &c, "COMMAND", "stages smooth:pairs=vo,al", 25);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "alpha=");
+	assert_int_equal(c.from, 23);
+	bl_complete(app, &c, "COMMAND", "stages nothing:al", 17);
+	assert_int_equal(c.n, 0);
+	bl_complete(app, &c, "COMMAND", "setting theme=da", 16);
+	assert_int_equal(c.n, 1);
+	assert_string_equal(c.items[0], "dark");
+	bl_complete(app, &c, "COMMAND", "setting target=h100", 19);
+	assert_int_equal(c.n, 1);
 	bl_completion_free(&c);
+	test_drop(app);
+}
+
+/* An error stays until it is dismissed, or until what it asked for was done. */
+static void what_was_asked_for_is_an_answer(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, "c <Enter>");
+	assert_true(test_shows(app, "no data to calibrate with"));
+	test_press(app, "j");
+	assert_true(test_shows(app, "no data to calibrate with"));
+	test_press(app, "a \"some text.txt\" <Enter>");
+	assert_false(test_shows(app, "no data to calibrate with"));
+	test_press(app, "q e <Enter>");
+	assert_true(test_shows(app, "nothing to measure on"));
+	test_press(app, "<Space> \"some text.txt\" <Enter>");
+	assert_false(test_shows(app, "nothing to measure on"));
+	test_press(app, "j j j <Space> \"-3\" <Enter>"); /* a refusal is none */
+	assert_true(app->priv->message.on && app->priv->message.kind == BL_MSG_ERROR);
+	test_drop(app);
+}
+
+/* The last line says what the keys do here, on a page of a screen, too. */
+static void a_page_has_its_own_keys(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, "c a \"some text.txt\" <Enter> wait p wait");
+	assert_false(test_shows(app, "Enter start"));
+	assert_true(test_shows(app, "Tab next"));
+	test_press(app, "q");
+	assert_true(test_shows(app, "Enter start"));
 	test_drop(app);
 }
 
@@ -277,7 +332,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calibrate_words), cmocka_unit_test(refusals),   cmocka_unit_test(steps),
 		cmocka_unit_test(the_form),        cmocka_unit_test(remembered), cmocka_unit_test(completion),
-		cmocka_unit_test(pause_and_resume),
+		cmocka_unit_test(pause_and_resume), cmocka_unit_test(what_was_asked_for_is_an_answer),
+		cmocka_unit_test(a_page_has_its_own_keys),
 	};
 
 	return cmocka_run_group_tests(tests, enter, test_leave_folder);

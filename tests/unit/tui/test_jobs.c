@@ -200,6 +200,33 @@ static void edits_do_not_push_a_job_off_the_line(void **state)
 	test_drop(app);
 }
 
+/* A look at methods makes room for work that waits, and goes on when that is done. */
+static void methods_make_room(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+	struct hold before = { .heard = 1 }, after = { .heard = 1 };
+	struct bl_job_view methods;
+
+	(void)state;
+	test_press(app, "wait 8");
+	uint64_t a = add(app, "evaluate", BL_LANE_MAIN, &before);
+	until(app, a, BL_JOB_RUNNING);
+	test_press(app, "m");
+	assert_true(bl_app_find_job(app, "methods", &methods));
+	uint64_t b = add(app, "export submit.zip", BL_LANE_MAIN, &after); /* behind it */
+	atomic_store(&before.end, 1);
+	until(app, b, BL_JOB_RUNNING);
+	assert_int_equal(until(app, methods.id, BL_JOB_CANCELLED).err.status, BL_CANCELLED);
+	bl_app_tick(app);
+	assert_false(bl_app_find_job(app, "methods", &methods)); /* not while the other one works */
+	assert_false(test_shows(app, "cancelled"));
+	atomic_store(&after.end, 1);
+	until(app, b, BL_JOB_DONE);
+	test_press(app, "wait");
+	assert_true(test_shows(app, "best error"));
+	test_drop(app);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +236,7 @@ int main(void)
 		cmocka_unit_test(a_cancel_is_seen_at_once),
 		cmocka_unit_test(leaving_asks_about_every_job_one_waits_for),
 		cmocka_unit_test(edits_do_not_push_a_job_off_the_line),
+		cmocka_unit_test(methods_make_room),
 	};
 
 	return cmocka_run_group_tests(tests, test_enter_folder, test_leave_folder);

@@ -248,6 +248,18 @@ static void test_resting_keys(void **state)
 	bl_keymap_free(&k);
 }
 
+static void check_footer_name(const struct bl_keymap *k, const char *screen, const char *name)
+{
+	int a = bl_action_find(name), keys = 0;
+
+	if (a < 0)
+		fail_msg("%s: the last line names \"%s\"", screen, name);
+	for (size_t i = 0; i < k->n; i++)
+		keys += k->rows[i].action == a && (!strcmp(k->rows[i].context, "*") || !strcmp(k->rows[i].context, screen));
+	if (!keys)
+		fail_msg("%s: \"%s\" in the last line has no key there", screen, name);
+}
+
 /* Footers name actions that exist, work there and have a key there. */
 static void test_footers(void **state)
 {
@@ -262,20 +274,12 @@ static void test_footers(void **state)
 			    strlen(bl_screens[s]->footer) < sizeof names);
 		snprintf(names, sizeof names, "%s", bl_screens[s]->footer);
 		for (char *save = NULL, *n = strtok_r(names, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
-			int a, keys = 0;
-
 			if (strchr(n, '=')) { /* what it is called here comes after it */
 				assert_true(strchr(n, '=')[1] != '\0');
 				*strchr(n, '=') = '\0';
 			}
-			a = bl_action_find(n);
-			if (a < 0)
-				fail_msg("%s: the last line names \"%s\"", bl_screens[s]->name, n);
-			for (size_t i = 0; i < k.n; i++)
-				keys += k.rows[i].action == a && (!strcmp(k.rows[i].context, "*") ||
-								  !strcmp(k.rows[i].context, bl_screens[s]->name));
-			if (!keys)
-				fail_msg("%s: \"%s\" in the last line has no key there", bl_screens[s]->name, n);
+			for (char *more = NULL, *one = strtok_r(n, "+", &more); one; one = strtok_r(NULL, "+", &more))
+				check_footer_name(&k, bl_screens[s]->name, one);
 		}
 	}
 	bl_keymap_free(&k);
