@@ -30,7 +30,7 @@ static uint64_t member_bytes(const struct bl_member *m, const struct bl_scheme *
 
 	if (bl_scheme_is_full(s))
 		return (m->weight ? m->weight->bytes : (uint64_t)(m->rows * m->cols * bl_dtype_bytes(dtype))) + bias;
-	if (s->number == BL_NUM_NF4)
+	if (bl_scheme_is_bnb4(s))
 		return nf4_bytes(m, s) + bias;
 	if (s->number == BL_NUM_SCB)
 		return (uint64_t)(m->rows * m->cols + 4 * m->rows + 1) + bias;

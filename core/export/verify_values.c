@@ -246,7 +246,7 @@ static void one_row(struct row *c, int64_t row, int64_t i)
 	const int64_t k = s->member->cols;
 	const int8_t *codes = b->codes + i * k;
 	const double bound = s->l.scheme.number == BL_NUM_INT ? c->r->v->rq->max_step : 0;
-	const bool may_be_zero = s->l.scheme.number == BL_NUM_NF4; /* a block of zeros has no range */
+	const bool may_be_zero = bl_scheme_is_bnb4(&s->l.scheme); /* a block of zeros has no range */
 
 	for (int64_t j = 0; j < k; j++) {
 		c->low = codes[j] < c->low ? codes[j] : c->low;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * bitsandbytes: NF4 with plain or nested scales, and LLM.int8. A linear is described by a JSON text in a tensor of its own. */
+ * bitsandbytes: NF4 and FP4 with plain or nested scales, and LLM.int8. A linear is described by a JSON text in a tensor of its own. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,10 @@
 #include "core/format/private.h"
 
 #define STATE_MAX 4096
-#define STATE "weight.quant_state.bitsandbytes__nf4"
+#define STATE "weight.quant_state.bitsandbytes__"
+
+static const char *type_of(const struct bl_linear *l) { return l->scheme.number == BL_NUM_NF4 ? "nf4" : "fp4"; }
+static const char *state_of(const struct bl_linear *l) { return l->scheme.number == BL_NUM_NF4 ? STATE "nf4" : STATE "fp4"; }
 #define BLOCK 64
 
 static bool config_true(const struct bl_quant *q, const char *key)
@@ -63,18 +66,18 @@ static void int8_wants(struct bl_linear *l)
 	bl_want_add(l, "weight_format", "U8", 0, 0, 0);
 }
 
-static void nf4_wants(struct bl_linear *l, bool nested)
+static void four_wants(struct bl_linear *l, int number, bool nested)
 {
 	const int64_t n = l->member->rows * l->member->cols, blocks = (n + BLOCK - 1) / BLOCK;
 
-	snprintf(l->name, sizeof l->name, "nf4");
-	l->scheme = (struct bl_scheme){.number = BL_NUM_NF4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = BLOCK, .nested = nested};
+	l->scheme = (struct bl_scheme){.number = (uint8_t)number, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = BLOCK, .nested = nested};
+	snprintf(l->name, sizeof l->name, "%s", type_of(l));
 	l->understood = l->member->cols % BLOCK == 0;
 	l->why = l->understood ? NULL : "its blocks go over the ends of rows";
 	bl_want_add(l, "weight", "U8", 2, (n + 1) / 2, 1);
 	bl_want_add(l, "weight.absmax", nested ? "U8" : "F32", 1, blocks, 0);
 	bl_want_add(l, "weight.quant_map", "F32", 1, 16, 0);
-	bl_want_add(l, STATE, "U8", 1, -1, 0);
+	bl_want_add(l, state_of(l), "U8", 1, -1, 0);
 	if (nested) {
 		bl_want_add(l, "weight.nested_absmax", "F32", 1, (blocks + BL_NEST_BLOCK - 1) / BL_NEST_BLOCK, 0);
 		bl_want_add(l, "weight.nested_quant_map", "F32", 1, 256, 0);
@@ -93,12 +96,13 @@ static void bnb_describe(struct bl_linear *l, const struct bl_quant *q)
 		int8_wants(l);
 		return;
 	}
-	nf4_wants(l, stored(q, l, "weight.nested_absmax"));
-	if (!cJSON_IsString(type) || strcmp(type->valuestring, "nf4")) {
+	const char *name = cJSON_IsString(type) ? type->valuestring : "fp4"; /* what the library takes without a word */
+	four_wants(l, strcmp(name, "nf4") ? BL_NUM_BNB_FP4 : BL_NUM_NF4, stored(q, l, "weight.nested_absmax"));
+	if (strcmp(name, "nf4") && strcmp(name, "fp4")) {
 		l->n_want = 0;
 		l->understood = false;
-		snprintf(l->name, sizeof l->name, "%.20s", cJSON_IsString(type) ? type->valuestring : "fp4");
-		l->why = "of 4 bits only nf4 is read here";
+		snprintf(l->name, sizeof l->name, "%.20s", name);
+		l->why = "of 4 bits only nf4 and fp4 are read here";
 	}
 }
 
@@ -124,8 +128,9 @@ static enum bl_status check_state(struct bl_linear *l, const struct bl_model *m,
 		 (l->scheme.nested && (bl_json_int(o, "nested_blocksize", 1, 1 << 20, true, &nested_block, label, err) ||
 				       bl_json_num(o, "nested_offset", -1e30, 1e30, true, &offset, label, err))))
 		(void)0;
-	else if (strcmp(type, "nf4") || block != BLOCK || (l->scheme.nested && nested_block != BL_NEST_BLOCK))
-		bl_part_fail(err, m, t, "%s in blocks of %lld (%lld): only nf4 in blocks of %d (%d) is read", type, (long long)block, (long long)nested_block, BLOCK, BL_NEST_BLOCK);
+	else if (strcmp(type, type_of(l)) || block != BLOCK || (l->scheme.nested && nested_block != BL_NEST_BLOCK))
+		bl_part_fail(err, m, t, "%s in blocks of %lld (%lld): only %s in blocks of %d (%d) is read", type, (long long)block, (long long)nested_block, type_of(l), BLOCK,
+			     BL_NEST_BLOCK);
 	l->offset = (float)offset;
 	cJSON_Delete(o);
 	return err->status;
@@ -133,14 +138,14 @@ static enum bl_status check_state(struct bl_linear *l, const struct bl_model *m,
 
 static enum bl_status bnb_check(struct bl_linear *l, const struct bl_model *m, struct bl_err *err)
 {
-	const struct bl_tensor *map = bl_part(l, "weight.quant_map"), *state = bl_part(l, STATE), *nested = bl_part(l, "weight.nested_quant_map");
+	const struct bl_tensor *map = bl_part(l, "weight.quant_map"), *state = bl_part(l, state_of(l)), *nested = bl_part(l, "weight.nested_quant_map");
 	const struct bl_tensor *format = bl_part(l, "weight_format");
 
 	if (format && *(const uint8_t *)format->data)
 		return bl_part_fail(err, m, format, "is %d: only rows one after the other (0) are read", *(const uint8_t *)format->data);
 	for (int i = 0; map && i < 16; i++)
 		if (bl_float_at(map, i) != bl_scheme_value(&l->scheme, (int8_t)i))
-			return bl_part_fail(err, m, map, "entry %d is %g, NF4 has %g", i, (double)bl_float_at(map, i), (double)bl_scheme_value(&l->scheme, (int8_t)i));
+			return bl_part_fail(err, m, map, "entry %d is %g, %s has %g", i, (double)bl_float_at(map, i), type_of(l), (double)bl_scheme_value(&l->scheme, (int8_t)i));
 	for (int i = 0; nested && i < 256; i++) /* the library's differ in the last place between versions */
 		if (!(fabsf(bl_float_at(nested, i) - bl_nest_map()[i]) <= 1e-6f))
 			return bl_part_fail(err, m, nested, "entry %d is %g, the map of the library has %g", i, (double)bl_float_at(nested, i), (double)bl_nest_map()[i]);

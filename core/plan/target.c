@@ -165,7 +165,7 @@ static void check_fp8_block(struct bl_verdict *v, const struct question *q)
 
 static void check_bitsandbytes(struct bl_verdict *v, const struct question *q)
 {
-	v->kernel = q->s->number == BL_NUM_NF4 ? "bitsandbytes NF4" : "bitsandbytes int8";
+	v->kernel = q->s->number == BL_NUM_NF4 ? "bitsandbytes NF4" : q->s->number == BL_NUM_BNB_FP4 ? "bitsandbytes FP4" : "bitsandbytes int8";
 	if (q->t->gpu.cc < 70)
 		refuse(v, "R3", "bitsandbytes needs compute capability 7.0");
 }
@@ -181,7 +181,7 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 		refuse(v, "R3", "K = %lld is not a multiple of the group size %d", (long long)q.u->cols, s->group);
 	else if (s->number == BL_NUM_E2M1)
 		check_fp4(v, &q);
-	else if (s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB)
+	else if (bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB)
 		check_bitsandbytes(v, &q);
 	else if (bl_scheme_is_mx8(s))
 		refuse(v, "R3", "%s %s loads no mxfp8-quantized weights: that came with compressed-tensors 0.19; FP8_BLOCK and FP8_DYNAMIC are near to it", t->server,
@@ -288,7 +288,7 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 			snprintf(sentence, 240, "4-bit floats: compressed-tensors 0.13 does not decode them (newer ones do)");
 			return false;
 		}
-		const char *f = s->number == BL_NUM_NF4 || s->number == BL_NUM_SCB ? "bitsandbytes" : s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
+		const char *f = bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB ? "bitsandbytes" : s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
 		if (!s->symmetric) {
 			snprintf(sentence, 240, "asymmetric weights: compressed-tensors 0.13 drops the zero points (newer ones load them)");
 			return false;

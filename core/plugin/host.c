@@ -28,6 +28,8 @@ static int book_of(const struct bl_grid *g)
 	case BL_GRID_E2M1: return BL_NUM_E2M1;
 	case BL_GRID_NF4:
 	case BL_GRID_NF4_NESTED: return BL_NUM_NF4;
+	case BL_GRID_BNB_FP4:
+	case BL_GRID_BNB_FP4_NESTED: return BL_NUM_BNB_FP4;
 	case BL_GRID_SCB: return BL_NUM_SCB;
 	default: return 0;
 	}

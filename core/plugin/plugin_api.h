@@ -44,8 +44,10 @@ enum bl_grid_number {
 	BL_GRID_NF4 = 4,     /* the 16 values of bitsandbytes; scales are the largest |w| of a group, float32 */
 	BL_GRID_NF4_NESTED = 5, /* the same, and the scales are quantized again when they are written */
 	BL_GRID_SCB = 6,     /* 8-bit integers in units of the row's largest |w| / 127, which is what `scales` holds, float32 */
-	BL_GRID_MX_E4M3 = 8, /* since version 4: E4M3 values in groups of 32 whose scales are powers of two */
 	BL_GRID_FULL = 7,    /* since version 4: bfloat16 values that a method has changed; codes are their patterns (BL_DM_BF16), there are no scales */
+	BL_GRID_MX_E4M3 = 8, /* E4M3 values in groups of 32 whose scales are powers of two */
+	BL_GRID_BNB_FP4 = 9, /* as NF4, with the 16 values that bitsandbytes calls fp4 */
+	BL_GRID_BNB_FP4_NESTED = 10,
 };
 enum bl_grid_act {
 	BL_GRID_ACT_NONE = 0,

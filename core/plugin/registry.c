@@ -337,9 +337,9 @@ struct bl_grid bl_grid_of(const struct bl_scheme *s)
 					[BL_ACT_FP8_GROUP] = BL_GRID_ACT_FP8_GROUP,
 					[BL_ACT_FP4_GROUP] = BL_GRID_ACT_FP4_GROUP };
 	static const uint32_t number[] = { [BL_NUM_INT] = BL_GRID_INT, [BL_NUM_FLOAT] = BL_GRID_E4M3, [BL_NUM_E2M1] = BL_GRID_E2M1, [BL_NUM_NF4] = BL_GRID_NF4,
-					   [BL_NUM_SCB] = BL_GRID_SCB, [BL_NUM_PRUNED] = BL_GRID_FULL };
+					   [BL_NUM_BNB_FP4] = BL_GRID_BNB_FP4, [BL_NUM_SCB] = BL_GRID_SCB, [BL_NUM_PRUNED] = BL_GRID_FULL };
 
-	return (struct bl_grid){ .number = s->nested ? BL_GRID_NF4_NESTED : bl_scheme_is_mx8(s) ? BL_GRID_MX_E4M3 : number[s->number],
+	return (struct bl_grid){ .number = s->nested ? (s->number == BL_NUM_NF4 ? BL_GRID_NF4_NESTED : BL_GRID_BNB_FP4_NESTED) : bl_scheme_is_mx8(s) ? BL_GRID_MX_E4M3 : number[s->number],
 				 .bits = s->bits,
 				 .symmetric = s->symmetric,
 				 .act = act[s->act],

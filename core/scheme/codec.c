@@ -16,12 +16,18 @@ static const float nf4[16] = {
 	0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.f,
 };
 
+/* What bitsandbytes calls fp4, by code: 0, 1/192, 2/3, 1, 1/3, 1/2, 1/6, 1/4 and their negatives. */
+static const float bnb_fp4[16] = {
+	0, 0x1.555556p-8f, 0x1.555556p-1f, 1, 0x1.555556p-2f, .5f, 0x1.555556p-3f, .25f, 0, -0x1.555556p-8f, -0x1.555556p-1f, -1, -0x1.555556p-2f, -.5f, -0x1.555556p-3f, -.25f,
+};
+
 float bl_scheme_value(const struct bl_scheme *s, int8_t code)
 {
 	switch (s->number) {
 	case BL_NUM_FLOAT: return bl_e4m3_f32((uint8_t)code);
 	case BL_NUM_E2M1: return e2m1[code & 15];
 	case BL_NUM_NF4: return nf4[code & 15];
+	case BL_NUM_BNB_FP4: return bnb_fp4[code & 15];
 	default: return (float)code;
 	}
 }
@@ -136,6 +142,17 @@ static int8_t encode_nf4(float x)
 	return (int8_t)lo;
 }
 
+/* The same over the values in ascending order; of the two codes of 0 the first is the lower one. */
+static int8_t encode_bnb_fp4(float x)
+{
+	static const int8_t order[16] = { 11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3 };
+	int i = 0;
+
+	while (i < 15 && (bnb_fp4[order[i]] + bnb_fp4[order[i + 1]]) / 2 < x)
+		i++;
+	return order[i];
+}
+
 static float clampf(float x, float top) { return x < -top ? -top : x > top ? top : x; }
 
 void bl_book_encode(int8_t *codes, const float *w, const float *scales, int64_t rows, int64_t cols, int number, int64_t group)
@@ -152,11 +169,11 @@ void bl_book_encode(int8_t *codes, const float *w, const float *scales, int64_t 
 		} else if (number == BL_NUM_E2M1) {
 			for (int64_t k = 0; k < width; k++)
 				q[k] = encode_e2m1(clampf(x[k] / s, FP4_MAX));
-		} else if (number == BL_NUM_NF4) {
+		} else if (number == BL_NUM_NF4 || number == BL_NUM_BNB_FP4) {
 			const float inv = 1 / (s > 1e-38f ? s : 1e-38f);
 
 			for (int64_t k = 0; k < width; k++)
-				q[k] = encode_nf4(clampf(x[k] * inv, 1));
+				q[k] = number == BL_NUM_NF4 ? encode_nf4(clampf(x[k] * inv, 1)) : encode_bnb_fp4(clampf(x[k] * inv, 1));
 		} else { /* reciprocal first */
 			const float r = s > 0 ? 1 / s * 127 : 0;
 

@@ -20,7 +20,7 @@ void bl_scheme_decode_bf16(uint16_t *w, const struct bl_scheme *s, const struct 
 float bl_scheme_value(const struct bl_scheme *s, int8_t code);
 float bl_scheme_step(const struct bl_scheme *s, float scale); /* what one unit of such values is worth */
 
-/* ---- grids that are tables: number E2M1, NF4 or SCB; `group` columns per scale, 0: one per row ---- */
+/* ---- grids that are tables: number E2M1, NF4, BNB_FP4 or SCB; `group` columns per scale, 0: one per row ---- */
 
 /* From the largest |w| of each group: E2M1 in groups of 32 a power of two, NF4 and SCB the value itself. 0 gives what the libraries store. */
 void bl_book_scales(float *scales, const float *absmax, int64_t n, int number);

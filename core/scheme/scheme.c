@@ -34,6 +34,8 @@
 	{ .number = BL_NUM_FLOAT, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 32 }
 #define NF4(dq) \
 	{ .number = BL_NUM_NF4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 64, .nested = (dq) }
+#define FP4(dq) \
+	{ .number = BL_NUM_BNB_FP4, .bits = 4, .symmetric = 1, .strategy = BL_STRATEGY_GROUP, .group = 64, .nested = (dq) }
 #define LLM_INT8 \
 	{ .number = BL_NUM_SCB, .bits = 8, .symmetric = 1, .strategy = BL_STRATEGY_CHANNEL }
 
@@ -69,6 +71,8 @@ static const struct bl_scheme_row rows[] = {
 	{ MXFP8, "", "8-bit floats in groups of 32 with powers of two as scales; inputs stay in 16 bits." },
 	{ NF4(1), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights, the scales in 8 bits." },
 	{ NF4(0), "", "bitsandbytes: 16 values of a normal distribution, one scale per 64 weights." },
+	{ FP4(1), "", "bitsandbytes: 4-bit floats as it has them, one scale per 64 weights, the scales in 8 bits; NF4_DQ is nearer." },
+	{ FP4(0), "", "bitsandbytes: 4-bit floats as it has them, one scale per 64 weights; NF4 is nearer." },
 	{ LLM_INT8, "", "bitsandbytes: 8-bit integers per channel; the client picks outlying inputs out by itself." },
 	{ PRUNED, "", "Full precision with weights that sparsegpt or wanda set to 0; the zeros are stored too, so the file is no smaller." },
 };
@@ -120,7 +124,7 @@ static const struct special *special(const struct bl_scheme *s)
 	static const struct special full = { "BF16", "BF16" }, w8a8 = { "W8A8", "W8A8" }, w8a8_static = { "W8A8_STATIC", "W8A8st" },
 				    fp8_dynamic = { "FP8_DYNAMIC", "FP8dyn" }, fp8 = { "FP8", "FP8" }, fp8_channel = { "FP8_channel", "FP8ch" },
 				    fp8_block = { "FP8_BLOCK", "FP8blk" }, mxfp4 = { "MXFP4A16", "MXFP4" }, mxfp8 = { "MXFP8A16", "MXFP8A16" }, nvfp4a16 = { "NVFP4A16", "NVFP4A16" },
-				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" },
+				    nvfp4 = { "NVFP4", "NVFP4" }, nf4 = { "NF4", "NF4" }, nf4_dq = { "NF4_DQ", "NF4dq" }, fp4 = { "FP4", "FP4" }, fp4_dq = { "FP4_DQ", "FP4dq" }, llm_int8 = { "LLM_INT8", "LLMint8" },
 				    pruned = { "BF16_SPARSE", "BF16sp" };
 
 	if (s->number == BL_NUM_FULL)
@@ -133,6 +137,8 @@ static const struct special *special(const struct bl_scheme *s)
 		return s->strategy == BL_STRATEGY_GROUP ? &mxfp4 : s->act == BL_ACT_NONE ? &nvfp4a16 : &nvfp4;
 	if (s->number == BL_NUM_NF4)
 		return s->nested ? &nf4_dq : &nf4;
+	if (s->number == BL_NUM_BNB_FP4)
+		return s->nested ? &fp4_dq : &fp4;
 	if (s->number == BL_NUM_SCB)
 		return &llm_int8;
 	if (s->strategy == BL_STRATEGY_BLOCK)
@@ -191,7 +197,8 @@ static const struct { const char *text; struct bl_scheme scheme; } names[] = {
 	{ "fp8block", FP8_BLOCK },         { "fp8blk", FP8_BLOCK },         { "nvfp4", NVFP4(BL_ACT_FP4_GROUP) },
 	{ "nvfp4a16", NVFP4(BL_ACT_NONE) }, { "mxfp4a16", MXFP4 },          { "mxfp4", MXFP4 },
 	{ "mxfp8a16", MXFP8 },
-	{ "nf4", NF4(0) },                 { "nf4dq", NF4(1) },             { "llmint8", LLM_INT8 },
+	{ "nf4", NF4(0) },                 { "nf4dq", NF4(1) },
+	{ "fp4", FP4(0) },                 { "fp4dq", FP4(1) },                         { "llmint8", LLM_INT8 },
 	{ "llm.int8", LLM_INT8 },          { "bnbint8", LLM_INT8 },      { "bf16sparse", PRUNED },
 	{ "bf16sp", PRUNED },
 };

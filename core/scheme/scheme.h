@@ -2,7 +2,7 @@
  * How the numbers of a unit are stored, as a value. Names are the ecosystem's (compressed-tensors presets) with a suffix where the
  * preset's group is not meant: BF16 · W8A8 · W8A8_STATIC · W8A16 (channel) · W8A16_g128 · W4A16 (= g128) · W4A16_g32 · W4A16_channel ·
  * W4A16_ASYM · W4A16_ASYM_g64 · W2A16 … W7A16 · W4A16_actorder (groups by an index over the columns) · FP8_DYNAMIC · FP8 (one scale per tensor) ·
- * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · MXFP8A16 · NF4 · NF4_DQ (its scales are quantized again) · LLM_INT8 · BF16_SPARSE. Equal text = equal scheme. */
+ * FP8_channel · FP8_BLOCK · NVFP4 · NVFP4A16 · MXFP4A16 · MXFP8A16 · NF4 · NF4_DQ (its scales are quantized again) · FP4 · FP4_DQ · LLM_INT8 · BF16_SPARSE. Equal text = equal scheme. */
 #ifndef BL_SCHEME_SCHEME_H
 #define BL_SCHEME_SCHEME_H
 
@@ -12,9 +12,9 @@
 
 #include "core/base/err.h"
 
-/* FULL: kept as it is on disk; FLOAT: E4M3; E2M1: 4-bit floats; NF4: the 16 values of bitsandbytes; SCB: 8-bit integers in units of the row's largest / 127;
+/* FULL: kept as it is on disk; FLOAT: E4M3; E2M1: 4-bit floats; NF4, BNB_FP4: the 16 values of bitsandbytes; SCB: 8-bit integers in units of the row's largest / 127;
  * PRUNED: bfloat16 as FULL, but a method has set some of them to 0 */
-enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT, BL_NUM_E2M1, BL_NUM_NF4, BL_NUM_SCB, BL_NUM_PRUNED };
+enum bl_number { BL_NUM_FULL, BL_NUM_INT, BL_NUM_FLOAT, BL_NUM_E2M1, BL_NUM_NF4, BL_NUM_SCB, BL_NUM_PRUNED, BL_NUM_BNB_FP4 };
 /* BLOCK: one scale per square of `group` rows and columns; TENSOR_GROUP: small scales per group, in units of one number of the unit */
 enum bl_strategy { BL_STRATEGY_NONE, BL_STRATEGY_TENSOR, BL_STRATEGY_CHANNEL, BL_STRATEGY_GROUP, BL_STRATEGY_BLOCK, BL_STRATEGY_TENSOR_GROUP };
 /* Activations: untouched; dynamic, one scale per token; static, one scale per unit that a calibration found; dynamic in groups of columns. */
@@ -28,7 +28,7 @@ struct bl_scheme {
 	uint8_t act;       /* enum bl_act */
 	uint16_t group;    /* columns per scale when strategy is GROUP, BLOCK or TENSOR_GROUP, else 0 */
 	uint8_t order;     /* GROUP: 1 when columns belong to groups by an index and not by their place */
-	uint8_t nested;    /* NF4: 1 when the scales are quantized again */
+	uint8_t nested;    /* NF4, BNB_FP4: 1 when the scales are quantized again */
 };
 
 #define BL_SCHEME_FULL ((struct bl_scheme){.number = BL_NUM_FULL, .bits = 16, .symmetric = 1})
@@ -43,6 +43,8 @@ static inline bool bl_scheme_rounds_inputs(const struct bl_scheme *s) { return s
 static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP4_GROUP; }
 /* Whether it is stored in full precision, by whatever values. */
 static inline bool bl_scheme_is_full(const struct bl_scheme *s) { return s->number == BL_NUM_FULL || s->number == BL_NUM_PRUNED; }
+/* The 4-bit forms of bitsandbytes. */
+static inline bool bl_scheme_is_bnb4(const struct bl_scheme *s) { return s->number == BL_NUM_NF4 || s->number == BL_NUM_BNB_FP4; }
 /* E4M3 values in groups with powers of two as scales. */
 static inline bool bl_scheme_is_mx8(const struct bl_scheme *s) { return s->number == BL_NUM_FLOAT && s->strategy == BL_STRATEGY_GROUP; }
 /* Bytes of a code. */

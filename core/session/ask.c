@@ -390,6 +390,7 @@ void bl_live_open(struct bl_session *s, const struct bl_session_options *o)
 	s->priv->live = l;
 	l->s = s;
 	pthread_mutex_init(&l->lock, NULL);
+	pthread_mutex_init(&l->use_lock, NULL);
 	pthread_mutex_init(&l->backend_lock, NULL);
 	pthread_mutex_init(&l->fold_lock, NULL);
 	pthread_mutex_init(&l->fold_build, NULL);
@@ -442,6 +443,7 @@ void bl_live_close(struct bl_session *s)
 	bl_live_folds_free(l);
 	pthread_mutex_destroy(&l->backend_lock);
 	pthread_mutex_destroy(&l->lock);
+	pthread_mutex_destroy(&l->use_lock);
 	bl_free(l);
 	s->priv->live = NULL;
 }

@@ -59,7 +59,8 @@ const struct bl_input_stats *bl_session_input(const struct bl_session *s, int un
 
 /* ---- in use ---- */
 
-void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c)
+/* use_lock is held. */
+static void use(struct bl_live *l, struct bl_live_calib *c)
 {
 	for (int i = 0; i < l->s->model->n_units; i++) {
 		const struct bl_input_stats *s = bl_calib_stats(c->c, i);
@@ -75,6 +76,13 @@ void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c)
 	pthread_mutex_unlock(&l->lock);
 	bl_live_calib_unref(old);
 	bl_jobs_wake(l->s->jobs);
+}
+
+void bl_live_use_calib(struct bl_live *l, struct bl_live_calib *c)
+{
+	pthread_mutex_lock(&l->use_lock);
+	use(l, c);
+	pthread_mutex_unlock(&l->use_lock);
 }
 
 static struct bl_live_calib *wrap(struct bl_live *l, struct bl_calib *c, const char *title)
@@ -127,13 +135,15 @@ static enum bl_status adopt(struct bl_live *l, const char *key, bool keep_other,
 		return err->status;
 	if (open_stored(l, key ? key : newest, &c, err))
 		return err->status;
+	pthread_mutex_lock(&l->use_lock);
 	pthread_mutex_lock(&l->lock);
 	bool other = keep_other && (l->calib || l->running_title[0]);
 	pthread_mutex_unlock(&l->lock);
 	if (other)
 		bl_live_calib_unref(c);
 	else
-		bl_live_use_calib(l, c);
+		use(l, c);
+	pthread_mutex_unlock(&l->use_lock);
 	return BL_OK;
 }
 

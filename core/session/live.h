@@ -96,6 +96,7 @@ void bl_live_seed(struct bl_session *s); /* numbers of the plan's snapshots that
 struct bl_live {
 	struct bl_session *s;
 	pthread_mutex_t lock;
+	pthread_mutex_t use_lock; /* one calibration is taken up at a time, the look for another one included; taken before `lock` */
 	char *program_dir, *cache_dir;
 
 	/* device; under `lock` unless said otherwise */

@@ -114,6 +114,17 @@ else
 fi
 one tiny-exaone4 nf4-dq 0.03 "$bnb" "" --format bitsandbytes --preset NF4_DQ
 one tiny-exaone4 nf4 0.03 "$bnb" "" --format bitsandbytes --preset NF4 --set first=BF16
+if [ -x "$bnb/bin/python" ]; then
+	for scheme in FP4 FP4_DQ; do
+		"$bin" export "$shared/models/tiny-exaone4" -q -o "$work/$scheme" --format bitsandbytes --preset $scheme >/dev/null
+		if "$bnb/bin/python" "$top/tests/interop/bnb_fp4.py" "$work/$scheme" "$shared/models/tiny-exaone4" >"$work/fp4.log" 2>&1; then
+			echo "ok    $scheme as bitsandbytes makes it: $(tail -n 1 "$work/fp4.log")"; passed=$((passed + 1))
+		else
+			echo "FAIL  $scheme as bitsandbytes makes it"; tail -n 3 "$work/fp4.log"; fails=$((fails + 1))
+		fi
+		rm -rf "${work:?}/$scheme"
+	done
+fi
 one tiny-exaone4 int8 0.05 "$bnb" "" --format bitsandbytes --preset LLM_INT8
 one tiny-exaone4 fp8-block 0.02 "$old" "" --preset FP8_BLOCK
 one tiny-exaone4 nvfp4a16 0.03 "$new" "" --preset NVFP4A16

@@ -33,9 +33,9 @@ static const char *refuses(const struct bl_grid *g, int64_t rows, int64_t cols)
 {
 	if (rows < 1 || cols < 1)
 		return "the matrix is empty";
-	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number > BL_GRID_SCB && g->number != BL_GRID_MX_E4M3)
+	if (g->number == BL_GRID_INT ? g->bits < 2 || g->bits > 8 : g->number > BL_GRID_SCB && g->number != BL_GRID_MX_E4M3 && g->number != BL_GRID_BNB_FP4 && g->number != BL_GRID_BNB_FP4_NESTED)
 		return "only integers of 2 to 8 bits, E4M3 and E2M1 floats, NF4 and bitsandbytes' 8-bit integers are known";
-	if (g->group < 0 || (g->number == BL_GRID_E4M3 && g->group) || g->number == BL_GRID_NF4_NESTED || (g->number == BL_GRID_E2M1 && g->group != 32))
+	if (g->group < 0 || (g->number == BL_GRID_E4M3 && g->group) || g->number == BL_GRID_NF4_NESTED || g->number == BL_GRID_BNB_FP4_NESTED || (g->number == BL_GRID_E2M1 && g->group != 32))
 		return "scales over more than a row are found by the program itself";
 	if ( (g->group && cols % g->group))
 		return "the number of columns is not a multiple of the group size";

@@ -143,7 +143,7 @@ static void every_scheme(void **state)
 			continue;
 		snprintf(text, sizeof text, "%s", bl_scheme_name(name, &rows[i].scheme));
 		fix_plan(&f, text);
-		bl_plan_set_format(f.plan, rows[i].scheme.number == BL_NUM_NF4 || rows[i].scheme.number == BL_NUM_SCB ? "bitsandbytes" : "compressed-tensors");
+		bl_plan_set_format(f.plan, bl_scheme_is_bnb4(&rows[i].scheme) || rows[i].scheme.number == BL_NUM_SCB ? "bitsandbytes" : "compressed-tensors");
 		fix_export(&f, scratch("out"), &r);
 		assert_true(r.proof.coverage == 1 && r.proof.n_fatal == 0);
 		for (int u = 0; u < f.model->n_units; u++)

@@ -140,6 +140,7 @@ static void every_tensor(void **state)
 		{"FP8_DYNAMIC", "compressed-tensors", ".layers.3."}, {"W3A16", "compressed-tensors", ".layers.3."},
 		{"W4A16", "gptq", ".layers.3.self_attn.k_proj."}, {"W8A16_g128", "gptq_v2", ".layers.3.self_attn.k_proj."}, {"W4A16_ASYM", "awq", ".layers.3.self_attn.k_proj."},
 		{"NF4", "bitsandbytes", ".layers.3.self_attn.k_proj."}, {"NF4_DQ", "bitsandbytes", ".layers.3.self_attn.k_proj."},
+		{"FP4_DQ", "bitsandbytes", ".layers.3.self_attn.k_proj."},
 		{"LLM_INT8", "bitsandbytes", ".layers.3.self_attn.k_proj."}, {"NVFP4A16", "compressed-tensors", ".layers.3.self_attn.k_proj."},
 		{"MXFP4A16", "compressed-tensors", ".layers.3.self_attn.k_proj."}, {"MXFP8A16", "compressed-tensors", ".layers.3.self_attn.k_proj."}, {"FP8_BLOCK", "compressed-tensors", ".layers.3.self_attn.k_proj."},
 	};

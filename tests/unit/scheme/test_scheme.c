@@ -95,6 +95,8 @@ static void names_are_the_usual_ones(void **state)
 		{ "mxfp8-a16", "MXFP8A16", "MXFP8A16" },
 		{ "nf4", "NF4", "NF4" },
 		{ "NF4_DQ", "NF4_DQ", "NF4dq" },
+		{ "fp4", "FP4", "FP4" },
+		{ "FP4_DQ", "FP4_DQ", "FP4dq" },
 		{ "LLM.int8", "LLM_INT8", "LLMint8" },
 		{ "W4A16 actorder", "W4A16_actorder", "W4A16g128act" },
 		{ "W4A16_ASYM_g32_actorder", "W4A16_ASYM_g32_actorder", "W4A16as32act" },
@@ -113,7 +115,7 @@ static void names_are_the_usual_ones(void **state)
 static void nonsense_is_refused(void **state)
 {
 	static const char *const bad[] = { "", "W", "W4", "W4A8", "W9A16", "W1A16", "W4A16_g0", "W4A16_g65536", "W4A16_g-1",
-					   "W4A16_g99999999999999999999", "W4A16_g12x", "W4A16_gg", "W4A16x", "FP4", "W4A16_channel_actorder",
+					   "W4A16_g99999999999999999999", "W4A16_g12x", "W4A16_gg", "W4A16x", "FP5", "W4A16_channel_actorder",
 					   "W44A16", "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", "\x1b[31m" };
 
 	(void)state;
