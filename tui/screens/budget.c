@@ -170,9 +170,19 @@ static void budget_draw(struct bl_app *app, void *state, struct bl_grid_s *g, st
 	draw_result(app, g, (struct bl_grid_view){y, v.col, v.row + v.rows - y, v.cols});
 }
 
+/* The field as a whole number, none when it is empty; -1: it is no such number. */
+static int trials_of(struct bl_app *app)
+{
+	const char *text = value_of(app, F_TRIALS);
+	char *end;
+	const long v = strtol(text, &end, 10);
+
+	return *end || v < 0 || v > 10000 ? -1 : (int)v;
+}
+
 static bool start(struct bl_app *app)
 {
-	struct bl_search_request rq = {.options = *value_of(app, F_OPTIONS) ? value_of(app, F_OPTIONS) : NULL, .trials = atoi(value_of(app, F_TRIALS))};
+	struct bl_search_request rq = {.options = *value_of(app, F_OPTIONS) ? value_of(app, F_OPTIONS) : NULL, .trials = trials_of(app)};
 	struct bl_err err = BL_ERR_INIT;
 	struct bl_job_view job;
 
@@ -180,7 +190,7 @@ static bool start(struct bl_app *app)
 		bl_app_message(app, BL_MSG_WARN, "a search is there already · C-c cancels it");
 		return false;
 	}
-	if (rq.trials < 0 || rq.trials > 10000)
+	if (rq.trials < 0)
 		bl_fail(&err, BL_USAGE, "trials: must be a whole number up to 10000");
 	if (!err.status && !bl_search_budget(&rq, (enum bl_budget)kind_of(app), value_of(app, F_VALUE), app->session, &err))
 		bl_session_search(app->session, &rq, &err);

@@ -292,6 +292,18 @@ static void completion(void **state)
 	test_drop(app);
 }
 
+static void budget_takes_whole_numbers(void **state)
+{
+	struct bl_app *app = test_app(24, 80, true);
+
+	(void)state;
+	test_press(app, ": \"budget bytes=60% trials=abc\" <Enter>");
+	assert_true(test_shows(app, "trials: must be a whole number"));
+	test_press(app, ": \"budget bytes=60% trials=3x\" <Enter>");
+	assert_true(test_shows(app, "trials: must be a whole number"));
+	test_drop(app);
+}
+
 /* An error stays until it is dismissed, or until what it asked for was done. */
 static void what_was_asked_for_is_an_answer(void **state)
 {
@@ -332,7 +344,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calibrate_words), cmocka_unit_test(refusals),   cmocka_unit_test(steps),
 		cmocka_unit_test(the_form),        cmocka_unit_test(remembered), cmocka_unit_test(completion),
-		cmocka_unit_test(pause_and_resume), cmocka_unit_test(what_was_asked_for_is_an_answer),
+		cmocka_unit_test(pause_and_resume), cmocka_unit_test(budget_takes_whole_numbers), cmocka_unit_test(what_was_asked_for_is_an_answer),
 		cmocka_unit_test(a_page_has_its_own_keys),
 	};
 
