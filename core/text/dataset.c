@@ -347,7 +347,7 @@ static enum bl_status plain_text(struct loader *l, const char *path, struct bl_e
 		return err->status;
 	l->line = 1;
 	const char *zero = memchr(text, 0, n);
-	if (zero)
+	if (zero && !bl_utf8_valid(text, n)) /* either alone may be a text's own */
 		bl_fail(err, BL_INVALID, "%s: byte %zu is 0: this is no text (data are .jsonl with one object a line, or plain text)", path, (size_t)(zero - text));
 	else {
 		encode(l, text, n, l->o->special);
