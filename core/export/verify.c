@@ -250,10 +250,7 @@ static enum bl_status examine(struct bl_verifier *v, struct bl_err *err)
 	if (v->model) {
 		v->r->tensors = v->model->n_tensors;
 		v->is_ct = v->model->config.quantized && !strcmp(v->model->config.quant_method, "compressed-tensors");
-		if (v->model->config.quantized && bl_quant_open(&v->q, v->model, &inner) && inner.status != BL_UNSUPPORTED) {
-			bl_finding_add(v->r, true, "config.json", "%s", without_file(inner.text));
-			v->is_ct = false;
-		} else if (v->is_ct && inner.status) {
+		if (v->model->config.quantized && bl_quant_open(&v->q, v->model, &inner) && (v->is_ct || inner.status != BL_UNSUPPORTED)) {
 			bl_finding_add(v->r, true, "config.json", "%s", without_file(inner.text));
 			v->is_ct = false;
 		} else {

@@ -10,9 +10,10 @@
 #define STATE_MAX 4096
 #define STATE "weight.quant_state.bitsandbytes__"
 
+#define BLOCK 64
+
 static const char *type_of(const struct bl_linear *l) { return l->scheme.number == BL_NUM_NF4 ? "nf4" : "fp4"; }
 static const char *state_of(const struct bl_linear *l) { return l->scheme.number == BL_NUM_NF4 ? STATE "nf4" : STATE "fp4"; }
-#define BLOCK 64
 
 static bool config_true(const struct bl_quant *q, const char *key)
 {

@@ -151,55 +151,22 @@ static const char *find_method(const char *text)
 	return NULL;
 }
 
-enum bl_status bl_plan_method_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
+/* The units that match the first `len` bytes of text, as one step. s NULL: schemes stay, and units in full precision, which have no method, are passed over. */
+static enum bl_status apply(struct bl_plan *p, const struct bl_model *m, const char *text, size_t len, const struct bl_scheme *s, const char *method, const char *params,
+			    int *n_changed, int *n_locked, struct bl_err *err)
 {
-	const char *eq = find_method(text);
+	char *pattern = bl_xstrndup(text, len);
+	uint8_t *selected = bl_xalloc((size_t)m->n_units + 1, 1);
 	int changed = 0, locked = 0;
 
-	if (!eq || eq == text || !bl_text_is_plain(text, BL_PARAMS_TEXT_MAX))
-		return bl_fail(err, BL_USAGE, "%.200s: must be PATTERN=METHOD[,key=value]", text);
-	const char *comma = strchr(eq, ',');
-	char *pattern = bl_xstrndup(text, (size_t)(eq - text)), *method = bl_xstrndup(eq + 1, comma ? (size_t)(comma - eq - 1) : strlen(eq + 1));
-	uint8_t *selected = bl_xalloc((size_t)m->n_units + 1, 1);
 	if (bl_pattern_match(m, pattern, selected, NULL, err) == BL_OK) {
 		bl_plan_begin(p, text);
 		for (int i = 0; i < m->n_units; i++) {
-			if (!selected[i] || !*bl_plan_choice(p, i)->method)
+			if (!selected[i] || (!s && !*bl_plan_choice(p, i)->method))
 				continue;
-			bool done = bl_plan_set_method(p, i, method, comma ? comma + 1 : "");
-			changed += done;
-			locked += !done;
-		}
-		bl_plan_end(p);
-		*n_changed = changed;
-		*n_locked = locked;
-	}
-	bl_free(selected);
-	bl_free(pattern);
-	bl_free(method);
-	return err->status;
-}
-
-enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
-{
-	const char *eq = find_equals(text);
-	struct setting set = {.params = NULL};
-	int changed = 0, locked = 0;
-
-	if (!eq || eq == text)
-		return bl_fail(err, BL_USAGE, "%s: must be PATTERN=SCHEME[:METHOD[,key=value]]", text);
-	if (parse_setting(&set, eq + 1, err))
-		return err->status;
-	char *pattern = bl_xstrndup(text, (size_t)(eq - text));
-	uint8_t *selected = bl_xalloc((size_t)m->n_units + 1, 1);
-	if (bl_pattern_match(m, pattern, selected, NULL, err) == BL_OK) {
-		bl_plan_begin(p, text);
-		for (int i = 0; i < m->n_units; i++) {
-			if (!selected[i])
-				continue;
-			bool done = bl_plan_set_scheme(p, i, &set.scheme);
-			if (done && *set.method)
-				bl_plan_set_method(p, i, set.method, set.params);
+			bool done = !s || bl_plan_set_scheme(p, i, s);
+			if (done && *method)
+				done = bl_plan_set_method(p, i, method, params);
 			changed += done;
 			locked += !done;
 		}
@@ -211,6 +178,33 @@ enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, con
 	}
 	bl_free(selected);
 	bl_free(pattern);
+	return err->status;
+}
+
+enum bl_status bl_plan_method_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
+{
+	const char *eq = find_method(text);
+
+	if (!eq || eq == text || !bl_text_is_plain(text, BL_PARAMS_TEXT_MAX))
+		return bl_fail(err, BL_USAGE, "%.200s: must be PATTERN=METHOD[,key=value]", text);
+	const char *comma = strchr(eq, ',');
+	char *method = bl_xstrndup(eq + 1, comma ? (size_t)(comma - eq - 1) : strlen(eq + 1));
+
+	apply(p, m, text, (size_t)(eq - text), NULL, method, comma ? comma + 1 : NULL, n_changed, n_locked, err);
+	bl_free(method);
+	return err->status;
+}
+
+enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err)
+{
+	const char *eq = find_equals(text);
+	struct setting set = {.params = NULL};
+
+	if (!eq || eq == text)
+		return bl_fail(err, BL_USAGE, "%s: must be PATTERN=SCHEME[:METHOD[,key=value]]", text);
+	if (parse_setting(&set, eq + 1, err))
+		return err->status;
+	apply(p, m, text, (size_t)(eq - text), &set.scheme, set.method, set.params, n_changed, n_locked, err);
 	bl_free(set.params);
 	return err->status;
 }

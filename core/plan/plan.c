@@ -313,6 +313,11 @@ bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const c
 	return true;
 }
 
+bool bl_plan_set_choice(struct bl_plan *p, int unit, const struct bl_choice *c)
+{
+	return bl_plan_set_scheme(p, unit, &c->scheme) && bl_plan_set_method(p, unit, c->method, c->params);
+}
+
 void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked)
 {
 	bl_plan_begin(p, locked ? "lock" : "unlock");

@@ -63,6 +63,7 @@ const char *bl_plan_usual_method(const struct bl_scheme *s);
 bool bl_plan_keeps_method(const struct bl_choice *c, const struct bl_scheme *s);
 bool bl_plan_set_scheme(struct bl_plan *p, int unit, const struct bl_scheme *s);
 bool bl_plan_set_method(struct bl_plan *p, int unit, const char *method, const char *params);
+bool bl_plan_set_choice(struct bl_plan *p, int unit, const struct bl_choice *c); /* both, as another plan has them; locks stay */
 void bl_plan_set_lock(struct bl_plan *p, int unit, bool locked);
 void bl_plan_set_target(struct bl_plan *p, const char *target);
 void bl_plan_set_format(struct bl_plan *p, const char *exporter);
@@ -92,9 +93,9 @@ bool bl_snapshot_zero_nonfinite(const struct bl_snapshot *s);
  * "all"; a kind ("down"); blocks "11", "4-11"; both "4-11.down"; "first", "last" block. Marks units in selected[n_units]; none = BL_USAGE naming the pattern. --- */
 enum bl_status bl_pattern_match(const struct bl_model *m, const char *pattern, uint8_t *selected, int *n_selected, struct bl_err *err);
 /* "PATTERN=SCHEME[:METHOD[,key=value…]]" applied as one undo step; *n_changed, *n_locked may be NULL. */
-/* "PATTERN=METHOD[,key=value]": schemes stay; units in full precision have no method and are passed over. */
-enum bl_status bl_plan_method_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err);
 enum bl_status bl_plan_set_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err);
+/* The same for "PATTERN=METHOD[,key=value]": schemes stay; units in full precision have no method and are passed over. */
+enum bl_status bl_plan_method_text(struct bl_plan *p, const struct bl_model *m, const char *text, int *n_changed, int *n_locked, struct bl_err *err);
 /* Presets: any scheme name for every unit ("W8A8"), method rtn. */
 enum bl_status bl_plan_preset(struct bl_plan *p, const struct bl_model *m, const char *name, struct bl_err *err);
 

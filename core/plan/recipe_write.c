@@ -148,7 +148,7 @@ static void print_args(struct bl_str *out, const struct bl_choice *c, int modifi
 	static const char *const strategies[] = {"channel", "tensor", "channel", "group", "block", "tensor_group"};
 	char name[BL_SCHEME_NAME_MAX];
 
-	if (bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB) /* of other tools: by name */
+	if (bl_scheme_is_bnb(s)) /* of other tools: by name */
 		bl_str_addf(out, "          scheme: %s\n", bl_scheme_name(name, s));
 	bl_str_addf(out, "          weights: {num_bits: %d, type: %s, symmetric: %s, strategy: %s, dynamic: false", s->bits,
 		    s->number == BL_NUM_FLOAT || s->number == BL_NUM_E2M1 ? "float" : "int", s->symmetric ? "true" : "false", strategies[s->strategy]);

@@ -181,7 +181,7 @@ void bl_target_check_unit(struct bl_verdict *v, const struct bl_target *t, const
 		refuse(v, "R3", "K = %lld is not a multiple of the group size %d", (long long)q.u->cols, s->group);
 	else if (s->number == BL_NUM_E2M1)
 		check_fp4(v, &q);
-	else if (bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB)
+	else if (bl_scheme_is_bnb(s))
 		check_bitsandbytes(v, &q);
 	else if (bl_scheme_is_mx8(s))
 		refuse(v, "R3", "%s %s loads no mxfp8-quantized weights: that came with compressed-tensors 0.19; FP8_BLOCK and FP8_DYNAMIC are near to it", t->server,
@@ -288,7 +288,7 @@ bool bl_target_loads_in_transformers(const struct bl_model *m, const struct bl_p
 			snprintf(sentence, 240, "4-bit floats: compressed-tensors 0.13 does not decode them (newer ones do)");
 			return false;
 		}
-		const char *f = bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB ? "bitsandbytes" : s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
+		const char *f = bl_scheme_is_bnb(s) ? "bitsandbytes" : s->number == BL_NUM_FLOAT ? "float-quantized" : bl_act_is_int8(s->act) ? "int-quantized" : "pack-quantized";
 		if (!s->symmetric) {
 			snprintf(sentence, 240, "asymmetric weights: compressed-tensors 0.13 drops the zero points (newer ones load them)");
 			return false;

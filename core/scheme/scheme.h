@@ -43,8 +43,9 @@ static inline bool bl_scheme_rounds_inputs(const struct bl_scheme *s) { return s
 static inline bool bl_act_is_static(int act) { return act == BL_ACT_INT8_TENSOR || act == BL_ACT_FP8_TENSOR || act == BL_ACT_FP4_GROUP; }
 /* Whether it is stored in full precision, by whatever values. */
 static inline bool bl_scheme_is_full(const struct bl_scheme *s) { return s->number == BL_NUM_FULL || s->number == BL_NUM_PRUNED; }
-/* The 4-bit forms of bitsandbytes. */
+/* The 4-bit forms of bitsandbytes; all of its forms. */
 static inline bool bl_scheme_is_bnb4(const struct bl_scheme *s) { return s->number == BL_NUM_NF4 || s->number == BL_NUM_BNB_FP4; }
+static inline bool bl_scheme_is_bnb(const struct bl_scheme *s) { return bl_scheme_is_bnb4(s) || s->number == BL_NUM_SCB; }
 /* E4M3 values in groups with powers of two as scales. */
 static inline bool bl_scheme_is_mx8(const struct bl_scheme *s) { return s->number == BL_NUM_FLOAT && s->strategy == BL_STRATEGY_GROUP; }
 /* Bytes of a code. */

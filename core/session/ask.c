@@ -448,7 +448,6 @@ void bl_live_close(struct bl_session *s)
 	s->priv->live = NULL;
 }
 
-/* What the screen was given before is not on it any more. */
 void bl_live_ask_again(struct bl_live *l)
 {
 	pthread_mutex_lock(&l->lock);
@@ -461,6 +460,7 @@ void bl_live_ask_again(struct bl_live *l)
 	bl_live_pictures_ask_again(l);
 }
 
+/* What the screen was given before is not on it any more. */
 void bl_live_tick(struct bl_session *s)
 {
 	struct bl_live *l = s->priv->live;

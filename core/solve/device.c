@@ -139,24 +139,28 @@ static const char *dev_scale_search(const struct bl_device *dev, float *scales, 
 	return dev_scale_search_norm(dev, scales, zeros, w, weight, g, how, 2);
 }
 
-static const char *dev_round(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
-			     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g)
+static const char *round_on(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+			    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bk_feed *f, const struct bk_mat *mask)
 {
 	struct bl_solve_device *d = of(dev);
 	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r);
 	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, NULL, NULL));
+	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, f, mask));
+}
+
+static const char *dev_round(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
+			     const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g)
+{
+	return round_on(dev, codes, e, w, r, scales, zeros, group_of, g, NULL, NULL);
 }
 
 static const char *dev_round_masked(const struct bl_device *dev, const struct bl_dm *codes, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
 				    const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *mask)
 {
-	struct bl_solve_device *d = of(dev);
-	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), mm = mat(mask);
-	const struct bk_grid k = grid_of(d, g);
+	const struct bk_mat mm = mat(mask);
 
-	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, NULL, &mm));
+	return round_on(dev, codes, e, w, r, scales, zeros, group_of, g, NULL, &mm);
 }
 
 static const char *dev_prune(const struct bl_device *dev, const struct bl_dm *mask, const struct bl_dm *e, const struct bl_dm *w, const struct bl_dm *r,
@@ -255,12 +259,10 @@ static const char *dev_round_fed(const struct bl_device *dev, const struct bl_dm
 				 const float *scales, const int8_t *zeros, const int32_t *group_of, const struct bl_grid *g, const struct bl_dm *s, const struct bl_dm *v,
 				 const float *first)
 {
-	struct bl_solve_device *d = of(dev);
-	const struct bk_mat mc = mat(codes), me = mat(e), mw = mat(w), mr = mat(r), ms = s ? mat(s) : mr, mv = v ? mat(v) : mr;
+	const struct bk_mat ms = mat(s ? s : r), mv = mat(v ? v : r);
 	const struct bk_feed f = { s ? &ms : NULL, v ? &mv : NULL, first };
-	const struct bk_grid k = grid_of(d, g);
 
-	return d->error ? d->why : told(d, d->ops->round(&d->solve, &mc, &me, &mw, &mr, scales, zeros, group_of, &k, &f, NULL));
+	return round_on(dev, codes, e, w, r, scales, zeros, group_of, g, &f, NULL);
 }
 
 static int dev_cancelled(const struct bl_device *dev)

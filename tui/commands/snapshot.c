@@ -76,15 +76,8 @@ static enum bl_status restore_units(struct bl_cli *c, struct bl_session *s, int 
 
 	if (bl_pattern_match(s->model, c->o.value[BL_OPT_UNIT], selected, NULL, err) == BL_OK) {
 		bl_plan_begin(s->plan, c->o.value[BL_OPT_UNIT]);
-		for (int i = 0; i < s->model->n_units; i++) {
-			const struct bl_choice *ch = bl_snapshot_choice(sn, i);
-			if (!selected[i])
-				continue;
-			const bool done = bl_plan_set_scheme(s->plan, i, &ch->scheme);
-			if (done)
-				bl_plan_set_method(s->plan, i, ch->method, ch->params);
-			locked += !done;
-		}
+		for (int i = 0; i < s->model->n_units; i++)
+			locked += selected[i] && !bl_plan_set_choice(s->plan, i, bl_snapshot_choice(sn, i));
 		bl_plan_end(s->plan);
 	}
 	if (locked)

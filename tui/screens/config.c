@@ -124,16 +124,11 @@ static unsigned config_act(struct bl_app *app, void *state, enum bl_action a, co
 		return BL_REACT_REDRAW;
 	}
 	case BL_ACT_SEARCH:
-		if (!*arg)
-			return BL_REACT_UNKNOWN;
-		snprintf(st->search, sizeof st->search, "%s", arg);
-		/* fall through */
 	case BL_ACT_SEARCH_NEXT:
 	case BL_ACT_SEARCH_PREV:
-		if (!st->search[0])
-			bl_app_message(app, BL_MSG_INFO, "nothing to search for yet: / starts a search");
-		else if (!bl_list_search(&st->list, n, st->search, a == BL_ACT_SEARCH_PREV, row_text_of, app))
-			bl_app_message(app, BL_MSG_INFO, "no key has \"%s\"", st->search);
+		if (a == BL_ACT_SEARCH || st->search[0])
+			return bl_screen_search(app, &st->list, n, st->search, a, arg, row_text_of, app, "no key");
+		bl_app_message(app, BL_MSG_INFO, "nothing to search for yet: / starts a search");
 		return BL_REACT_REDRAW;
 	default: return BL_REACT_UNKNOWN;
 	}

@@ -163,15 +163,9 @@ static unsigned help_act(struct bl_app *app, void *state, enum bl_action a, cons
 	case BL_ACT_HELP:
 		return BL_REACT_REDRAW;
 	case BL_ACT_SEARCH:
-		if (!*arg)
-			return BL_REACT_UNKNOWN;
-		snprintf(st->search, sizeof st->search, "%s", arg);
-		/* fall through */
 	case BL_ACT_SEARCH_NEXT:
 	case BL_ACT_SEARCH_PREV:
-		if (!bl_list_search(&st->list, st->n, st->search, a == BL_ACT_SEARCH_PREV, text_of, &c))
-			bl_app_message(app, BL_MSG_INFO, "nothing here has \"%s\"", st->search);
-		return BL_REACT_REDRAW;
+		return bl_screen_search(app, &st->list, st->n, st->search, a, arg, text_of, &c, "nothing here");
 	default:
 		return BL_REACT_UNKNOWN;
 	}

@@ -97,17 +97,11 @@ static unsigned log_act(struct bl_app *app, void *state, enum bl_action a, const
 		bl_str_free(&text);
 		return BL_REACT_REDRAW;
 	case BL_ACT_SEARCH:
-		if (!*arg)
-			return BL_REACT_UNKNOWN;
-		snprintf(st->search, sizeof st->search, "%s", arg);
-		/* fall through */
 	case BL_ACT_SEARCH_NEXT:
 	case BL_ACT_SEARCH_PREV:
-		if (!st->search[0])
+		if (a != BL_ACT_SEARCH && !st->search[0])
 			return BL_REACT_UNKNOWN;
-		if (!bl_list_search(&st->list, n_lines(), st->search, a == BL_ACT_SEARCH_PREV, text_of, NULL))
-			bl_app_message(app, BL_MSG_INFO, "no message has \"%s\"", st->search);
-		return BL_REACT_REDRAW;
+		return bl_screen_search(app, &st->list, n_lines(), st->search, a, arg, text_of, NULL, "no message");
 	default:
 		return BL_REACT_UNKNOWN;
 	}

@@ -10,13 +10,18 @@
 
 struct problems_state { struct bl_list list; };
 
+static bool is_nonfinite(const struct bl_app *app, int unit)
+{
+	const struct bl_weight_stats *s = bl_session_stats(app->session, unit);
+
+	return s && s->n_nonfinite;
+}
+
 /* The k-th unit whose weights are not all finite, -1 past the end (or not read yet). */
 static int nonfinite_unit(const struct bl_app *app, int k)
 {
-	char text[160];
-
 	for (int i = 0; i < app->session->model->n_units; i++)
-		if (bl_edit_nonfinite(app, i, text, sizeof text) && k-- == 0)
+		if (is_nonfinite(app, i) && k-- == 0)
 			return i;
 	return -1;
 }
@@ -26,8 +31,8 @@ static int count(struct bl_app *app, int *n_plan)
 	int n = 0;
 
 	bl_session_problems(app->session, n_plan, NULL);
-	while (nonfinite_unit(app, n) >= 0)
-		n++;
+	for (int i = 0; i < app->session->model->n_units; i++)
+		n += is_nonfinite(app, i);
 	return *n_plan + app->session->model->n_problems + n;
 }
 

@@ -5,6 +5,7 @@
 
 #include "tui/app.h"
 #include "tui/form.h"
+#include "tui/widgets/table.h"
 
 extern const struct bl_screen bl_screen_welcome, bl_screen_layers, bl_screen_unit, bl_screen_snapshots, bl_screen_export,
 	bl_screen_problems, bl_screen_config, bl_screen_jobs, bl_screen_log, bl_screen_help,
@@ -45,5 +46,9 @@ void bl_screen_field(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_vie
 		     const char *help);
 void bl_screen_cursor(struct bl_app *app, struct bl_grid_s *g, struct bl_grid_view v, int y);
 void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *request, const char *arg);
+
+/* The three search actions of a screen with a list; `search` keeps what was asked for. none: what begins the sentence when no row has it ("no key"). */
+unsigned bl_screen_search(struct bl_app *app, struct bl_list *l, int n, char search[128], enum bl_action a, const char *arg,
+			  void (*text)(void *ctx, int row, struct bl_str *out), void *ctx, const char *none);
 
 #endif

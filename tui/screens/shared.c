@@ -224,3 +224,15 @@ void bl_screen_change(struct bl_app *app, const struct bl_form_field *f, void *r
 		snprintf(label, sizeof label, "%s (is %.20s): ", f->name, text);
 	bl_app_prompt(app, label, f->kind == BL_FORM_FILE ? text : NULL, f->kind == BL_FORM_FILE ? "FILE" : NULL, BL_ACT_FIELD);
 }
+
+unsigned bl_screen_search(struct bl_app *app, struct bl_list *l, int n, char search[128], enum bl_action a, const char *arg,
+			  void (*text)(void *ctx, int row, struct bl_str *out), void *ctx, const char *none)
+{
+	if (a == BL_ACT_SEARCH && !*arg)
+		return BL_REACT_UNKNOWN;
+	if (a == BL_ACT_SEARCH)
+		snprintf(search, 128, "%s", arg);
+	if (!bl_list_search(l, n, search, a == BL_ACT_SEARCH_PREV, text, ctx))
+		bl_app_message(app, BL_MSG_INFO, "%s has \"%s\"", none, search);
+	return BL_REACT_REDRAW;
+}

@@ -241,7 +241,7 @@ static unsigned take_unit(struct bl_app *app, struct snapshots_state *st)
 	const struct bl_choice *c = choice_of(app, st->list.row, u);
 	snprintf(step, sizeof step, "take %s from a snapshot", bl_edit_unit_label(app, u, label));
 	bl_plan_begin(p, step);
-	bool ok = bl_plan_set_scheme(p, u, &c->scheme) && (!c->method[0] || bl_plan_set_method(p, u, c->method, c->params));
+	bool ok = bl_plan_set_choice(p, u, c);
 	if (bl_plan_end(p))
 		bl_app_edited(app);
 	bl_app_message(app, ok ? BL_MSG_INFO : BL_MSG_WARN, ok ? "took %s from %s (u undoes)" : "%s is locked; %s was not taken", label,

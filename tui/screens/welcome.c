@@ -124,15 +124,9 @@ static unsigned welcome_act(struct bl_app *app, void *state, enum bl_action a, c
 		bl_free(id);
 		return BL_REACT_REDRAW;
 	case BL_ACT_SEARCH:
-		if (!*arg)
-			return BL_REACT_UNKNOWN;
-		snprintf(st->search, sizeof st->search, "%s", arg);
-		/* fall through */
 	case BL_ACT_SEARCH_NEXT:
 	case BL_ACT_SEARCH_PREV:
-		if (!bl_list_search(&st->list, (int)st->n, st->search, a == BL_ACT_SEARCH_PREV, row_text_of, st))
-			bl_app_message(app, BL_MSG_INFO, "no checkpoint has \"%s\"", st->search);
-		return BL_REACT_REDRAW;
+		return bl_screen_search(app, &st->list, (int)st->n, st->search, a, arg, row_text_of, st, "no checkpoint");
 	default:
 		return BL_REACT_UNKNOWN;
 	}

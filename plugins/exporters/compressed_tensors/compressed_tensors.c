@@ -104,8 +104,10 @@ static void by_rows(struct bl_x_tensor *t, int64_t per_step, int64_t bytes)
 
 static const char *scale_type(const struct bl_x_module *m)
 {
-	if (m->grid.number == BL_GRID_E2M1 || is_mx(&m->grid))
-		return is_mx(&m->grid) ? "U8" : "F8_E4M3";
+	if (is_mx(&m->grid))
+		return "U8";
+	if (m->grid.number == BL_GRID_E2M1)
+		return "F8_E4M3";
 	return m->flags & BL_X_SCALE_F32 ? "F32" : m->flags & BL_X_SCALE_F16 ? "F16" : "BF16";
 }
 

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "core/base/file.h"
+#include "core/base/half.h"
 #include "core/base/mem.h"
+#include "core/plugin/host.h"
 
 void open_registry(struct bl_registry *r)
 {
@@ -71,4 +73,26 @@ void solved_free(struct solved *s)
 	bl_free(s->codes);
 	bl_free(s->scales);
 	bl_free(s->zeros);
+}
+
+void same_as_library(const struct bl_grid *g, int64_t rows, int64_t cols, const uint16_t *weights, const uint32_t *scale_bits, const uint8_t *codes, const uint16_t *decoded)
+{
+	static float w[512], lo[512], hi[512], scales[512], back[512];
+	static int8_t found[512];
+	const struct bl_host h = bl_host_make();
+	const int64_t n = rows * cols, n_scales = n / g->group;
+
+	assert_true(n <= 512);
+	for (int64_t i = 0; i < n; i++)
+		w[i] = bl_bf16_f32(weights[i]);
+	h.range(lo, hi, w, rows, cols, g);
+	h.scales(scales, NULL, lo, hi, n_scales, 1, g);
+	for (int64_t i = 0; scale_bits && i < n_scales; i++)
+		assert_int_equal(bl_f32_bits(scales[i]), scale_bits[i]);
+	h.encode(found, w, scales, NULL, rows, cols, g, BL_QUOTIENT_BF16);
+	for (int64_t i = 0; i < n; i++)
+		assert_int_equal((uint8_t)found[i], codes[i]);
+	h.decode(back, found, scales, NULL, rows, cols, g);
+	for (int64_t i = 0; i < n; i++)
+		assert_int_equal(bl_f32_bf16(back[i]), decoded[i]);
 }

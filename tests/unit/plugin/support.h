@@ -37,4 +37,8 @@ struct solved { /* a whole linear */
 void solve_all(struct solved *out, const struct bl_solver *s, const struct bl_member *m, int64_t step);
 void solved_free(struct solved *s);
 
+/* Weights (bfloat16) rounded to a grid that is a table, bit by bit what its library made of them: scales (float32; NULL: not looked at), codes, and what is
+ * decoded from them (bfloat16). At most 512. */
+void same_as_library(const struct bl_grid *g, int64_t rows, int64_t cols, const uint16_t *weights, const uint32_t *scale_bits, const uint8_t *codes, const uint16_t *decoded);
+
 #endif

@@ -2,11 +2,6 @@
  * The 4-bit floats of bitsandbytes against what its version 0.50.2 makes of the same blocks: zeros, every midpoint, -0.0, both codes of 0. */
 #include "support.h"
 
-#include <string.h>
-
-#include "core/base/half.h"
-#include "core/plugin/host.h"
-
 /* clang-format off */
 static const uint16_t weights[] = {
 	0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0,
@@ -57,22 +52,10 @@ static const uint16_t decoded[] = {
 
 static void codes_of_the_library(void **state)
 {
-	const struct bl_host h = bl_host_make();
 	const struct bl_grid g = { .number = BL_GRID_BNB_FP4, .bits = 4, .symmetric = 1, .group = 64 };
-	float w[ROWS * COLS], lo[ROWS], hi[ROWS], scales[ROWS], back[ROWS * COLS];
-	int8_t found[ROWS * COLS];
 
 	(void)state;
-	for (int i = 0; i < ROWS * COLS; i++)
-		w[i] = bl_bf16_f32(weights[i]);
-	h.range(lo, hi, w, ROWS, COLS, &g);
-	h.scales(scales, NULL, lo, hi, ROWS, 1, &g);
-	h.encode(found, w, scales, NULL, ROWS, COLS, &g, BL_QUOTIENT_BF16);
-	for (int i = 0; i < ROWS * COLS; i++)
-		assert_int_equal((uint8_t)found[i], codes[i]);
-	h.decode(back, found, scales, NULL, ROWS, COLS, &g);
-	for (int i = 0; i < ROWS * COLS; i++)
-		assert_int_equal(bl_f32_bf16(back[i]), decoded[i]);
+	same_as_library(&g, ROWS, COLS, weights, NULL, codes, decoded);
 }
 
 int main(void)
